@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.h - the description of an image: our YAML or the reference's config.v1.json, which is
+ * (nearly) YAML too.
+ *
+ * All paths come out absolute, counted from the config file's folder.  Null and an empty string
+ * mean absent.  An unknown or duplicate key is an error with file, line and the nearest known key.
+ * In messages the bottom layer is layer 0. */
+#ifndef OVERLAYBD_CORE_CONFIG_H
+#define OVERLAYBD_CORE_CONFIG_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/err.h"
+
+struct lower_config {
+	char *file; /* absolute path of the layer file that was found */
+	char *digest; /* "sha256:<64 hex digits>", or NULL */
+	uint64_t size; /* bytes of the blob, 0: not said */
+};
+
+struct image_config {
+	char *path; /* absolute path of the config file */
+	struct lower_config *lowers; /* [0] is the bottom */
+	size_t lower_count;
+	char *upper_data; /* NULL: no upper */
+	char *upper_index;
+	char *result_file; /* NULL: none; gets "success" or "failed:REASON" */
+	char *description; /* NULL: none; shown to clients that list exports */
+};
+
+/* Reads the file at `path`.  Errors: EINVAL for what the text says, EFBIG, ENOENT and other -errno
+ * for files that cannot be had; the message is one line that begins with the file and, where there
+ * is one, the line number. */
+int config_load(const char *path, struct image_config **out, struct err *e);
+
+/* The same from memory; `path` serves for messages and as the base of relative paths.  Does not
+ * look for layer files when `resolve` is 0: `file` is then what the config says, NULL when it says
+ * none. */
+int config_parse(const char *path, const char *text, size_t n, int resolve,
+		 struct image_config **out, struct err *e);
+
+/* NULL is allowed. */
+void config_free(struct image_config *c);
+
+#endif

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* image.c - assembles the stack of a read, and walks the merged index.
+ *
+ * What this file makes of a config is immutable: reads take no lock. */
+#include "core/image.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/le.h"
+#include "core/base/scope.h"
+#include "core/base/workers.h"
+#include "zfile/zfile.h"
+
+enum { OPEN_THREADS = 16 }; /* layers are opened so many at a time: opening waits for I/O */
+
+struct image {
+	const struct image_config *config;
+	struct image_layer *layers; /* from the bottom; the upper is the last */
+	size_t layer_count;
+	struct index *index;
+	uint64_t size;
+};
+
+/* Puts tar payload and zfile over *top, as they are found. */
+static int open_chain(struct source **top, struct image_layer *l, struct err *e)
+{
+	struct source *stage;
+	int r = tar_parse(*top, &l->tar, e);
+
+	if (r < 0)
+		return r;
+	l->in_tar = r == 0;
+	if (l->in_tar) {
+		r = source_open_slice(*top, l->tar.payload_offset, l->tar.payload_size, &stage, e);
+		if (r < 0)
+			return r;
+		*top = stage;
+	}
+	r = zfile_open(*top, &stage, e);
+	if (r < 0)
+		return r;
+	l->in_zfile = r == 0;
+	if (l->in_zfile) {
+		*top = stage;
+		l->zfile = *zfile_header(stage);
+	}
+	return 0;
+}
+
+/* Says plainly when a file is something else altogether. */
+static int check_is_layer(struct source *top, struct err *e)
+{
+	uint8_t raw[64];
+	size_t n = (size_t)min_u64(top->size, sizeof raw);
+	int r = source_pread(top, raw, n, 0, e);
+
+	if (r < 0)
+		return r;
+	if (!format_is_layer(raw, n))
+		return err_set(e, EBADMSG, "not an overlaybd layer: neither LSMT nor ZFile magic");
+	return 0;
+}
+
+int image_open_layer(const char *path, const char *digest, size_t number, struct image_layer *out,
+		     struct err *e)
+{
+	struct image_layer t = { .path = path, .digest = digest };
+	struct source *top;
+	int r = source_open_file(path, &top, e);
+
+	if (r < 0)
+		return r;
+	t.file_size = top->size;
+	r = open_chain(&top, &t, e);
+	if (r == 0)
+		r = check_is_layer(top, e);
+	if (r == 0)
+		r = layer_open(top, number, &t.layer, e);
+	if (r < 0) {
+		source_close(top);
+		return r;
+	}
+	*out = t;
+	return 0;
+}
+
+void image_close_layer(struct image_layer *l)
+{
+	if (l->layer.data)
+		layer_close(&l->layer);
+}
+
+struct open_job {
+	struct job job;
+	const struct image_config *config;
+	size_t number;
+	struct image_layer *out;
+	int r;
+	struct err e;
+};
+
+static int open_upper(struct open_job *j)
+{
+	struct image_layer t = { .path = j->config->upper_data, .is_upper = true };
+	int r = upper_open_read_only(j->config->upper_data, j->config->upper_index, j->number,
+				     &t.layer, &t.upper, &j->e);
+
+	if (r < 0)
+		return err_wrap(&j->e, r, "upper");
+	t.file_size = t.layer.data->size;
+	*j->out = t;
+	return 0;
+}
+
+static int open_lower(struct open_job *j)
+{
+	const struct lower_config *lower = &j->config->lowers[j->number];
+	int r = image_open_layer(lower->file, lower->digest, j->number, j->out, &j->e);
+
+	if (r == 0 && lower->size != 0 && lower->size != j->out->file_size)
+		r = err_set(&j->e, EBADMSG, "%" PRIu64 " bytes, but the config says %" PRIu64,
+			    j->out->file_size, lower->size);
+	return r < 0 ? err_wrap(&j->e, r, "layer %zu (%s)", j->number, lower->file) : 0;
+}
+
+static void run_open(struct job *job)
+{
+	struct open_job *j = (struct open_job *)job;
+
+	j->r = j->number < j->config->lower_count ? open_lower(j) : open_upper(j);
+}
+
+/* Opens all layers; the error is that of the lowest one that failed. */
+static int open_layers(struct image *image, struct workers *pool, struct err *e)
+{
+	struct open_job *jobs = calloc(image->layer_count + 1, sizeof *jobs);
+	size_t i;
+	int r = 0;
+
+	if (!jobs)
+		return err_set(e, ENOMEM, "out of memory");
+	for (i = 0; i < image->layer_count; i++) {
+		jobs[i] = (struct open_job){ .job.run = run_open,
+					     .config = image->config,
+					     .number = i,
+					     .out = &image->layers[i] };
+		workers_submit(pool, &jobs[i].job);
+	}
+	for (i = 0; i < image->layer_count; i++) {
+		workers_wait(pool, &jobs[i].job);
+		if (jobs[i].r < 0 && r == 0)
+			r = err_set(e, -jobs[i].r, "%s", jobs[i].e.msg);
+	}
+	free(jobs);
+	return r;
+}
+
+static int merge_layers(struct image *image, struct workers *pool, struct err *e)
+{
+	struct mapping_run *runs = calloc(image->layer_count + 1, sizeof *runs);
+	size_t i;
+	int r;
+
+	if (!runs)
+		return err_set(e, ENOMEM, "out of memory");
+	for (i = 0; i < image->layer_count; i++) {
+		runs[i] = image->layers[i].layer.run;
+		image->layers[i].layer.run = (struct mapping_run){ 0 };
+	}
+	r = index_merge(runs, image->layer_count, pool, &image->index, e);
+	free(runs);
+	return r;
+}
+
+/* That of the topmost layer that has one. */
+static uint64_t virtual_size(const struct image *image)
+{
+	size_t i;
+
+	for (i = image->layer_count; i > 0; i--)
+		if (image->layers[i - 1].layer.header.virtual_size != 0)
+			return image->layers[i - 1].layer.header.virtual_size;
+	return 0;
+}
+
+static int assemble(struct image *image, const struct image_options *options, struct err *e)
+{
+	size_t threads = image->layer_count < OPEN_THREADS ? image->layer_count : OPEN_THREADS;
+	struct workers *pool;
+	int r = workers_open((unsigned)threads, &pool, e);
+
+	if (r < 0)
+		return r;
+	r = open_layers(image, pool, e);
+	if (r == 0)
+		r = merge_layers(image, pool, e);
+	workers_close(pool);
+	if (r < 0)
+		return r;
+	image->size =
+		options && options->virtual_size ? options->virtual_size : virtual_size(image);
+	return 0;
+}
+
+int image_open(const struct image_config *config, const struct image_options *options,
+	       struct image **out, struct err *e)
+{
+	struct image *image;
+	int r;
+
+	if (options && (options->virtual_size % SECTOR != 0 ||
+			options->virtual_size / SECTOR >= FORMAT_LBA_LIMIT))
+		return err_set(e, EINVAL, "%s: %" PRIu64 " is no virtual size", config->path,
+			       options->virtual_size);
+	if (config->lower_count + 1 > INDEX_MAX_LAYERS)
+		return err_set(e, EINVAL, "%s: %zu layers, more than %d", config->path,
+			       config->lower_count, INDEX_MAX_LAYERS - 1);
+	image = calloc(1, sizeof *image);
+	if (!image)
+		return err_set(e, ENOMEM, "%s: out of memory", config->path);
+	image->config = config;
+	image->layer_count = config->lower_count + (config->upper_data != NULL);
+	image->layers = calloc(image->layer_count + 1, sizeof *image->layers);
+	if (image->layers)
+		r = assemble(image, options, e);
+	else
+		r = err_set(e, ENOMEM, "out of memory");
+	if (r < 0) {
+		image_close(image);
+		return err_wrap(e, r, "%s", config->path);
+	}
+	*out = image;
+	return 0;
+}
+
+void image_close(struct image *image)
+{
+	size_t i;
+
+	if (!image)
+		return;
+	for (i = 0; image->layers && i < image->layer_count; i++)
+		image_close_layer(&image->layers[i]);
+	index_close(image->index);
+	free(image->layers);
+	free(image);
+}
+
+uint64_t image_size(const struct image *image)
+{
+	return image->size;
+}
+
+size_t image_layer_count(const struct image *image)
+{
+	return image->layer_count;
+}
+
+const struct image_layer *image_layer(const struct image *image, size_t number)
+{
+	return &image->layers[number];
+}
+
+const struct index *image_index(const struct image *image)
+{
+	return image->index;
+}
+
+/* The piece of [off, off + n) that begins at off and lies in or before *m, the first mapping that
+ * ends after off. */
+static struct image_extent first_piece(const struct mapping *m, uint64_t off, uint64_t n)
+{
+	uint64_t start = mapping_start(*m) * SECTOR;
+	struct image_extent x = { .off = off, .n = n, .kind = EXTENT_HOLE };
+
+	if (start > off) {
+		x.n = min_u64(n, start - off);
+		return x;
+	}
+	x.n = min_u64(n, mapping_end(*m) * SECTOR - off);
+	x.layer = mapping_layer(*m);
+	x.kind = mapping_zeroed(*m) ? EXTENT_ZERO : EXTENT_DATA;
+	if (x.kind == EXTENT_DATA)
+		x.layer_off = mapping_moffset(*m) * SECTOR + (off - start);
+	return x;
+}
+
+static int check_range(const struct image *image, uint64_t n, uint64_t off, struct err *e)
+{
+	if (range_fits(off, n, image->size))
+		return 0;
+	return err_set(e, EINVAL,
+		       "%s: %" PRIu64 " bytes at %" PRIu64 " lie beyond the disk's end at %" PRIu64,
+		       image->config->path, n, off, image->size);
+}
+
+static int read_layer(struct image *image, const struct image_extent *x, void *buf, struct err *e)
+{
+	const struct image_layer *l = &image->layers[x->layer];
+	int r = source_pread(l->layer.data, buf, (size_t)x->n, x->layer_off, e);
+
+	return r < 0 ? err_wrap(e, r, "%s: layer %zu (%s)", image->config->path, x->layer, l->path)
+		     : 0;
+}
+
+int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	const struct mapping *m;
+	uint8_t *to = buf;
+	int r = check_range(image, n, off, e);
+
+	if (r < 0)
+		return r;
+	m = index_maps(image->index) + index_find(image->index, off / SECTOR);
+	while (r == 0 && n > 0) {
+		struct image_extent x = first_piece(m, off, n);
+
+		if (x.kind == EXTENT_DATA)
+			r = read_layer(image, &x, to, e);
+		else
+			memset(to, 0, (size_t)x.n);
+		m += x.kind != EXTENT_HOLE;
+		to += x.n;
+		off += x.n;
+		n -= (size_t)x.n;
+	}
+	return r;
+}
+
+int image_extents(struct image *image, uint64_t off, uint64_t n, bool merged,
+		  int (*each)(void *arg, const struct image_extent *extent), void *arg)
+{
+	struct image_extent whole = { .off = off };
+	const struct mapping *m;
+	int r = check_range(image, n, off, NULL);
+
+	if (r < 0)
+		return r;
+	m = index_maps(image->index) + index_find(image->index, off / SECTOR);
+	while (r == 0 && n > 0) {
+		struct image_extent x = first_piece(m, off, n);
+
+		if (whole.n > 0 && merged && whole.kind == x.kind) {
+			whole.n += x.n;
+		} else {
+			if (whole.n > 0)
+				r = each(arg, &whole);
+			whole = x;
+		}
+		m += x.kind != EXTENT_HOLE;
+		off += x.n;
+		n -= x.n;
+	}
+	if (r == 0 && whole.n > 0)
+		r = each(arg, &whole);
+	return r < 0 ? r : 0;
+}
+
+static int prefetch_extent(void *arg, const struct image_extent *x)
+{
+	struct image *image = arg;
+
+	if (x->kind == EXTENT_DATA)
+		source_prefetch(image->layers[x->layer].layer.data, x->layer_off, x->n);
+	return 0;
+}
+
+void image_prefetch(struct image *image, uint64_t off, uint64_t n)
+{
+	if (off < image->size)
+		(void)image_extents(image, off, min_u64(n, image->size - off), false,
+				    prefetch_extent, image);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* image.h - a stack of layers as one disk: the API of this project.  The plugin, the tools and the
+ * benchmarks stand on it.
+ *
+ *   a read:  image -> merged index -> layer -> zfile -> tar payload -> file
+ *
+ * Units: bytes unless said.  Threads: all calls but open and close may run concurrently on one
+ * image.  Errors: 0 or -errno; the text names layer, file and cause. */
+#ifndef OVERLAYBD_CORE_IMAGE_H
+#define OVERLAYBD_CORE_IMAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/err.h"
+#include "core/config.h"
+#include "core/index.h"
+#include "core/layer.h"
+#include "core/upper.h"
+#include "zfile/tar.h"
+#include "zfile/zformat.h"
+
+/* One layer file and the chain of formats in it. */
+struct image_layer {
+	const char *path;
+	const char *digest; /* NULL: not known */
+	uint64_t file_size; /* bytes of the blob */
+	bool in_tar;
+	struct tar_layout tar; /* when in_tar */
+	bool in_zfile;
+	struct zheader zfile; /* when in_zfile */
+	bool is_upper;
+	struct upper_findings upper; /* when is_upper */
+	struct layer layer;
+};
+
+struct image_options {
+	uint64_t virtual_size; /* 0: as the layers say; else the disk's size, a multiple of 512 */
+};
+
+struct image;
+
+/* Opens all layers in parallel and merges them.  The config must outlive the image.  `options` may
+ * be NULL. */
+int image_open(const struct image_config *config, const struct image_options *options,
+	       struct image **out, struct err *e);
+
+/* NULL is allowed. */
+void image_close(struct image *image);
+
+uint64_t image_size(const struct image *image);
+
+/* Fills buf with [off, off + n), of any alignment, which must lie within the image (EINVAL). */
+int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct err *e);
+
+/* A run of bytes of one kind. */
+enum extent_kind {
+	EXTENT_DATA,
+	EXTENT_ZERO, /* a layer says that it is zero */
+	EXTENT_HOLE, /* no layer maps it; reads as zeroes */
+};
+
+struct image_extent {
+	uint64_t off;
+	uint64_t n;
+	enum extent_kind kind;
+	size_t layer; /* unless EXTENT_HOLE */
+	uint64_t layer_off; /* EXTENT_DATA: byte in the layer's LSMT file */
+};
+
+/* Calls `each` for the pieces of [off, off + n), in order, without gaps.  With `merged`, neighbours
+ * of one kind come as one piece, its layer that of the first.  `each` returns 0 to go on, 1 to stop
+ * (the call returns 0), or -errno, which is returned. */
+int image_extents(struct image *image, uint64_t off, uint64_t n, bool merged,
+		  int (*each)(void *arg, const struct image_extent *extent), void *arg);
+
+/* Says that the range will be read soon.  Returns at once. */
+void image_prefetch(struct image *image, uint64_t off, uint64_t n);
+
+/* The layers from the bottom up, the upper (when there is one) last. */
+size_t image_layer_count(const struct image *image);
+const struct image_layer *image_layer(const struct image *image, size_t number);
+
+const struct index *image_index(const struct image *image);
+
+/* Opens one layer file by itself: tar, zfile and LSMT as they are found.  path and digest (may be
+ * NULL) must outlive the layer. */
+int image_open_layer(const char *path, const char *digest, size_t number, struct image_layer *out,
+		     struct err *e);
+void image_close_layer(struct image_layer *l);
+
+#endif

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper.c - a writable layer opened for reading, see upper.h.
+ *
+ * A log's entries are in write order and later ones win, so the log is a stack of small layers:
+ * each ascending stretch of it is one run, and the runs are merged as layers are. */
+#include "core/upper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/le.h"
+#include "core/base/scope.h"
+
+enum { PIECE_ENTRIES = 4096 }; /* entries read at once */
+
+static int read_header(struct source *s, enum format_part part, struct format_header *h,
+		       struct err *e)
+{
+	uint8_t raw[FORMAT_SPACE];
+	int r;
+
+	if (s->size < FORMAT_SPACE)
+		return err_set(e, EBADMSG, "LSMT: %" PRIu64 " bytes are too few for a header",
+			       s->size);
+	r = source_pread(s, raw, sizeof raw, 0, e);
+	return r < 0 ? r : format_parse_header(h, raw, part, e);
+}
+
+static int check_pair(const struct format_header *data, const struct format_header *index,
+		      struct err *e)
+{
+	if (strcasecmp(data->uuid, index->uuid) != 0)
+		return err_set(e, EBADMSG, "data and index file have different uuids");
+	if (strcasecmp(data->parent_uuid, index->parent_uuid) != 0)
+		return err_set(e, EBADMSG, "data and index file have different parent uuids");
+	if (data->virtual_size != index->virtual_size)
+		return err_set(e, EBADMSG,
+			       "data and index file have different virtual sizes, %" PRIu64
+			       " and %" PRIu64,
+			       data->virtual_size, index->virtual_size);
+	return 0;
+}
+
+/* Runs of a log under construction. */
+struct log {
+	struct mapping_run *runs;
+	size_t count;
+	size_t room;
+	size_t maps_room; /* of the newest run */
+};
+
+static void log_release(struct log *log)
+{
+	size_t i;
+
+	for (i = 0; i < log->count; i++)
+		free(log->runs[i].maps);
+	free(log->runs);
+}
+
+static int log_new_run(struct log *log)
+{
+	if (log->count == log->room) {
+		size_t room = log->room ? 2 * log->room : 16;
+		struct mapping_run *runs = realloc(log->runs, room * sizeof *runs);
+
+		if (!runs)
+			return -ENOMEM;
+		log->runs = runs;
+		log->room = room;
+	}
+	log->runs[log->count++] = (struct mapping_run){ 0 };
+	log->maps_room = 0;
+	return 0;
+}
+
+static int run_append(struct log *log, struct mapping m)
+{
+	struct mapping_run *run = &log->runs[log->count - 1];
+
+	if (run->count == log->maps_room) {
+		size_t room = log->maps_room ? 2 * log->maps_room : 2;
+		struct mapping *maps = realloc(run->maps, room * sizeof *maps);
+
+		if (!maps)
+			return -ENOMEM;
+		run->maps = maps;
+		log->maps_room = room;
+	}
+	run->maps[run->count++] = m;
+	return 0;
+}
+
+/* Whether b goes on where a ends, on the disk and in the file; a is made longer then. */
+static bool join(struct mapping *a, const struct format_entry *b)
+{
+	uint64_t sectors = mapping_sectors(*a) + b->sectors;
+
+	if (mapping_end(*a) != b->start || mapping_zeroed(*a) != b->zeroed ||
+	    sectors > FORMAT_MAX_SECTORS)
+		return false;
+	if (!b->zeroed && mapping_moffset(*a) + mapping_sectors(*a) != b->moffset)
+		return false;
+	*a = mapping_make(mapping_start(*a), sectors, mapping_layer(*a), mapping_moffset(*a),
+			  b->zeroed);
+	return true;
+}
+
+static int log_append(struct log *log, const struct format_entry *entry, size_t number)
+{
+	struct mapping_run *run = log->count > 0 ? &log->runs[log->count - 1] : NULL;
+	struct mapping *last = run ? &run->maps[run->count - 1] : NULL;
+
+	if (last && join(last, entry))
+		return 0;
+	if ((!last || entry->start < mapping_end(*last)) && log_new_run(log) < 0)
+		return -ENOMEM;
+	return run_append(log, mapping_make(entry->start, entry->sectors, number, entry->moffset,
+					    entry->zeroed));
+}
+
+/* Appends the entries of one piece.  Returns how many were good; fewer than n means that the next
+ * one cannot be right.  -ENOMEM. */
+static int64_t log_append_piece(struct log *log, const uint8_t *raw, size_t n, uint64_t data_end,
+				size_t number)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		struct format_entry entry = format_parse_entry(raw + i * FORMAT_ENTRY);
+
+		if (entry.start == FORMAT_PADDING)
+			continue;
+		if (format_entry_fault(&entry, 0, data_end))
+			break;
+		if (log_append(log, &entry, number) < 0)
+			return -ENOMEM;
+	}
+	return (int64_t)i;
+}
+
+static int log_read(struct source *index, uint64_t data_end, size_t number, struct log *log,
+		    struct upper_findings *findings, struct err *e)
+{
+	uint64_t total = (index->size - FORMAT_SPACE) / FORMAT_ENTRY, done = 0;
+	AUTO_FREE uint8_t *raw = malloc(PIECE_ENTRIES * FORMAT_ENTRY);
+	bool good = true;
+
+	if (total > FORMAT_MAX_ENTRIES)
+		return err_set(e, EBADMSG, "%" PRIu64 " index records, more than %" PRIu64, total,
+			       FORMAT_MAX_ENTRIES);
+	while (raw && good && done < total) {
+		size_t n = (size_t)min_u64(PIECE_ENTRIES, total - done);
+		int r = source_pread(index, raw, n * FORMAT_ENTRY,
+				     FORMAT_SPACE + done * FORMAT_ENTRY, e);
+		int64_t taken;
+
+		if (r < 0)
+			return r;
+		taken = log_append_piece(log, raw, n, data_end, number);
+		if (taken < 0)
+			return err_set(e, ENOMEM, "out of memory");
+		done += (uint64_t)taken;
+		good = (size_t)taken == n;
+	}
+	if (!raw)
+		return err_set(e, ENOMEM, "out of memory");
+	findings->records = done;
+	findings->ignored_records = total - done;
+	findings->fragment_bytes = (index->size - FORMAT_SPACE) % FORMAT_ENTRY;
+	return 0;
+}
+
+static int open_log(struct source *data, struct source *index, size_t number, struct layer *out,
+		    struct upper_findings *findings, struct err *e)
+{
+	uint64_t data_end = min_u64(data->size / SECTOR, INDEX_MAX_MOFFSET);
+	struct format_header index_header;
+	struct log log = { 0 };
+	int r = read_header(index, FORMAT_PART_LOG_INDEX, &index_header, e);
+
+	if (r == 0)
+		r = check_pair(&out->header, &index_header, e);
+	if (r == 0)
+		r = log_read(index, data_end, number, &log, findings, e);
+	if (r == 0)
+		r = index_merge_runs(log.runs, log.count, NULL, &out->run, e);
+	log_release(&log);
+	out->entries = findings->records;
+	return r;
+}
+
+/* The next stretch of the data file that is not a hole, from `off`.  Returns 0 when there is none.
+ */
+static int next_data(int fd, uint64_t off, uint64_t size, uint64_t *from, uint64_t *to,
+		     struct err *e)
+{
+	off_t start = lseek(fd, (off_t)off, SEEK_DATA), end;
+
+	if (start < 0 && errno == ENXIO)
+		return 0;
+	end = start < 0 ? start : lseek(fd, start, SEEK_HOLE);
+	if (end < 0)
+		return err_set(e, errno == EINVAL ? EOPNOTSUPP : errno,
+			       "its holes cannot be found here (SEEK_DATA): %s", strerror(errno));
+	*from = (uint64_t)start;
+	*to = min_u64((uint64_t)end, size);
+	return *from < *to;
+}
+
+/* A file system that does not know its holes says that all is data.  Then a file which takes less
+ * space than it is long must not be believed. */
+static int check_holes(int fd, uint64_t size, struct err *e)
+{
+	struct stat st;
+	off_t hole = lseek(fd, 0, SEEK_HOLE);
+
+	if (hole < 0)
+		return err_set(e, errno == EINVAL ? EOPNOTSUPP : errno,
+			       "its holes cannot be found here (SEEK_HOLE): %s", strerror(errno));
+	if ((uint64_t)hole < size)
+		return 0;
+	if (fstat(fd, &st) < 0)
+		return err_set(e, errno, "fstat: %s", strerror(errno));
+	if ((uint64_t)st.st_blocks * 512 < size)
+		return err_set(e, EOPNOTSUPP,
+			       "%" PRIu64 " bytes take %" PRIu64
+			       " bytes of space, but this file system shows no holes",
+			       size, (uint64_t)st.st_blocks * 512);
+	return 0;
+}
+
+/* Maps logical sectors [from, to), which are stored one after the other. */
+static int map_sparse(struct log *log, uint64_t from, uint64_t to, size_t number)
+{
+	while (from < to) {
+		struct format_entry entry = {
+			.start = from,
+			.sectors = (uint32_t)min_u64(to - from, FORMAT_MAX_SECTORS),
+			.moffset = FORMAT_SPACE / SECTOR + from,
+		};
+
+		if (log_append(log, &entry, number) < 0)
+			return -ENOMEM;
+		from += entry.sectors;
+	}
+	return 0;
+}
+
+/* The sparse form: logical byte x is stored at 4096 + x, and is there unless that is a hole. */
+static int open_sparse(int fd, struct source *data, size_t number, struct layer *out, struct err *e)
+{
+	uint64_t from = 0, to = 0, off = FORMAT_SPACE;
+	struct log log = { 0 };
+	int r;
+
+	if (data->size != FORMAT_SPACE + out->header.virtual_size)
+		return err_set(e, EBADMSG,
+			       "a sparse layer of virtual size %" PRIu64 " is %" PRIu64
+			       " bytes long, not %" PRIu64,
+			       out->header.virtual_size, data->size,
+			       FORMAT_SPACE + out->header.virtual_size);
+	r = check_holes(fd, data->size, e);
+	if (r < 0)
+		return r;
+	if (out->header.virtual_size / SECTOR > INDEX_MAX_MOFFSET - FORMAT_SPACE / SECTOR)
+		return err_set(e, EFBIG, "a sparse layer over the limit of 64 PiB");
+	while ((r = next_data(fd, off, data->size, &from, &to, e)) > 0) {
+		/* Holes have the granularity of the file system's blocks, never below a sector. */
+		from = max_u64(from, FORMAT_SPACE) - FORMAT_SPACE;
+		off = to;
+		to = (to - FORMAT_SPACE + SECTOR - 1) / SECTOR;
+		if (map_sparse(&log, from / SECTOR, to, number) < 0) {
+			r = err_set(e, ENOMEM, "out of memory");
+			break;
+		}
+	}
+	if (r == 0)
+		r = index_merge_runs(log.runs, log.count, NULL, &out->run, e);
+	log_release(&log);
+	out->entries = out->run.count;
+	return r;
+}
+
+static int open_pair(int fd, struct source *data, struct source *index, size_t number,
+		     struct layer *out, struct upper_findings *findings, struct err *e)
+{
+	int r = read_header(data, FORMAT_PART_LOG_DATA, &out->header, e);
+
+	if (r < 0)
+		return r;
+	findings->sparse = out->header.flags & FORMAT_SPARSE;
+	if (!findings->sparse)
+		return open_log(data, index, number, out, findings, e);
+	if (index->size != 0)
+		return err_set(e, EBADMSG,
+			       "a sparse layer's index file has %" PRIu64 " bytes, not 0",
+			       index->size);
+	return open_sparse(fd, data, number, out, e);
+}
+
+int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
+			 struct layer *out, struct upper_findings *findings, struct err *e)
+{
+	AUTO_CLOSE int fd = open(data_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	struct upper_findings unused;
+	struct source *data, *index;
+	struct layer t = { 0 };
+	int r;
+
+	findings = findings ? findings : &unused;
+	*findings = (struct upper_findings){ 0 };
+	if (fd < 0)
+		return err_set(e, errno, "%s: %s", data_path, strerror(errno));
+	r = source_open_file(data_path, &data, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", data_path);
+	r = source_open_file(index_path, &index, e);
+	if (r < 0) {
+		source_close(data);
+		return err_wrap(e, r, "%s", index_path);
+	}
+	r = open_pair(fd, data, index, number, &t, findings, e);
+	source_close(index);
+	if (r < 0) {
+		source_close(data);
+		free(t.run.maps);
+		return err_wrap(e, r, "%s, %s", data_path, index_path);
+	}
+	t.data = data;
+	*out = t;
+	return 0;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper.h - a writable layer, read-only: the append log (a data and an index file) and the sparse
+ * form (a data file with holes, and an empty index file).
+ *
+ * A log that a crash cut short is read up to its first record that cannot be right: a fragment of
+ * less than 16 bytes, or an entry that points past the data file's end.  A sparse file's presence
+ * is what SEEK_DATA says; a file system without it is refused (EOPNOTSUPP). */
+#ifndef OVERLAYBD_CORE_UPPER_H
+#define OVERLAYBD_CORE_UPPER_H
+
+#include "core/layer.h"
+
+/* What reading a log found out of order; for `overlaybd check`. */
+struct upper_findings {
+	uint64_t records; /* records in force */
+	uint64_t ignored_records; /* whole records after the first bad one, it included */
+	uint64_t fragment_bytes; /* at the end of the index file */
+	bool sparse;
+};
+
+/* Opens the pair as layer `number` of an image.  `findings` may be NULL. */
+int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
+			 struct layer *out, struct upper_findings *findings, struct err *e);
+
+#endif

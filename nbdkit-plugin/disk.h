@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* disk.h - an image that is being served, and what clients are told about it.
+ *
+ * Threads: a disk never changes after disk_open; disk_close must be the last call. */
+#ifndef OVERLAYBD_NBDKIT_PLUGIN_DISK_H
+#define OVERLAYBD_NBDKIT_PLUGIN_DISK_H
+
+#include "core/base/err.h"
+#include "core/config.h"
+#include "core/image.h"
+
+struct disk {
+	struct image_config *config;
+	struct image *image;
+	char *description; /* the config's, or one made up; UTF-8 */
+};
+
+/* Reads the config at `path` and opens its layers.  When the config names a result file, the
+ * outcome is written there, and failing to write it fails the call.  Errors begin with the config's
+ * path. */
+int disk_open(const char *path, struct disk **out, struct err *e);
+
+/* NULL is allowed. */
+void disk_close(struct disk *d);
+
+#endif

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* exports.c - the table of open images over a folder, see exports.h.
+ *
+ * (1) An export is in the table from its first client's claim until its last client's release; one
+ *     that failed to open leaves at once, so that the next client claims it anew.
+ * (2) The lock guards the table and the entries' fields; nothing is read from a file under it.  Who
+ *     claims an export opens it; those who come meanwhile wait on that export alone.
+ * (3) A disk pointer is set once, before EXPORT_READY, and may be used without the lock by each of
+ *     the export's users. */
+#include "nbdkit-plugin/exports.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "core/base/scope.h"
+#include "nbdkit-plugin/names.h"
+
+#define SUFFIX ".yaml"
+
+enum export_state { EXPORT_OPENING, EXPORT_READY, EXPORT_FAILED };
+
+struct export
+{
+	struct export *next; /* in the table */
+	char *name;
+	pthread_cond_t settled; /* signalled when the state is no longer EXPORT_OPENING */
+	enum export_state state;
+	size_t users;	   /* clients that have the disk or wait for it */
+	struct disk *disk; /* when EXPORT_READY */
+	int failure;	   /* when EXPORT_FAILED: -errno, its text below */
+	struct err why;
+};
+
+struct exports {
+	char *folder;
+	pthread_mutex_t lock;
+	struct export *table; /* guarded by lock */
+};
+
+/* ---- the folder ---- */
+
+static int is_candidate(const struct dirent *d)
+{
+	size_t n = strlen(d->d_name), suffix = strlen(SUFFIX);
+
+	return d->d_name[0] != '.' && n > suffix && strcmp(d->d_name + n - suffix, SUFFIX) == 0 &&
+	       names_is_plain(d->d_name);
+}
+
+static int by_bytes(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static bool is_file(int folder, const char *name)
+{
+	struct stat st;
+
+	return fstatat(folder, name, &st, 0) == 0 && S_ISREG(st.st_mode);
+}
+
+int exports_list(const struct exports *x, struct export_names *out, struct err *e)
+{
+	AUTO_CLOSE int folder = open(x->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct export_names t = { 0 };
+	struct dirent **found;
+	int n, i, r = 0;
+
+	if (folder < 0)
+		return err_set(e, errno, "%s: %s", x->folder, strerror(errno));
+	n = scandirat(folder, ".", &found, is_candidate, by_bytes);
+	if (n < 0)
+		return err_set(e, errno, "listing %s: %s", x->folder, strerror(errno));
+	t.names = calloc((size_t)n + 1, sizeof *t.names);
+	if (!t.names)
+		r = err_set(e, ENOMEM, "listing %s: out of memory", x->folder);
+	for (i = 0; i < n; i++) {
+		const char *name = found[i]->d_name;
+
+		if (r == 0 && is_file(folder, name)) {
+			t.names[t.count] = strndup(name, strlen(name) - strlen(SUFFIX));
+			if (t.names[t.count])
+				t.count++;
+			else
+				r = err_set(e, ENOMEM, "listing %s: out of memory", x->folder);
+		}
+		free(found[i]);
+	}
+	free(found);
+	if (r < 0) {
+		export_names_release(&t);
+		return r;
+	}
+	*out = t;
+	return 0;
+}
+
+void export_names_release(struct export_names *names)
+{
+	size_t i;
+
+	for (i = 0; i < names->count; i++)
+		free(names->names[i]);
+	free(names->names);
+	*names = (struct export_names){ 0 };
+}
+
+/* Says that no export fits the name, and what there is; the text is cut where the error is full. */
+static int refuse_name(const struct exports *x, const char *name, const struct export_names *names,
+		       struct err *e)
+{
+	AUTO_FREE char *all = names_join(names->names, names->count);
+	AUTO_FREE char *wanted = names_printable(name);
+
+	if (!all || !wanted)
+		return err_set(e, ENOMEM, "out of memory");
+	if (names->count == 0)
+		return err_set(e, ENOENT, "%s: no image (*" SUFFIX ") in this folder", x->folder);
+	if (name[0] == '\0')
+		return err_set(e, ENOENT, "%s: no default export among several: %s", x->folder,
+			       all);
+	return err_set(e, ENOENT, "%s: no export '%s'; there is: %s", x->folder, wanted, all);
+}
+
+/* The listed name that a client's name stands for; the caller frees it. */
+static int find_name(const struct exports *x, const char *name, char **out, struct err *e)
+{
+	struct export_names names;
+	size_t i = 0;
+	int r = exports_list(x, &names, e);
+
+	if (r < 0)
+		return r;
+	if (name[0] != '\0')
+		while (i < names.count && strcmp(names.names[i], name) != 0)
+			i++;
+	else if (names.count != 1)
+		i = names.count;
+	if (i < names.count)
+		*out = TAKE_PTR(names.names[i]);
+	else
+		r = refuse_name(x, name, &names, e);
+	export_names_release(&names);
+	return r;
+}
+
+/* ---- the table ---- */
+
+static struct export *export_new(const char *name)
+{
+	struct export *p = calloc(1, sizeof *p);
+
+	if (!p)
+		return NULL;
+	p->name = strdup(name);
+	if (!p->name || pthread_cond_init(&p->settled, NULL) != 0) {
+		free(p->name);
+		free(p);
+		return NULL;
+	}
+	return p;
+}
+
+static void export_free(struct export *p)
+{
+	pthread_cond_destroy(&p->settled);
+	disk_close(p->disk);
+	free(p->name);
+	free(p);
+}
+
+static void unlink_locked(struct exports *x, const struct export *p)
+{
+	struct export **at = &x->table;
+
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+}
+
+/* The export of this name with one user more; *mine when it is new and the caller must open it.
+ * NULL when out of memory. */
+static struct export *claim(struct exports *x, const char *name, bool *mine)
+{
+	struct export *p;
+
+	WITH_LOCK(&x->lock);
+	for (p = x->table; p; p = p->next)
+		if (strcmp(p->name, name) == 0)
+			break;
+	*mine = !p;
+	if (!p) {
+		p = export_new(name);
+		if (!p)
+			return NULL;
+		p->next = x->table;
+		x->table = p;
+	}
+	p->users++;
+	return p;
+}
+
+static void open_claimed(struct exports *x, struct export *p)
+{
+	AUTO_FREE char *path = NULL;
+	struct disk *disk = NULL;
+	struct err why;
+	int r;
+
+	if (asprintf(&path, "%s/%s" SUFFIX, x->folder, p->name) < 0) {
+		path = NULL; /* left undefined by the failed call */
+		r = err_set(&why, ENOMEM, "%s: out of memory", p->name);
+	} else {
+		r = disk_open(path, &disk, &why);
+	}
+	WITH_LOCK(&x->lock);
+	if (r < 0) {
+		p->state = EXPORT_FAILED;
+		p->failure = r;
+		p->why = why;
+		unlink_locked(x, p);
+	} else {
+		p->state = EXPORT_READY;
+		p->disk = disk;
+	}
+	pthread_cond_broadcast(&p->settled);
+}
+
+/* Waits until the export is open or has failed; in the latter case the caller is a user no more,
+ * and *last says that it has to free it. */
+static int await_settled(struct exports *x, struct export *p, bool *last, struct err *e)
+{
+	*last = false;
+	WITH_LOCK(&x->lock);
+	while (p->state == EXPORT_OPENING)
+		pthread_cond_wait(&p->settled, &x->lock);
+	if (p->state == EXPORT_READY)
+		return 0;
+	*last = --p->users == 0;
+	return err_set(e, -p->failure, "%s", p->why.msg);
+}
+
+int exports_acquire(struct exports *x, const char *name, struct disk **out, struct err *e)
+{
+	AUTO_FREE char *listed = NULL;
+	struct export *p;
+	bool mine, last;
+	int r = find_name(x, name, &listed, e);
+
+	if (r < 0)
+		return r;
+	p = claim(x, listed, &mine);
+	if (!p)
+		return err_set(e, ENOMEM, "%s/%s" SUFFIX ": out of memory", x->folder, listed);
+	if (mine)
+		open_claimed(x, p);
+	r = await_settled(x, p, &last, e);
+	if (r == 0)
+		*out = p->disk;
+	else if (last)
+		export_free(p);
+	return r;
+}
+
+/* Takes one user off the disk's export; returns it when that was the last, out of the table. */
+static struct export *drop_user(struct exports *x, const struct disk *d)
+{
+	struct export *p;
+
+	WITH_LOCK(&x->lock);
+	p = x->table;
+	while (p->disk != d)
+		p = p->next;
+	if (--p->users > 0)
+		return NULL;
+	unlink_locked(x, p);
+	return p;
+}
+
+void exports_release(struct exports *x, struct disk *d)
+{
+	struct export *p = drop_user(x, d);
+
+	if (p)
+		export_free(p);
+}
+
+/* ---- all of it ---- */
+
+int exports_open(const char *folder, struct exports **out, struct err *e)
+{
+	struct exports *x = calloc(1, sizeof *x);
+	struct export_names names;
+	int r;
+
+	if (!x)
+		return err_set(e, ENOMEM, "%s: out of memory", folder);
+	r = -pthread_mutex_init(&x->lock, NULL);
+	if (r < 0) {
+		free(x);
+		return err_set(e, -r, "%s: %s", folder, strerror(-r));
+	}
+	x->folder = strdup(folder);
+	r = x->folder ? exports_list(x, &names, e)
+		      : err_set(e, ENOMEM, "%s: out of memory", folder);
+	if (r < 0) {
+		exports_close(x);
+		return r;
+	}
+	export_names_release(&names);
+	*out = x;
+	return 0;
+}
+
+void exports_close(struct exports *x)
+{
+	if (!x)
+		return;
+	pthread_mutex_destroy(&x->lock);
+	free(x->folder);
+	free(x);
+}

@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the seeds of fuzz-tar and fuzz-zfile: small files built here by hand, and pieces of golden
+files.  Usage: tests/fuzz/make-seeds.py (no arguments; the output is the same each time)."""
+import os
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+GOLDEN = os.path.join(HERE, '..', 'golden')
+
+TABLE = []
+for value in range(256):
+    for _ in range(8):
+        value = value >> 1 ^ 0x82F63B78 if value & 1 else value >> 1
+    TABLE.append(value)
+
+
+def crc(state, data):
+    """CRC-32C without inversion."""
+    for byte in data:
+        state = state >> 8 ^ TABLE[(state ^ byte) & 0xff]
+    return state
+
+
+def write(target, name, data):
+    folder = os.path.join(HERE, 'corpus', target)
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, name), 'wb') as out:
+        out.write(data)
+
+
+def golden(name):
+    with open(os.path.join(GOLDEN, name), 'rb') as file:
+        return file.read()
+
+
+# tar
+
+def tar_header(kind, size, magic=b'ustar\x0000', name=b'layer'):
+    raw = bytearray(512)
+    raw[0:len(name)] = name
+    raw[124:124 + len(size)] = size
+    raw[257:265] = magic
+    raw[156] = kind
+    raw[148:156] = b' ' * 8
+    raw[148:155] = b'%06o\0' % sum(raw)
+    return bytes(raw)
+
+
+def padded(data):
+    return data + bytes(-len(data) % 512)
+
+
+def tar_seeds():
+    payload, end = b'p' * 700, bytes(1024)
+    plain = tar_header(ord('0'), b'00000001274\0') + padded(payload) + end
+    write('tar', 'plain', plain)
+    write('tar', 'no-end', plain[:-1024])
+    write('tar', 'cut', plain[:1000])
+    write('tar', 'gnu', tar_header(0, b'%11o ' % 700, b'ustar  \0') + padded(payload) + end)
+    write('tar', 'base256',
+          tar_header(ord('0'), b'\x80' + bytes(9) + b'\x02\xbc') + padded(payload) + end)
+    for name, records in (('pax', b'12 size=700\n'), ('pax-two', b'9 path=x\n12 size=700\n'),
+                          ('pax-bad-length', b'99 size=700\n'), ('pax-bad-size', b'10 size=-\n')):
+        write('tar', name, tar_header(ord('x'), b'%011o\0' % len(records)) + padded(records) +
+              tar_header(ord('0'), b'0') + padded(payload) + end)
+    write('tar', 'global', tar_header(ord('g'), b'%011o\0' % 9) + padded(b'9 a=bcde\n') + plain)
+    write('tar', 'link', tar_header(ord('2'), b'00000000000\0') + end)
+    write('tar', 'reference', golden('tags/layer0.obd')[:2048])
+
+
+# ZFile
+
+def lz4_block(data):
+    """Literals only."""
+    n, out = len(data), bytearray()
+    if n < 15:
+        return bytes([n << 4]) + data
+    out.append(0xf0)
+    n -= 15
+    while n >= 255:
+        out.append(255)
+        n -= 255
+    out.append(n)
+    return bytes(out) + data
+
+
+def zstd_frame(data):
+    """One raw block, or one of a repeated byte, without a content size."""
+    head = b'\x28\xb5\x2f\xfd\x00\x58'
+    if data == data[:1] * len(data):
+        return head + struct.pack('<I', len(data) << 3 | 3)[:3] + data[:1]
+    return head + struct.pack('<I', len(data) << 3 | 1)[:3] + data
+
+
+MAGIC = b'ZFile\0\1\0' + bytes.fromhex('74756a692e79796640416c6962616261')
+
+
+def zfile_part(flags, index, blocks, size, index_crc, block_size, algorithm, verify):
+    raw = MAGIC + struct.pack('<IIQQQQIIIBBBxxxxxIB', 96, 0, flags, index, blocks, size, index_crc,
+                              0, block_size, algorithm, 0, 0, 0, verify)
+    raw += bytes(512 - len(raw))
+    return raw[:28] + struct.pack('<I', crc(0, raw)) + raw[32:]
+
+
+def zfile(blocks, size, block_size, algorithm, verify=1, header_flags=0x1b):
+    body, table = b'', b''
+    for block in blocks:
+        if verify:
+            block += struct.pack('<I', crc(100007, block))
+        body += block
+        table += struct.pack('<I', len(block))
+    values = (512 + len(body), len(blocks), size, crc(0, table), block_size, algorithm, verify)
+    first = values if header_flags & 8 else (0, 0, 0, 0) + values[4:]
+    return zfile_part(header_flags, *first) + body + table + zfile_part(0x16, *values)
+
+
+def zfile_seeds():
+    text = b'the quick brown fox ' * 300
+    lz4 = [lz4_block(text[:4096]), lz4_block(text[4096:5000])]
+    zstd = [zstd_frame(bytes(8192)), zstd_frame(text[:100])]
+    seeds = {
+        'lz4': zfile(lz4, 5000, 4096, 1),
+        'lz4-open-header': zfile(lz4, 5000, 4096, 1, 1, 0x13),
+        'lz4-bare': zfile(lz4, 5000, 4096, 1, 0),
+        'zstd': zfile(zstd, 8292, 8192, 2),
+        'zstd-wrong-size': zfile(zstd, 8293, 8192, 2),
+        'many': zfile([zstd_frame(bytes(4096))] * 40, 40 * 4096, 4096, 2),
+        'empty': zfile([], 0, 65536, 1),
+        'reference-zstd': golden('zstd-8k/layer0.obd'),
+        'reference-lz4': golden('lz4-64k/layer0.obd'),
+    }
+    for name, data in seeds.items():
+        write('zfile', name, b'\x07' + data)
+    write('zfile', 'unsealed', b'\x00' + seeds['lz4'])
+    write('zfile', 'cut', b'\x07' + seeds['lz4'][:700])
+
+
+tar_seeds()
+zfile_seeds()

@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-base.c - errors, whole reads and writes, sources, sinks, digests, workers. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/digest.h"
+#include "core/base/io.h"
+#include "core/base/le.h"
+#include "core/base/sink.h"
+#include "core/base/source.h"
+#include "core/base/workers.h"
+
+static char folder[] = "/tmp/test-base.XXXXXX";
+static char path[64];
+
+static int make_folder(void **state)
+{
+	if (!mkdtemp(folder))
+		return -1;
+	snprintf(path, sizeof path, "%s/file", folder);
+	return 0;
+}
+
+static int remove_folder(void **state)
+{
+	unlink(path);
+	return rmdir(folder); /* fails when a test left something behind */
+}
+
+static void errors_read_from_the_outside_in(void **state)
+{
+	struct err e;
+	char long_name[2000];
+
+	assert_int_equal(err_set(&e, EBADMSG, "block %d", 812), -EBADMSG);
+	assert_int_equal(err_wrap(&e, -EBADMSG, "layer %d", 2), -EBADMSG);
+	assert_string_equal(e.msg, "layer 2: block 812");
+	assert_int_equal(err_set(NULL, EIO, "x"), -EIO);
+	assert_int_equal(err_wrap(NULL, -EIO, "x"), -EIO);
+
+	memset(long_name, 'n', sizeof long_name);
+	long_name[sizeof long_name - 1] = '\0';
+	err_wrap(&e, -EBADMSG, "%s", long_name);
+	assert_int_equal(strlen(e.msg), sizeof e.msg - 1);
+	assert_non_null(strstr(e.msg, ": layer 2: block 812"));
+	err_set(&e, EIO, "%s", long_name);
+	err_wrap(&e, -EIO, "outer");
+	assert_int_equal(e.msg[0], 'n');
+}
+
+static void ranges_do_not_wrap(void **state)
+{
+	assert_true(range_fits(0, 0, 0));
+	assert_true(range_fits(5, 5, 10));
+	assert_false(range_fits(5, 6, 10));
+	assert_false(range_fits(11, 0, 10));
+	assert_false(range_fits(UINT64_MAX, 2, 10));
+	assert_false(range_fits(2, UINT64_MAX, 10));
+}
+
+static void sources(void **state)
+{
+	struct source *memory, *slice, *file;
+	struct err e;
+	char buf[8];
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	assert_int_equal(source_open_memory("0123456789", 10, &memory, &e), 0);
+	assert_int_equal(source_open_slice(memory, 2, 9, &slice, &e), -EINVAL);
+	assert_int_equal(source_open_slice(memory, 2, 8, &slice, &e), 0);
+	assert_int_equal(source_pread(slice, buf, 3, 5, &e), 0);
+	assert_memory_equal(buf, "789", 3);
+	assert_int_equal(source_pread(slice, buf, 4, 5, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "beyond its end at 8"));
+	assert_int_equal(source_pread(slice, buf, 0, 8, &e), 0);
+	source_prefetch(slice, 0, UINT64_MAX);
+	source_drop(slice, 7, UINT64_MAX);
+	source_close(slice);
+
+	assert_int_equal(io_pwrite(fd, "abcdef", 6, 0, &e), 0);
+	assert_int_equal(source_open_file(path, &file, &e), 0);
+	assert_int_equal(file->size, 6);
+	assert_int_equal(source_pread(file, buf, 6, 0, &e), 0);
+	assert_memory_equal(buf, "abcdef", 6);
+	assert_int_equal(ftruncate(fd, 3), 0);
+	assert_int_equal(source_pread(file, buf, 6, 0, &e), -EIO);
+	assert_non_null(strstr(e.msg, "the file ends at 3"));
+	assert_int_equal(source_pread(file, buf, 3, 0, &e), 0);
+	source_close(file);
+	close(fd);
+	assert_int_equal(source_open_file("/nonexistent", &file, &e), -ENOENT);
+	assert_int_equal(source_open_file("/", &file, &e), -EISDIR);
+	assert_int_equal(source_open_file("/dev/null", &file, &e), -EINVAL);
+}
+
+static size_t files_in_folder(void)
+{
+	char pattern[80];
+	glob_t found;
+	size_t n;
+
+	snprintf(pattern, sizeof pattern, "%s/*", folder);
+	n = glob(pattern, 0, NULL, &found) == 0 ? found.gl_pathc : 0;
+	globfree(&found);
+	return n;
+}
+
+static void file_sink_appears_whole_or_not_at_all(void **state)
+{
+	char *big = malloc(1 << 20), *text;
+	struct sink *s;
+	struct err e;
+	size_t n;
+
+	unlink(path);
+	memset(big, 'b', 1 << 20);
+	assert_int_equal(sink_open_file(path, &s, &e), 0);
+	assert_int_equal(sink_write(s, "head", 4, &e), 0);
+	assert_int_equal(sink_write(s, big, 1 << 20, &e), 0);
+	sink_close(s);
+	assert_int_equal(files_in_folder(), 0);
+
+	assert_int_equal(sink_open_file(path, &s, &e), 0);
+	assert_int_equal(sink_write(s, "head", 4, &e), 0);
+	assert_int_equal(sink_patch(s, "H", 1, 4, &e), -EINVAL);
+	assert_int_equal(sink_patch(s, "H", 1, 0, &e), 0);
+	assert_int_equal(sink_write(s, big, 1 << 20, &e), 0);
+	assert_int_equal(sink_write_zeroes(s, 5000, &e), 0);
+	assert_int_equal(sink_patch(s, "D", 1, 3, &e), 0);
+	assert_int_equal(s->written, 4 + (1 << 20) + 5000);
+	assert_int_equal(access(path, F_OK), -1);
+	assert_int_equal(sink_finish(s, &e), 0);
+	sink_close(s);
+	assert_int_equal(files_in_folder(), 1);
+	assert_int_equal(io_read_file(path, 1 << 22, &text, &n, &e), 0);
+	assert_int_equal(n, 4 + (1 << 20) + 5000);
+	assert_memory_equal(text, "HeaDbbbb", 8);
+	assert_int_equal(text[n - 5001], 'b');
+	assert_int_equal(text[n - 5000], 0);
+	free(text);
+	assert_int_equal(io_read_file(path, 100, &text, &n, &e), -EFBIG);
+
+	assert_int_equal(io_replace_file(path, "new", 3, &e), 0);
+	assert_int_equal(io_read_file(path, 100, &text, &n, &e), 0);
+	assert_string_equal(text, "new");
+	free(text);
+	assert_int_equal(sink_open_file("/dev/null", &s, &e), -EINVAL);
+	assert_int_equal(sink_open_file("/nonexistent/x", &s, &e), -ENOENT);
+	assert_int_equal(sink_open_file("", &s, &e), -EINVAL);
+	free(big);
+}
+
+static void sink_follows_a_link(void **state)
+{
+	char link_path[80];
+	struct stat st;
+	struct err e;
+
+	snprintf(link_path, sizeof link_path, "%s/link", folder);
+	assert_int_equal(io_replace_file(path, "old", 3, &e), 0);
+	assert_int_equal(symlink("file", link_path), 0);
+	assert_int_equal(io_replace_file(link_path, "by link", 7, &e), 0);
+	assert_int_equal(lstat(link_path, &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 7);
+	unlink(link_path);
+}
+
+static void absolute_paths(void **state)
+{
+	char *p = io_absolute_path("/a/b", "c.obd");
+
+	assert_string_equal(p, "/a/b/c.obd");
+	free(p);
+	p = io_absolute_path("/", "c");
+	assert_string_equal(p, "/c");
+	free(p);
+	p = io_absolute_path("/a", "/c");
+	assert_string_equal(p, "/c");
+	free(p);
+	p = io_absolute_path(NULL, "c");
+	assert_int_equal(p[0], '/');
+	free(p);
+}
+
+static void digests(void **state)
+{
+	static const char abc[] =
+		"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+	char text[DIGEST_TEXT];
+	struct source *s;
+
+	assert_int_equal(source_open_memory("abc", 3, &s, NULL), 0);
+	assert_int_equal(digest_source(s, text, NULL), 0);
+	assert_string_equal(text, abc);
+	source_close(s);
+	assert_true(digest_is_valid(abc));
+	assert_false(digest_is_valid("sha256:BA7816"));
+	assert_false(digest_is_valid("md5:00"));
+	text[70] = '\0';
+	assert_false(digest_is_valid(text));
+}
+
+struct count_job {
+	struct job job;
+	unsigned n;
+};
+
+static void count(struct job *j)
+{
+	((struct count_job *)j)->n++;
+}
+
+static void workers_run_every_job_once(void **state)
+{
+	enum { JOBS = 200 };
+	struct count_job jobs[JOBS];
+	unsigned threads, i, round;
+
+	for (threads = 0; threads < 6; threads++) {
+		struct workers *w;
+
+		memset(jobs, 0, sizeof jobs);
+		assert_int_equal(workers_open(threads, &w, NULL), 0);
+		for (round = 1; round < 4; round++) {
+			for (i = 0; i < JOBS; i++) {
+				jobs[i].job.run = count;
+				workers_submit(w, &jobs[i].job);
+			}
+			for (i = 0; i < JOBS; i++) {
+				workers_wait(w, &jobs[i].job);
+				assert_int_equal(jobs[i].n, round);
+			}
+		}
+		workers_close(w);
+	}
+	assert_true(workers_cpus() >= 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(errors_read_from_the_outside_in),
+		cmocka_unit_test(ranges_do_not_wrap),
+		cmocka_unit_test(sources),
+		cmocka_unit_test(file_sink_appears_whole_or_not_at_all),
+		cmocka_unit_test(sink_follows_a_link),
+		cmocka_unit_test(absolute_paths),
+		cmocka_unit_test(digests),
+		cmocka_unit_test(workers_run_every_job_once),
+	};
+
+	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

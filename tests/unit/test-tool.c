@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-tool.c - the parts of `overlaybd` that its subcommands share: escaping, sizes, option
+ * tables, spans in order whatever goes wrong. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/fault.h"
+#include "tools/args.h"
+#include "tools/spans.h"
+#include "tools/text.h"
+
+static void escapes(void **state)
+{
+	static const struct {
+		const char *text, *printed;
+	} rows[] = {
+		{ "plain text", "plain text" },
+		{ "\x1b[2J", "\\x1b[2J" },
+		{ "a\nb\tc\x7f", "a\\x0ab\\x09c\\x7f" },
+		{ "back\\slash", "back\\x5cslash" },
+		{ "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80",
+		  "\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80" },
+		{ "\xc2\x9b", "\\xc2\\x9b" }, /* a C1 control character */
+		{ "\xe2\x80\xae", "\\xe2\\x80\\xae" }, /* turns the direction of text */
+		{ "\xc0\xaf", "\\xc0\\xaf" }, /* longer than it must be */
+		{ "\xe0\x80\x80", "\\xe0\\x80\\x80" },
+		{ "\xed\xa0\x80", "\\xed\\xa0\\x80" }, /* a surrogate */
+		{ "\xf4\x90\x80\x80", "\\xf4\\x90\\x80\\x80" }, /* above U+10FFFF */
+		{ "\xff\xc3", "\\xff\\xc3" },
+		{ "\xe2\x82", "\\xe2\\x82" }, /* cut */
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		char printed[64] = "";
+		FILE *out = fmemopen(printed, sizeof printed, "w");
+
+		assert_non_null(out);
+		text_print(out, rows[i].text);
+		fclose(out);
+		assert_string_equal(printed, rows[i].printed);
+	}
+}
+
+static void json_strings(void **state)
+{
+	json_t *bad = text_json("a\xff\xe2\x82"), *good = text_json("\xe2\x82\xac\x1b"),
+	       *none = text_json(NULL);
+
+	assert_string_equal(json_string_value(bad), "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+	assert_string_equal(json_string_value(good), "\xe2\x82\xac\x1b");
+	assert_true(json_is_null(none));
+	json_decref(bad);
+	json_decref(good);
+}
+
+static void sizes(void **state)
+{
+	static const struct {
+		uint64_t bytes;
+		const char *text;
+	} rows[] = {
+		{ 0, "0 B" },
+		{ 1023, "1023 B" },
+		{ 1024, "1 KiB" },
+		{ 1536, "1.5 KiB" },
+		{ UINT64_C(1) << 30, "1 GiB" },
+		{ UINT64_MAX, "15.9 EiB" },
+	};
+	char text[TEXT_SIZE];
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		assert_string_equal(text_size(rows[i].bytes, text), rows[i].text);
+}
+
+static void numbers(void **state)
+{
+	uint64_t number = 7;
+	uint32_t size = 7;
+	struct err e;
+
+	assert_int_equal(args_number("0", 9, "x", &number, &e), 0);
+	assert_int_equal(number, 0);
+	assert_int_equal(args_number("18446744073709551615", UINT64_MAX, "x", &number, &e), 0);
+	assert_true(number == UINT64_MAX);
+	assert_int_equal(args_number("18446744073709551616", UINT64_MAX, "x", &number, &e),
+			 -EINVAL);
+	assert_int_equal(args_number("10", 9, "x", &number, &e), -EINVAL);
+	assert_string_equal(e.msg, "x '10' is not a number from 0 to 9");
+	assert_int_equal(args_number("+1", 9, "x", &number, &e), -EINVAL);
+	assert_int_equal(args_number(" 1", 9, "x", &number, &e), -EINVAL);
+	assert_int_equal(args_block_size("64K", &size, &e), 0);
+	assert_int_equal(size, 65536);
+	assert_int_equal(args_block_size("4096", &size, &e), 0);
+	assert_int_equal(size, 4096);
+	assert_int_equal(args_block_size("65536K", &size, &e), -EINVAL);
+	assert_int_equal(args_block_size("4 K", &size, &e), -EINVAL);
+	assert_int_equal(size, 4096);
+}
+
+/* Parses a command line of words parted by spaces; `line` keeps them. */
+static int parse(const struct tool_command *command, char *line, struct tool_args *args,
+		 struct err *e)
+{
+	char *argv[16];
+	int argc = 0;
+
+	for (argv[0] = strtok(line, " "); argv[argc]; argv[argc] = strtok(NULL, " "))
+		assert_true(++argc < 16);
+	return args_parse(command, argc, argv, args, e);
+}
+
+static void option_tables(void **state)
+{
+	static const struct tool_option options[] = {
+		{ "alpha", 'a', NULL, "" },
+		{ "beta", 0, "N", "" },
+	};
+	static const struct tool_command command = {
+		.name = "test", .operand = "FILE", .options = options, .option_count = 2
+	};
+	char good[] = "test --beta=1 name -a --beta 2", help[] = "test -h",
+	     unknown[] = "test -ax name";
+	struct tool_args args;
+	struct err e;
+
+	assert_int_equal(parse(&command, good, &args, &e), 0);
+	assert_string_equal(args.operand, "name");
+	assert_non_null(args.values[0]);
+	assert_string_equal(args.values[1], "2"); /* the last one counts */
+	assert_int_equal(parse(&command, help, &args, &e), 1);
+	assert_int_equal(parse(&command, unknown, &args, &e), -EINVAL);
+	assert_string_equal(e.msg, "test: unknown option '-x'; see overlaybd test --help");
+}
+
+/* What the spans of one run were. */
+struct seen {
+	const uint8_t *bytes;
+	uint64_t end; /* of the last span */
+	unsigned count, failed;
+	unsigned stop_at; /* the count at which `each` refuses; 0: never */
+};
+
+static int see(void *arg, const struct span *span, struct err *e)
+{
+	struct seen *seen = arg;
+
+	assert_true(span->off == seen->end);
+	seen->end += span->n;
+	if (span->r < 0)
+		seen->failed++;
+	else
+		assert_memory_equal(span->buffer, seen->bytes + span->off, span->n);
+	return ++seen->count == seen->stop_at ? err_set(e, ENOSPC, "enough") : 0;
+}
+
+static void spans_in_order(void **state)
+{
+	enum { SIZE = 20 * SPANS_PIECE + 5 };
+	uint8_t *bytes = malloc(SIZE);
+	unsigned threads, stop_at, i;
+
+	assert_non_null(bytes);
+	for (i = 0; i < SIZE; i++)
+		bytes[i] = (uint8_t)(i * 31 + i / 251);
+	for (threads = 0; threads < 4; threads++) {
+		for (stop_at = 0; stop_at <= 21; stop_at += 7) {
+			struct seen seen = { .bytes = bytes, .stop_at = stop_at };
+			struct workers *pool;
+			struct source *s;
+			struct err e;
+			int r;
+
+			assert_int_equal(workers_open(threads, &pool, &e), 0);
+			assert_int_equal(source_open_memory(bytes, SIZE, &s, &e), 0);
+			r = spans_read(s, pool, see, &seen, &e);
+			assert_int_equal(r, stop_at ? -ENOSPC : 0);
+			assert_int_equal(seen.count, stop_at ? stop_at : 21);
+			source_close(s);
+			workers_close(pool);
+		}
+	}
+	free(bytes);
+}
+
+static void spans_of_nothing(void **state)
+{
+	struct seen seen = { 0 };
+	struct workers *pool;
+	struct source *s;
+	struct err e;
+
+	assert_int_equal(workers_open(2, &pool, &e), 0);
+	assert_int_equal(source_open_memory("", 0, &s, &e), 0);
+	assert_int_equal(spans_read(s, pool, see, &seen, &e), 0);
+	assert_int_equal(seen.count, 0);
+	source_close(s);
+	workers_close(pool);
+}
+
+/* A span that cannot be read is handed out as such, and the others come all the same. */
+static void spans_that_fail(void **state)
+{
+	enum { SIZE = 3 * SPANS_PIECE };
+	uint8_t *bytes = calloc(1, SIZE);
+	uint64_t k;
+
+	assert_non_null(bytes);
+	for (k = 0; k < 4; k++) {
+		struct fault fault = { .fail_at = k };
+		struct seen seen = { .bytes = bytes };
+		struct source *memory, *s;
+		struct workers *pool;
+		struct err e;
+
+		assert_int_equal(workers_open(0, &pool, &e), 0);
+		assert_int_equal(source_open_memory(bytes, SIZE, &memory, &e), 0);
+		fault_open_source(memory, &fault, &s);
+		assert_int_equal(spans_read(s, pool, see, &seen, &e), 0);
+		assert_int_equal(seen.count, 3);
+		assert_int_equal(seen.failed, k < 3);
+		source_close(s);
+		workers_close(pool);
+	}
+	free(bytes);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(escapes),
+		cmocka_unit_test(json_strings),
+		cmocka_unit_test(sizes),
+		cmocka_unit_test(numbers),
+		cmocka_unit_test(option_tables),
+		cmocka_unit_test(spans_in_order),
+		cmocka_unit_test(spans_of_nothing),
+		cmocka_unit_test(spans_that_fail),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c - the program `overlaybd`: finds the subcommand, runs it, says how it ended.
+ *
+ * Exit status: 0 done; 1 failed, or `check` found errors; 2 the command line is wrong. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/nearest.h"
+#include "tools/args.h"
+#include "tools/text.h"
+#include "tools/tool.h"
+
+static const struct tool_command *const commands[] = {
+	&cmd_check, &cmd_commit, &cmd_compress, &cmd_extract, &cmd_info, &cmd_map,
+};
+
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static int complain(int status, const struct err *e)
+{
+	text_line(stderr, "overlaybd: %s", e->msg);
+	return status;
+}
+
+static void print_help(void)
+{
+	size_t i;
+
+	puts("Usage: overlaybd SUBCOMMAND [OPTION...]\n\n"
+	     "Looks at, checks and makes layers and images of the overlaybd format.\n");
+	for (i = 0; i < COMMANDS; i++)
+		printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
+	puts("\n  -h, --help     print this and exit; after a subcommand, its options\n"
+	     "  -V, --version  print the version and exit");
+}
+
+static const struct tool_command *find_command(const char *name, struct err *e)
+{
+	const char *names[COMMANDS], *nearest;
+	size_t i;
+
+	for (i = 0; i < COMMANDS; i++) {
+		if (strcmp(name, commands[i]->name) == 0)
+			return commands[i];
+		names[i] = commands[i]->name;
+	}
+	nearest = nearest_word(name, names, COMMANDS);
+	if (nearest)
+		err_set(e, EINVAL, "unknown subcommand '%s' (did you mean '%s'?)", name, nearest);
+	else
+		err_set(e, EINVAL, "unknown subcommand '%s'; see overlaybd --help", name);
+	return NULL;
+}
+
+/* What was printed may have met a full disk only now. */
+static int flush_output(int status)
+{
+	struct err e;
+
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return status;
+	err_set(&e, errno, "writing to standard output: %s", strerror(errno));
+	return complain(EXIT_FAILURE, &e);
+}
+
+static int run(const struct tool_command *command, int argc, char **argv)
+{
+	struct err e = { .msg = "" };
+	struct tool_args args;
+	int r;
+
+	r = args_parse(command, argc, argv, &args, &e);
+	if (r < 0)
+		return complain(TOOL_USAGE, &e);
+	if (r > 0) {
+		args_print_help(command);
+		return flush_output(EXIT_SUCCESS);
+	}
+	r = command->run(&args, &e);
+	if (r == TOOL_USAGE) {
+		err_wrap(&e, 0, "%s", command->name);
+		return complain(TOOL_USAGE, &e);
+	}
+	if (r < 0) {
+		fflush(stdout);
+		return complain(EXIT_FAILURE, &e);
+	}
+	return flush_output(r);
+}
+
+int main(int argc, char **argv)
+{
+	const struct tool_command *command;
+	struct err e;
+
+	if (argc < 2) {
+		err_set(&e, EINVAL, "a subcommand is missing; see overlaybd --help");
+		return complain(TOOL_USAGE, &e);
+	}
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+		print_help();
+		return flush_output(EXIT_SUCCESS);
+	}
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+		puts("overlaybd " PROJECT_VERSION);
+		return flush_output(EXIT_SUCCESS);
+	}
+	if (argv[1][0] == '-') {
+		err_set(&e, EINVAL, "unknown option '%s'; see overlaybd --help", argv[1]);
+		return complain(TOOL_USAGE, &e);
+	}
+	command = find_command(argv[1], &e);
+	return command ? run(command, argc - 1, argv + 1) : complain(TOOL_USAGE, &e);
+}

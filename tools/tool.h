@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tool.h - what a subcommand of `overlaybd` is, and the list of them.
+ *
+ * A subcommand is described by data: its options are parsed, and its help is printed, from the
+ * table that it names, so that the two cannot differ. */
+#ifndef OVERLAYBD_TOOLS_TOOL_H
+#define OVERLAYBD_TOOLS_TOOL_H
+
+#include <stddef.h>
+
+#include "core/base/err.h"
+
+enum { TOOL_MAX_OPTIONS = 12 };
+
+/* What tool_command.run returns, besides 0 and -errno. */
+enum tool_outcome {
+	TOOL_FOUND = 1, /* it ran and printed what is wrong with its input */
+	TOOL_USAGE = 2, /* the command line is wrong, the error text says how */
+};
+
+struct tool_option {
+	const char *name;  /* without the hyphens */
+	char letter;	   /* short form, 0: none */
+	const char *value; /* what the help calls its value, NULL: takes none */
+	const char *help;  /* lines parted by \n */
+};
+
+struct tool_args {
+	const char *operand;
+	const char
+		*values[TOOL_MAX_OPTIONS]; /* by place in the table; "" for one without a value */
+};
+
+struct tool_command {
+	const char *name;
+	const char *operand; /* what the help calls it, NULL: takes none; otherwise exactly one */
+	const char *summary; /* one line */
+	const struct tool_option *options;
+	size_t option_count; /* at most TOOL_MAX_OPTIONS */
+	int (*run)(const struct tool_args *args, struct err *e);
+};
+
+extern const struct tool_command cmd_check;
+extern const struct tool_command cmd_commit;
+extern const struct tool_command cmd_compress;
+extern const struct tool_command cmd_extract;
+extern const struct tool_command cmd_info;
+extern const struct tool_command cmd_map;
+
+#endif
