@@ -26,22 +26,21 @@
 
 enum export_state { EXPORT_OPENING, EXPORT_READY, EXPORT_FAILED };
 
-struct export
-{
-	struct export *next; /* in the table */
+struct open_export {
+	struct open_export *next; /* in the table */
 	char *name;
 	pthread_cond_t settled; /* signalled when the state is no longer EXPORT_OPENING */
 	enum export_state state;
-	size_t users;	   /* clients that have the disk or wait for it */
+	size_t users; /* clients that have the disk or wait for it */
 	struct disk *disk; /* when EXPORT_READY */
-	int failure;	   /* when EXPORT_FAILED: -errno, its text below */
+	int failure; /* when EXPORT_FAILED: -errno, its text below */
 	struct err why;
 };
 
 struct exports {
 	char *folder;
 	pthread_mutex_t lock;
-	struct export *table; /* guarded by lock */
+	struct open_export *table; /* guarded by lock */
 };
 
 /* ---- the folder ---- */
@@ -153,9 +152,9 @@ static int find_name(const struct exports *x, const char *name, char **out, stru
 
 /* ---- the table ---- */
 
-static struct export *export_new(const char *name)
+static struct open_export *export_new(const char *name)
 {
-	struct export *p = calloc(1, sizeof *p);
+	struct open_export *p = calloc(1, sizeof *p);
 
 	if (!p)
 		return NULL;
@@ -168,7 +167,7 @@ static struct export *export_new(const char *name)
 	return p;
 }
 
-static void export_free(struct export *p)
+static void export_free(struct open_export *p)
 {
 	pthread_cond_destroy(&p->settled);
 	disk_close(p->disk);
@@ -176,9 +175,9 @@ static void export_free(struct export *p)
 	free(p);
 }
 
-static void unlink_locked(struct exports *x, const struct export *p)
+static void unlink_locked(struct exports *x, const struct open_export *p)
 {
-	struct export **at = &x->table;
+	struct open_export **at = &x->table;
 
 	while (*at != p)
 		at = &(*at)->next;
@@ -187,9 +186,9 @@ static void unlink_locked(struct exports *x, const struct export *p)
 
 /* The export of this name with one user more; *mine when it is new and the caller must open it.
  * NULL when out of memory. */
-static struct export *claim(struct exports *x, const char *name, bool *mine)
+static struct open_export *claim(struct exports *x, const char *name, bool *mine)
 {
-	struct export *p;
+	struct open_export *p;
 
 	WITH_LOCK(&x->lock);
 	for (p = x->table; p; p = p->next)
@@ -207,7 +206,7 @@ static struct export *claim(struct exports *x, const char *name, bool *mine)
 	return p;
 }
 
-static void open_claimed(struct exports *x, struct export *p)
+static void open_claimed(struct exports *x, struct open_export *p)
 {
 	AUTO_FREE char *path = NULL;
 	struct disk *disk = NULL;
@@ -235,7 +234,7 @@ static void open_claimed(struct exports *x, struct export *p)
 
 /* Waits until the export is open or has failed; in the latter case the caller is a user no more,
  * and *last says that it has to free it. */
-static int await_settled(struct exports *x, struct export *p, bool *last, struct err *e)
+static int await_settled(struct exports *x, struct open_export *p, bool *last, struct err *e)
 {
 	*last = false;
 	WITH_LOCK(&x->lock);
@@ -250,7 +249,7 @@ static int await_settled(struct exports *x, struct export *p, bool *last, struct
 int exports_acquire(struct exports *x, const char *name, struct disk **out, struct err *e)
 {
 	AUTO_FREE char *listed = NULL;
-	struct export *p;
+	struct open_export *p;
 	bool mine, last;
 	int r = find_name(x, name, &listed, e);
 
@@ -270,9 +269,9 @@ int exports_acquire(struct exports *x, const char *name, struct disk **out, stru
 }
 
 /* Takes one user off the disk's export; returns it when that was the last, out of the table. */
-static struct export *drop_user(struct exports *x, const struct disk *d)
+static struct open_export *drop_user(struct exports *x, const struct disk *d)
 {
-	struct export *p;
+	struct open_export *p;
 
 	WITH_LOCK(&x->lock);
 	p = x->table;
@@ -286,7 +285,7 @@ static struct export *drop_user(struct exports *x, const struct disk *d)
 
 void exports_release(struct exports *x, struct disk *d)
 {
-	struct export *p = drop_user(x, d);
+	struct open_export *p = drop_user(x, d);
 
 	if (p)
 		export_free(p);

@@ -12,7 +12,7 @@
 /* Absolute paths; once all parameters are read, exactly one of them is there. */
 struct params {
 	char *config; /* of one image */
-	char *dir;    /* a folder of images */
+	char *dir; /* a folder of images */
 };
 
 /* The parameter that a bare argument stands for. */

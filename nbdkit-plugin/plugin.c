@@ -35,7 +35,7 @@ enum {
 
 /* Written while the server starts and ends, with one thread; connections only read them. */
 static struct params params;
-static struct disk *only;	/* with config= */
+static struct disk *only; /* with config= */
 static struct exports *exports; /* with dir= */
 
 struct nbdkit_plugin *plugin_init(void);
@@ -232,7 +232,7 @@ static int overlaybd_cache(void *handle, uint32_t count, uint64_t offset, uint32
 
 struct extent_walk {
 	struct nbdkit_extents *extents;
-	bool one;	/* the client wants the first run only */
+	bool one; /* the client wants the first run only */
 	uint32_t first; /* type of that run */
 	unsigned pieces;
 };

@@ -17,6 +17,9 @@ plugin=$BUILD/nbdkit-plugin/nbdkit-overlaybd-plugin.so
 overlaybd=$BUILD/tools/overlaybd
 work=$(mktemp -d "${TMPDIR:-/tmp}/overlaybd-test.XXXXXX")
 declare -A servers=()
+if [ -n "${NBDKIT_PRELOAD:-}" ]; then
+	NBDKIT_PRELOAD+=" $BUILD/tests/libsanitizer-preload.so"
+fi
 
 say()
 {

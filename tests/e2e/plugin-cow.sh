@@ -16,6 +16,7 @@ h = nbd.NBD()
 h.connect_uri(sys.argv[1])
 if not h.is_read_only():
     sys.exit("not read-only")
+h.shutdown()
 PYTHON
 stop ro
 
