@@ -21,35 +21,13 @@ enum { LOOKUPS = 1 << 19, LAYERS = 30, MERGED = 1000000 };
 
 struct lookups {
 	struct index *index;
-	struct mapping *maps; /* the peer's array: no sentinels, as malloc gives it */
+	struct mapping *maps; /* the peer's array, one sentinel behind it */
 	size_t count;
 	uint64_t *lbas;
 	uint64_t sum; /* of all answers, so that none is optimised away */
 };
 
 static uint64_t random_state = 1;
-
-/* What the peer's search found, trimmed to the request. */
-static inline struct segment trim(const struct mapping *maps, size_t count, size_t i, uint64_t lba,
-				  uint64_t sectors)
-{
-	struct segment s = { .sectors = sectors };
-	uint64_t start;
-
-	if (i == count)
-		return s;
-	start = mapping_start(maps[i]);
-	if (start > lba) {
-		s.sectors = min_u64(start - lba, sectors);
-		return s;
-	}
-	s.mapped = true;
-	s.sectors = min_u64(mapping_end(maps[i]) - lba, sectors);
-	s.moffset = mapping_moffset(maps[i]) + lba - start;
-	s.layer = (uint32_t)mapping_layer(maps[i]);
-	s.zeroed = mapping_zeroed(maps[i]);
-	return s;
-}
 
 /* The plain loop that any implementation begins with. */
 __attribute__((noinline)) static struct segment plain_lookup(const struct mapping *m, size_t count,
@@ -64,7 +42,7 @@ __attribute__((noinline)) static struct segment plain_lookup(const struct mappin
 		else
 			hi = mid;
 	}
-	return trim(m, count, lo, lba, sectors);
+	return segment_at(m[lo], lba, sectors);
 }
 
 /* What a look-up said, without a branch that would cost both loops the same. */
@@ -79,7 +57,8 @@ static void ours_lookups(void *arg)
 	size_t i;
 
 	for (i = 0; i < LOOKUPS; i++) {
-		struct segment s = index_lookup(l->index, l->lbas[i], 8);
+		struct segment s = segment_at(
+			index_maps(l->index)[index_find(l->index, l->lbas[i])], l->lbas[i], 8);
 
 		l->sum += answer(&s);
 	}
@@ -139,10 +118,10 @@ static int bench_lookups(size_t count, double bar)
 	char name[64];
 	size_t i;
 
-	l.maps = malloc(count * sizeof *l.maps);
-	memcpy(l.maps, run.maps, count * sizeof *l.maps);
 	if (index_merge(&run, 1, NULL, &l.index, NULL) < 0)
 		exit(1);
+	l.maps = malloc((count + 1) * sizeof *l.maps);
+	memcpy(l.maps, index_maps(l.index), (count + 1) * sizeof *l.maps);
 	for (i = 0; i < LOOKUPS; i++)
 		l.lbas[i] = pairs_random(&random_state) % end;
 	check_lookups(&l);

@@ -5,7 +5,6 @@
  * later versions.  The functions here deal in meaning only. */
 #include "core/config.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -102,13 +101,9 @@ _Static_assert(COUNT_OF(image_keys) <= KEYS_MAX, "more keys than a table may hav
 /* Bytes of a string in the NBD protocol. */
 enum { DESCRIPTION_MAX = 4096 };
 
-/* Where one lower may lie. */
-enum { PLACES_MAX = 4 };
-
 struct reader {
 	struct keys_place place;
 	const char *folder; /* absolute, base of relative paths */
-	bool resolve;
 };
 
 static int no_memory(const struct reader *rd)
@@ -117,102 +112,12 @@ static int no_memory(const struct reader *rd)
 			rd->place.file);
 }
 
-/* Keys and paths may hold line breaks; a message is one line. */
-static int one_line(struct err *e, int r)
-{
-	char *p;
-
-	for (p = e ? e->msg : NULL; p && *p != '\0'; p++)
-		if (iscntrl((unsigned char)*p))
-			*p = '?';
-	return r;
-}
-
 static int copy_path(const struct reader *rd, const struct yaml_node *value, char **out)
 {
 	if (!value)
 		return 0;
 	*out = io_absolute_path(rd->folder, value->text);
 	return *out ? 0 : no_memory(rd);
-}
-
-/* The places where a layer's file may lie, the first that exists counts. */
-static int list_places(const struct reader *rd, const struct yaml_node *const *values,
-		       char *places[PLACES_MAX])
-{
-	static const char *const names[] = { "overlaybd.commit", ".commit", "overlaybd.sealed" };
-	AUTO_FREE char *dir = NULL;
-	size_t i, n = 0;
-	int r;
-
-	r = copy_path(rd, values[LOWER_FILE], &places[0]);
-	if (r < 0)
-		return r;
-	n += places[0] != NULL;
-	r = copy_path(rd, values[LOWER_DIR], &dir);
-	if (r < 0)
-		return r;
-	for (i = 0; dir && i < COUNT_OF(names); i++, n++) {
-		places[n] = io_absolute_path(dir, names[i]);
-		if (!places[n])
-			return no_memory(rd);
-	}
-	return 0;
-}
-
-/* No place holds the file.  Without a digest it could come from nowhere else. */
-static int no_local_file(const struct reader *rd, unsigned line,
-			 const struct yaml_node *const *values, char *const places[PLACES_MAX])
-{
-	char tried[640] = "";
-	size_t i, n;
-
-	if (!values[LOWER_DIR] && !values[LOWER_DIGEST])
-		return keys_fail(&rd->place, line, ENOENT, "%s: %s", places[0], strerror(ENOENT));
-	for (i = 0; i < PLACES_MAX && places[i]; i++) {
-		n = strlen(tried);
-		snprintf(tried + n, sizeof tried - n, "%s%s", i == 0 ? " (tried " : ", ",
-			 places[i]);
-	}
-	return keys_fail(&rd->place, line, ENOENT, "no local file%s%s%s", tried, i > 0 ? ")" : "",
-			 values[LOWER_DIGEST]
-				 ? "; fetching layers from a registry is not in this version"
-				 : "");
-}
-
-/* Finds the first place that exists and moves it to *out. */
-static int find_file(const struct reader *rd, unsigned line, char *places[PLACES_MAX], char **out)
-{
-	struct stat st;
-	size_t i;
-
-	for (i = 0; i < PLACES_MAX && places[i]; i++) {
-		if (stat(places[i], &st) == 0) {
-			*out = TAKE_PTR(places[i]);
-			return 0;
-		}
-		if (errno != ENOENT && errno != ENOTDIR)
-			return keys_fail(&rd->place, line, errno, "%s: %s", places[i],
-					 strerror(errno));
-	}
-	return 0;
-}
-
-static int resolve_lower(const struct reader *rd, unsigned line,
-			 const struct yaml_node *const *values, struct lower_config *lower)
-{
-	char *places[PLACES_MAX] = { NULL };
-	size_t i;
-	int r;
-
-	r = list_places(rd, values, places);
-	if (r == 0)
-		r = find_file(rd, line, places, &lower->file);
-	if (r == 0 && !lower->file)
-		r = no_local_file(rd, line, values, places);
-	for (i = 0; i < PLACES_MAX; i++)
-		free(places[i]);
-	return r;
 }
 
 static int read_digest(const struct reader *rd, const struct yaml_node *value, char **out)
@@ -242,14 +147,14 @@ static int read_lower(const struct reader *rd, const struct yaml_node *node,
 	if (!values[LOWER_FILE] && !values[LOWER_DIR] && !values[LOWER_DIGEST])
 		return keys_fail(&rd->place, node->line, EINVAL,
 				 "has neither 'file' nor 'dir' nor 'digest'");
+	lower->line = node->line;
 	r = read_digest(rd, values[LOWER_DIGEST], &lower->digest);
 	if (r < 0)
 		return r;
 	if (values[LOWER_SIZE])
 		(void)yaml_get_u64(values[LOWER_SIZE], &lower->size); /* checked by keys_read */
-	if (rd->resolve)
-		return resolve_lower(rd, node->line, values, lower);
-	return copy_path(rd, values[LOWER_FILE], &lower->file);
+	r = copy_path(rd, values[LOWER_FILE], &lower->file);
+	return r < 0 ? r : copy_path(rd, values[LOWER_DIR], &lower->dir);
 }
 
 static int read_lowers(struct reader *rd, const struct yaml_node *list, struct image_config *c)
@@ -376,7 +281,7 @@ static int locate(const char *path, char **absolute, char **folder, struct err *
 	return 0;
 }
 
-static int parse(const char *path, const char *text, size_t n, bool resolve, struct image_config *c,
+static int parse(const char *path, const char *text, size_t n, struct image_config *c,
 		 struct err *e)
 {
 	AUTO_FREE char *folder = NULL;
@@ -388,9 +293,7 @@ static int parse(const char *path, const char *text, size_t n, bool resolve, str
 		return r;
 	r = yaml_doc_parse(path, text, n, &doc, e);
 	if (r == 0) {
-		struct reader rd = { .place = { .file = path, .e = e },
-				     .folder = folder,
-				     .resolve = resolve };
+		struct reader rd = { .place = { .file = path, .e = e }, .folder = folder };
 
 		r = read_image(&rd, yaml_doc_root(doc), c);
 		yaml_doc_free(doc);
@@ -398,18 +301,18 @@ static int parse(const char *path, const char *text, size_t n, bool resolve, str
 	return r;
 }
 
-int config_parse(const char *path, const char *text, size_t n, int resolve,
-		 struct image_config **out, struct err *e)
+int config_parse(const char *path, const char *text, size_t n, struct image_config **out,
+		 struct err *e)
 {
 	struct image_config *c = calloc(1, sizeof *c);
 	int r;
 
 	if (!c)
-		return one_line(e, err_set(e, ENOMEM, "%s: out of memory", path));
-	r = parse(path, text, n, resolve != 0, c, e);
+		return err_set(e, ENOMEM, "%s: out of memory", path);
+	r = parse(path, text, n, c, e);
 	if (r < 0) {
 		config_free(c);
-		return one_line(e, r);
+		return r;
 	}
 	*out = c;
 	return 0;
@@ -425,8 +328,8 @@ int config_load(const char *path, struct image_config **out, struct err *e)
 		return err_set(e, EINVAL, "the name of the config file is empty");
 	r = io_read_file(path, YAML_MAX_INPUT, &text, &n, e);
 	if (r < 0)
-		return one_line(e, err_wrap(e, r, "%s", path));
-	return config_parse(path, text, n, 1, out, e);
+		return err_wrap(e, r, "%s", path);
+	return config_parse(path, text, n, out, e);
 }
 
 void config_free(struct image_config *c)
@@ -437,6 +340,7 @@ void config_free(struct image_config *c)
 		return;
 	for (i = 0; i < c->lower_count; i++) {
 		free(c->lowers[i].file);
+		free(c->lowers[i].dir);
 		free(c->lowers[i].digest);
 	}
 	free(c->lowers);
@@ -446,4 +350,110 @@ void config_free(struct image_config *c)
 	free(c->description);
 	free(c->path);
 	free(c);
+}
+
+/* Where one lower may lie, the first that exists counts; the rest is NULL. */
+enum { PLACES_MAX = 4 };
+
+static int list_places(const struct lower_config *lower, char *places[PLACES_MAX], struct err *e)
+{
+	static const char *const names[] = { "overlaybd.commit", ".commit", "overlaybd.sealed" };
+	size_t i, n = 0;
+
+	if (lower->file) {
+		places[n] = strdup(lower->file);
+		if (!places[n++])
+			return err_set(e, ENOMEM, "out of memory");
+	}
+	for (i = 0; lower->dir && i < COUNT_OF(names); i++, n++) {
+		places[n] = io_absolute_path(lower->dir, names[i]);
+		if (!places[n])
+			return err_set(e, ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+/* No place holds the file.  Without a digest it could come from nowhere else. */
+static int no_local_file(const struct lower_config *lower, char *const places[PLACES_MAX],
+			 struct err *e)
+{
+	char tried[640] = "";
+	size_t i, n;
+
+	if (!lower->dir && !lower->digest)
+		return err_set(e, ENOENT, "%s: %s", places[0], strerror(ENOENT));
+	for (i = 0; i < PLACES_MAX && places[i]; i++) {
+		n = strlen(tried);
+		snprintf(tried + n, sizeof tried - n, "%s%s", i == 0 ? " (tried " : ", ",
+			 places[i]);
+	}
+	return err_set(e, ENOENT, "no local file%s%s%s", tried, i > 0 ? ")" : "",
+		       lower->digest ? "; fetching layers from a registry is not in this version"
+				     : "");
+}
+
+/* Moves the first place that exists to *out. */
+static int find_place(char *places[PLACES_MAX], char **out, struct err *e)
+{
+	struct stat st;
+	size_t i;
+
+	for (i = 0; i < PLACES_MAX && places[i]; i++) {
+		if (stat(places[i], &st) == 0) {
+			*out = TAKE_PTR(places[i]);
+			return 0;
+		}
+		if (errno != ENOENT && errno != ENOTDIR)
+			return err_set(e, errno, "%s: %s", places[i], strerror(errno));
+	}
+	return 0;
+}
+
+int config_find_lower(const struct lower_config *lower, char **out, struct err *e)
+{
+	char *places[PLACES_MAX] = { NULL }, *found = NULL;
+	size_t i;
+	int r;
+
+	r = list_places(lower, places, e);
+	if (r == 0)
+		r = find_place(places, &found, e);
+	if (r == 0 && !found)
+		r = no_local_file(lower, places, e);
+	for (i = 0; i < PLACES_MAX; i++)
+		free(places[i]);
+	if (r == 0)
+		*out = found;
+	return r;
+}
+
+static int refuse_same(const struct stat *st, const char *path, const char *own, struct err *e)
+{
+	struct stat other;
+
+	if (stat(own, &other) < 0 || other.st_dev != st->st_dev || other.st_ino != st->st_ino)
+		return 0;
+	return err_set(e, EINVAL, "'%s' is a file of the image: %s", path, own);
+}
+
+int config_refuse_own_file(const struct image_config *c, const char *path, struct err *e)
+{
+	struct stat st;
+	size_t i;
+	int r;
+
+	if (stat(path, &st) < 0)
+		return 0; /* new, or whoever writes it says what is wrong */
+	r = refuse_same(&st, path, c->path, e);
+	if (r == 0 && c->upper_data)
+		r = refuse_same(&st, path, c->upper_data, e);
+	if (r == 0 && c->upper_index)
+		r = refuse_same(&st, path, c->upper_index, e);
+	for (i = 0; r == 0 && i < c->lower_count; i++) {
+		AUTO_FREE char *file = NULL;
+
+		if (config_find_lower(&c->lowers[i], &file, NULL) == 0)
+			r = refuse_same(&st, path, file, e);
+	}
+	return r;
 }

@@ -14,9 +14,11 @@
 #include "core/base/err.h"
 
 struct lower_config {
-	char *file; /* absolute path of the layer file that was found */
+	char *file; /* absolute path, NULL: not said */
+	char *dir; /* absolute path of a folder to look in, NULL: not said */
 	char *digest; /* "sha256:<64 hex digits>", or NULL */
 	uint64_t size; /* bytes of the blob, 0: not said */
+	unsigned line; /* of the config file, where it begins */
 };
 
 struct image_config {
@@ -29,16 +31,24 @@ struct image_config {
 	char *description; /* NULL: none; shown to clients that list exports */
 };
 
-/* Reads the file at `path`.  Errors: EINVAL for what the text says, EFBIG, ENOENT and other -errno
- * for files that cannot be had; the message is one line that begins with the file and, where there
- * is one, the line number. */
+/* Reads the file at `path`, and looks at no other.  Errors: EINVAL for what the text says, EFBIG,
+ * ENOENT and other -errno for a file that cannot be had; the message begins with the file and,
+ * where there is one, the line number. */
 int config_load(const char *path, struct image_config **out, struct err *e);
 
-/* The same from memory; `path` serves for messages and as the base of relative paths.  Does not
- * look for layer files when `resolve` is 0: `file` is then what the config says, NULL when it says
- * none. */
-int config_parse(const char *path, const char *text, size_t n, int resolve,
-		 struct image_config **out, struct err *e);
+/* The same from memory; `path` serves for messages and as the base of relative paths. */
+int config_parse(const char *path, const char *text, size_t n, struct image_config **out,
+		 struct err *e);
+
+/* Where a layer's file is: `file` when it exists, else the first that exists in `dir` of
+ * overlaybd.commit, .commit and overlaybd.sealed.  The caller frees *out, an absolute path.  ENOENT
+ * when there is none, or what looking for it gave; the message is for putting config, line and
+ * layer in front. */
+int config_find_lower(const struct lower_config *lower, char **out, struct err *e);
+
+/* EINVAL when `path` leads to one of the files that the image consists of, by whatever name: the
+ * config, a layer that is found, a part of the upper.  Writing there would destroy it. */
+int config_refuse_own_file(const struct image_config *c, const char *path, struct err *e);
 
 /* NULL is allowed. */
 void config_free(struct image_config *c);

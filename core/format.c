@@ -111,6 +111,19 @@ int format_parse_header(struct format_header *h, const uint8_t raw[FORMAT_SPACE]
 	return r;
 }
 
+int format_read_header(struct format_header *h, struct source *s, uint64_t off,
+		       enum format_part part, struct err *e)
+{
+	uint8_t raw[FORMAT_SPACE];
+	int r;
+
+	if (!range_fits(off, FORMAT_SPACE, s->size))
+		return err_set(e, EBADMSG, "LSMT %s: %" PRIu64 " bytes are too few for it",
+			       parts[part].name, s->size);
+	r = source_pread(s, raw, sizeof raw, off, e);
+	return r < 0 ? r : format_parse_header(h, raw, part, e);
+}
+
 void format_encode_header(const struct format_header *h, uint8_t raw[FORMAT_SPACE])
 {
 	memset(raw, 0, FORMAT_SPACE);

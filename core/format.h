@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/base/err.h"
+#include "core/base/source.h"
 
 enum {
 	SECTOR = 512,
@@ -74,6 +74,10 @@ bool format_is_layer(const uint8_t *raw, size_t n);
  * untouched then. */
 int format_parse_header(struct format_header *h, const uint8_t raw[FORMAT_SPACE],
 			enum format_part part, struct err *e);
+
+/* Reads the FORMAT_SPACE bytes at off and parses them.  EBADMSG when s ends before. */
+int format_read_header(struct format_header *h, struct source *s, uint64_t off,
+		       enum format_part part, struct err *e);
 
 /* Writes a header or trailer; h->flags says which. */
 void format_encode_header(const struct format_header *h, uint8_t raw[FORMAT_SPACE]);

@@ -12,7 +12,7 @@
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "core/base/workers.h"
-#include "zfile/zfile.h"
+#include "core/chain.h"
 
 enum { OPEN_THREADS = 16 }; /* layers are opened so many at a time: opening waits for I/O */
 
@@ -24,73 +24,35 @@ struct image {
 	uint64_t size;
 };
 
-/* Puts tar payload and zfile over *top, as they are found. */
-static int open_chain(struct source **top, struct image_layer *l, struct err *e)
+/* Opens all stages of the file at l->path. */
+static int open_stages(struct image_layer *l, size_t number, struct err *e)
 {
-	struct source *stage;
-	int r = tar_parse(*top, &l->tar, e);
+	struct chain c;
+	int r = chain_open_all(l->path, &c, e);
 
 	if (r < 0)
 		return r;
-	l->in_tar = r == 0;
-	if (l->in_tar) {
-		r = source_open_slice(*top, l->tar.payload_offset, l->tar.payload_size, &stage, e);
-		if (r < 0)
-			return r;
-		*top = stage;
-	}
-	r = zfile_open(*top, &stage, e);
-	if (r < 0)
-		return r;
-	l->in_zfile = r == 0;
-	if (l->in_zfile) {
-		*top = stage;
-		l->zfile = *zfile_header(stage);
-	}
-	return 0;
-}
-
-/* Says plainly when a file is something else altogether. */
-static int check_is_layer(struct source *top, struct err *e)
-{
-	uint8_t raw[64];
-	size_t n = (size_t)min_u64(top->size, sizeof raw);
-	int r = source_pread(top, raw, n, 0, e);
-
-	if (r < 0)
-		return r;
-	if (!format_is_layer(raw, n))
-		return err_set(e, EBADMSG, "not an overlaybd layer: neither LSMT nor ZFile magic");
-	return 0;
-}
-
-int image_open_layer(const char *path, const char *digest, size_t number, struct image_layer *out,
-		     struct err *e)
-{
-	struct image_layer t = { .path = path, .digest = digest };
-	struct source *top;
-	int r = source_open_file(path, &top, e);
-
-	if (r < 0)
-		return r;
-	t.file_size = top->size;
-	r = open_chain(&top, &t, e);
+	r = chain_find_layer(&c, e);
+	r = r > 0 ? -EBADMSG : r;
 	if (r == 0)
-		r = check_is_layer(top, e);
-	if (r == 0)
-		r = layer_open(top, number, &t.layer, e);
+		r = layer_open(c.top, number, &l->layer, e);
 	if (r < 0) {
-		source_close(top);
+		chain_close(&c);
 		return r;
 	}
-	*out = t;
+	l->file_size = c.file_size;
+	l->in_tar = c.in_tar;
+	l->tar = c.tar;
+	l->in_zfile = c.in_zfile;
+	l->zfile = c.zfile;
 	return 0;
 }
 
-void image_close_layer(struct image_layer *l)
+static void close_layer(struct image_layer *l)
 {
 	if (l->layer.data)
 		layer_close(&l->layer);
+	free(l->path);
 }
 
 struct open_job {
@@ -104,26 +66,39 @@ struct open_job {
 
 static int open_upper(struct open_job *j)
 {
-	struct image_layer t = { .path = j->config->upper_data, .is_upper = true };
-	int r = upper_open_read_only(j->config->upper_data, j->config->upper_index, j->number,
-				     &t.layer, &t.upper, &j->e);
+	const struct image_config *c = j->config;
+	struct image_layer *l = j->out;
+	int r;
 
+	l->is_upper = true;
+	l->path = strdup(c->upper_data);
+	if (!l->path)
+		return err_set(&j->e, ENOMEM, "%s: out of memory", c->path);
+	r = upper_open_read_only(c->upper_data, c->upper_index, j->number, &l->layer, &l->upper,
+				 &j->e);
 	if (r < 0)
-		return err_wrap(&j->e, r, "upper");
-	t.file_size = t.layer.data->size;
-	*j->out = t;
+		return err_wrap(&j->e, r, "%s: upper", c->path);
+	l->file_size = l->layer.data->size;
 	return 0;
 }
 
 static int open_lower(struct open_job *j)
 {
 	const struct lower_config *lower = &j->config->lowers[j->number];
-	int r = image_open_layer(lower->file, lower->digest, j->number, j->out, &j->e);
+	struct image_layer *l = j->out;
+	int r = config_find_lower(lower, &l->path, &j->e);
 
-	if (r == 0 && lower->size != 0 && lower->size != j->out->file_size)
+	if (r < 0)
+		return err_wrap(&j->e, r, "%s:%u: layer %zu", j->config->path, lower->line,
+				j->number);
+	l->digest = lower->digest;
+	r = open_stages(l, j->number, &j->e);
+	if (r == 0 && lower->size != 0 && lower->size != l->file_size)
 		r = err_set(&j->e, EBADMSG, "%" PRIu64 " bytes, but the config says %" PRIu64,
-			    j->out->file_size, lower->size);
-	return r < 0 ? err_wrap(&j->e, r, "layer %zu (%s)", j->number, lower->file) : 0;
+			    l->file_size, lower->size);
+	if (r < 0)
+		(void)err_wrap(&j->e, r, "%s: layer %zu (%s)", j->config->path, j->number, l->path);
+	return r;
 }
 
 static void run_open(struct job *job)
@@ -141,7 +116,7 @@ static int open_layers(struct image *image, struct workers *pool, struct err *e)
 	int r = 0;
 
 	if (!jobs)
-		return err_set(e, ENOMEM, "out of memory");
+		return err_set(e, ENOMEM, "%s: out of memory", image->config->path);
 	for (i = 0; i < image->layer_count; i++) {
 		jobs[i] = (struct open_job){ .job.run = run_open,
 					     .config = image->config,
@@ -165,14 +140,14 @@ static int merge_layers(struct image *image, struct workers *pool, struct err *e
 	int r;
 
 	if (!runs)
-		return err_set(e, ENOMEM, "out of memory");
+		return err_set(e, ENOMEM, "%s: out of memory", image->config->path);
 	for (i = 0; i < image->layer_count; i++) {
 		runs[i] = image->layers[i].layer.run;
 		image->layers[i].layer.run = (struct mapping_run){ 0 };
 	}
 	r = index_merge(runs, image->layer_count, pool, &image->index, e);
 	free(runs);
-	return r;
+	return r < 0 ? err_wrap(e, r, "%s", image->config->path) : 0;
 }
 
 /* That of the topmost layer that has one. */
@@ -193,7 +168,7 @@ static int assemble(struct image *image, const struct image_options *options, st
 	int r = workers_open((unsigned)threads, &pool, e);
 
 	if (r < 0)
-		return r;
+		return err_wrap(e, r, "%s", image->config->path);
 	r = open_layers(image, pool, e);
 	if (r == 0)
 		r = merge_layers(image, pool, e);
@@ -227,10 +202,10 @@ int image_open(const struct image_config *config, const struct image_options *op
 	if (image->layers)
 		r = assemble(image, options, e);
 	else
-		r = err_set(e, ENOMEM, "out of memory");
+		r = err_set(e, ENOMEM, "%s: out of memory", config->path);
 	if (r < 0) {
 		image_close(image);
-		return err_wrap(e, r, "%s", config->path);
+		return r;
 	}
 	*out = image;
 	return 0;
@@ -243,7 +218,7 @@ void image_close(struct image *image)
 	if (!image)
 		return;
 	for (i = 0; image->layers && i < image->layer_count; i++)
-		image_close_layer(&image->layers[i]);
+		close_layer(&image->layers[i]);
 	index_close(image->index);
 	free(image->layers);
 	free(image);
@@ -269,22 +244,21 @@ const struct index *image_index(const struct image *image)
 	return image->index;
 }
 
-/* The piece of [off, off + n) that begins at off and lies in or before *m, the first mapping that
- * ends after off. */
+/* The first piece of [off, off + n), where *m is the first mapping that ends after off. */
 static struct image_extent first_piece(const struct mapping *m, uint64_t off, uint64_t n)
 {
-	uint64_t start = mapping_start(*m) * SECTOR;
-	struct image_extent x = { .off = off, .n = n, .kind = EXTENT_HOLE };
+	uint64_t skip = off % SECTOR; /* of the sector that holds off */
+	struct segment s = segment_at(*m, off / SECTOR, (skip + n + SECTOR - 1) / SECTOR);
+	struct image_extent x = { .off = off, .n = min_u64(n, s.sectors * SECTOR - skip) };
 
-	if (start > off) {
-		x.n = min_u64(n, start - off);
+	if (!s.mapped) {
+		x.kind = EXTENT_HOLE;
 		return x;
 	}
-	x.n = min_u64(n, mapping_end(*m) * SECTOR - off);
-	x.layer = mapping_layer(*m);
-	x.kind = mapping_zeroed(*m) ? EXTENT_ZERO : EXTENT_DATA;
-	if (x.kind == EXTENT_DATA)
-		x.layer_off = mapping_moffset(*m) * SECTOR + (off - start);
+	x.kind = s.zeroed ? EXTENT_ZERO : EXTENT_DATA;
+	x.layer = s.layer;
+	if (!s.zeroed)
+		x.layer_off = s.moffset * SECTOR + skip;
 	return x;
 }
 

@@ -23,8 +23,8 @@
 
 /* One layer file and the chain of formats in it. */
 struct image_layer {
-	const char *path;
-	const char *digest; /* NULL: not known */
+	char *path; /* of the file that was found */
+	const char *digest; /* the config's, NULL: not known */
 	uint64_t file_size; /* bytes of the blob */
 	bool in_tar;
 	struct tar_layout tar; /* when in_tar */
@@ -41,8 +41,8 @@ struct image_options {
 
 struct image;
 
-/* Opens all layers in parallel and merges them.  The config must outlive the image.  `options` may
- * be NULL. */
+/* Finds and opens all layers in parallel and merges them.  The error is that of the lowest layer
+ * that fails.  The config must outlive the image.  `options` may be NULL. */
 int image_open(const struct image_config *config, const struct image_options *options,
 	       struct image **out, struct err *e);
 
@@ -83,11 +83,5 @@ size_t image_layer_count(const struct image *image);
 const struct image_layer *image_layer(const struct image *image, size_t number);
 
 const struct index *image_index(const struct image *image);
-
-/* Opens one layer file by itself: tar, zfile and LSMT as they are found.  path and digest (may be
- * NULL) must outlive the layer. */
-int image_open_layer(const char *path, const char *digest, size_t number, struct image_layer *out,
-		     struct err *e);
-void image_close_layer(struct image_layer *l);
 
 #endif

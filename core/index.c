@@ -103,7 +103,7 @@ static const struct region *region_of(const struct index *ix, uint64_t lba)
 	return &ix->regions[low];
 }
 
-__attribute__((always_inline)) static inline size_t find(const struct index *ix, uint64_t lba)
+size_t index_find(const struct index *ix, uint64_t lba)
 {
 	const struct region *r = ix->region_count == 1 ? ix->regions : region_of(ix, lba);
 	size_t i;
@@ -115,27 +115,6 @@ __attribute__((always_inline)) static inline size_t find(const struct index *ix,
 	if (ix->region_count > 1 && i > 0 && mapping_start(ix->maps[i]) > lba)
 		i--;
 	return i + (mapping_end(ix->maps[i]) <= lba);
-}
-
-size_t index_find(const struct index *ix, uint64_t lba)
-{
-	return find(ix, lba);
-}
-
-struct segment index_lookup(const struct index *ix, uint64_t lba, uint64_t sectors)
-{
-	struct mapping m = ix->maps[find(ix, lba)];
-	uint64_t start = mapping_start(m);
-	bool mapped = start <= lba;
-	uint64_t end = mapped ? mapping_end(m) : start;
-
-	return (struct segment){
-		.sectors = min_u64(end - lba, sectors),
-		.moffset = mapping_moffset(m) + lba - start,
-		.layer = (uint32_t)mapping_layer(m),
-		.mapped = mapped,
-		.zeroed = mapping_zeroed(m),
-	};
 }
 
 size_t index_count(const struct index *ix)
@@ -382,7 +361,7 @@ int index_merge_runs(struct mapping_run *runs, size_t count, struct workers *poo
 		free(runs[i].maps);
 		runs[i] = (struct mapping_run){ 0 };
 	}
-	return r < 0 ? err_set(e, ENOMEM, "out of memory merging %zu layers", count) : 0;
+	return r < 0 ? err_set(e, ENOMEM, "out of memory merging %zu runs of mappings", count) : 0;
 }
 
 /* Copies the mappings to a cache line, sentinels behind them. */

@@ -73,9 +73,11 @@ struct mapping_run {
 
 struct index;
 
-/* Merges runs into one index; runs[0] is the bottom, a later run wins.  The runs' arrays are freed
- * or taken over, also on failure (maps is NULL afterwards); they come from malloc.  `pool` may be
- * NULL. Errors: ENOMEM. */
+/* Merges runs into one index; runs[0] is the bottom, a later run wins.  The runs' arrays come from
+ * malloc; they are freed or taken over, also on failure (maps is NULL afterwards).  `pool` may be
+ * NULL.
+ *
+ * Errors: ENOMEM. */
 int index_merge(struct mapping_run *runs, size_t count, struct workers *pool, struct index **out,
 		struct err *e);
 
@@ -95,7 +97,7 @@ size_t index_count(const struct index *ix);
 /* All mappings in order, and one behind the last that begins at 2^50 - 1 and is empty. */
 const struct mapping *index_maps(const struct index *ix);
 
-/* A piece of a range, trimmed to it. */
+/* The piece of a range that begins at its start, trimmed to it. */
 struct segment {
 	uint64_t sectors;
 	uint64_t moffset; /* when mapped and not zeroed */
@@ -104,8 +106,22 @@ struct segment {
 	bool zeroed; /* when mapped */
 };
 
-/* The piece of [lba, lba + sectors) that begins at lba; sectors > 0 and lba below 2^50 - 1. */
-struct segment index_lookup(const struct index *ix, uint64_t lba, uint64_t sectors);
+/* The first piece of [lba, lba + sectors), sectors > 0, where m is the first mapping that ends
+ * after lba.  Has no branch: whether a range begins in a hole cannot be predicted. */
+static inline struct segment segment_at(struct mapping m, uint64_t lba, uint64_t sectors)
+{
+	uint64_t start = mapping_start(m);
+	bool mapped = start <= lba;
+	uint64_t end = mapped ? mapping_end(m) : start;
+
+	return (struct segment){
+		.sectors = end - lba < sectors ? end - lba : sectors,
+		.moffset = mapping_moffset(m) + lba - start,
+		.layer = (uint32_t)mapping_layer(m),
+		.mapped = mapped,
+		.zeroed = mapping_zeroed(m),
+	};
+}
 
 /* Bytes of memory that the index holds. */
 size_t index_memory(const struct index *ix);

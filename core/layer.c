@@ -9,86 +9,133 @@
 #include "core/base/le.h"
 #include "core/base/scope.h"
 
-_Static_assert(sizeof(struct mapping) == FORMAT_ENTRY, "an index is parsed in place");
+enum { PIECE_ENTRIES = 4096 }; /* entries read at once */
 
-static int read_part(struct source *data, uint64_t off, enum format_part part,
-		     struct format_header *h, struct err *e)
-{
-	uint8_t raw[FORMAT_SPACE];
-	int r = source_pread(data, raw, sizeof raw, off, e);
-
-	return r < 0 ? r : format_parse_header(h, raw, part, e);
-}
-
-static int bad_entry(uint64_t i, const struct format_entry *entry, const char *fault, struct err *e)
+int layer_bad_entry(struct err *e, uint64_t number, const struct format_entry *entry,
+		    const char *fault)
 {
 	return err_set(e, EBADMSG,
 		       "LSMT index entry %" PRIu64 " (LBA %" PRIu64 ", %" PRIu32
 		       " sectors at %" PRIu64 "): %s",
-		       i, entry->start, entry->sectors, entry->moffset, fault);
+		       number, entry->start, entry->sectors, entry->moffset, fault);
 }
 
-/* Turns the raw entries, which fill maps, into mappings at the same place.  Returns how many there
- * are without the padding at the end, or -EBADMSG. */
-static int64_t parse_index(struct mapping *maps, const struct format_header *trailer, size_t number,
-			   struct err *e)
-{
-	const uint8_t *raw = (const uint8_t *)maps;
-	uint64_t data_end = trailer->index_offset / SECTOR, previous_end = 0, i;
-	int64_t count = 0;
+/* Mappings of an index that is being read. */
+struct index_reader {
+	const struct format_header *trailer;
+	size_t number; /* of the layer */
+	struct mapping *maps;
+	size_t count;
+	size_t room;
+	uint64_t seen; /* entries, padding included */
+	uint64_t end; /* sector after the last mapping */
+};
 
-	for (i = 0; i < trailer->index_size; i++) {
+static int reserve(struct index_reader *x, size_t more, struct err *e)
+{
+	size_t room = x->count + more;
+	struct mapping *maps;
+
+	if (room <= x->room)
+		return 0;
+	room = (size_t)min_u64(max_u64(room, 2 * x->room), x->trailer->index_size);
+	maps = realloc(x->maps, room * sizeof *maps);
+	if (!maps)
+		return err_set(e, ENOMEM, "out of memory for %zu index entries", room);
+	x->maps = maps;
+	x->room = room;
+	return 0;
+}
+
+/* Takes in the next n raw entries.  Padding takes no memory: a small file can have much of it. */
+static int take_entries(struct index_reader *x, const uint8_t *raw, size_t n, struct err *e)
+{
+	uint64_t data_end = x->trailer->index_offset / SECTOR;
+	int r = reserve(x, n, e);
+	size_t i;
+
+	for (i = 0; r == 0 && i < n; i++, x->seen++) {
 		struct format_entry entry = format_parse_entry(raw + i * FORMAT_ENTRY);
 		const char *fault;
 
 		if (entry.start == FORMAT_PADDING)
 			continue;
-		fault = count < (int64_t)i ? "it follows a padding entry"
-					   : format_entry_fault(&entry, previous_end, data_end);
+		fault = x->count < x->seen ? "it follows a padding entry"
+					   : format_entry_fault(&entry, x->end, data_end);
 		if (fault)
-			return bad_entry(i, &entry, fault, e);
-		previous_end = entry.start + entry.sectors;
-		maps[count++] = mapping_make(entry.start, entry.sectors, number, entry.moffset,
-					     entry.zeroed);
+			return layer_bad_entry(e, x->seen, &entry, fault);
+		x->end = entry.start + entry.sectors;
+		x->maps[x->count++] = mapping_make(entry.start, entry.sectors, x->number,
+						   entry.moffset, entry.zeroed);
 	}
-	return count;
+	return r;
+}
+
+static int read_entries(struct index_reader *x, struct source *data, struct err *e)
+{
+	AUTO_FREE uint8_t *raw = malloc(PIECE_ENTRIES * FORMAT_ENTRY);
+	uint64_t left;
+	int r = 0;
+
+	if (!raw)
+		return err_set(e, ENOMEM, "out of memory");
+	while (r == 0 && (left = x->trailer->index_size - x->seen) > 0) {
+		size_t n = (size_t)min_u64(PIECE_ENTRIES, left);
+
+		r = source_pread(data, raw, n * FORMAT_ENTRY,
+				 x->trailer->index_offset + x->seen * FORMAT_ENTRY, e);
+		r = r < 0 ? err_wrap(e, r, "LSMT index") : take_entries(x, raw, n, e);
+	}
+	return r;
 }
 
 static int read_index(struct source *data, const struct format_header *trailer, size_t number,
 		      struct layer *out, struct err *e)
 {
-	size_t bytes = (size_t)trailer->index_size * FORMAT_ENTRY;
-	AUTO_FREE struct mapping *maps = malloc(bytes + 1);
-	int64_t count;
-	int r;
+	struct index_reader x = { .trailer = trailer, .number = number };
+	int r = read_entries(&x, data, e);
 
-	if (!maps)
-		return err_set(e, ENOMEM, "out of memory for %" PRIu64 " index entries",
-			       trailer->index_size);
-	r = source_pread(data, maps, bytes, trailer->index_offset, e);
-	if (r < 0)
-		return err_wrap(e, r, "LSMT index");
-	count = parse_index(maps, trailer, number, e);
-	if (count < 0)
-		return (int)count;
-	out->run = (struct mapping_run){ .maps = TAKE_PTR(maps), .count = (size_t)count };
-	out->entries = (uint64_t)count;
+	if (r < 0) {
+		free(x.maps);
+		return r;
+	}
+	out->run = (struct mapping_run){ .maps = x.maps, .count = x.count };
+	out->entries = x.count;
 	return 0;
 }
 
-int layer_open(struct source *data, size_t number, struct layer *out, struct err *e)
+/* Whether what stands where a trailer should says that it is one. */
+static bool has_trailer(struct source *data)
+{
+	uint8_t raw[64];
+
+	return data->size >= 2 * FORMAT_SPACE &&
+	       source_pread(data, raw, sizeof raw, data->size - FORMAT_SPACE, NULL) == 0 &&
+	       format_is_layer(raw, sizeof raw);
+}
+
+int layer_read_trailer(struct source *data, const struct format_header *header,
+		       struct format_header *trailer, struct err *e)
+{
+	uint64_t at = data->size - min_u64(data->size, FORMAT_SPACE);
+	int r = format_read_header(trailer, data, at, FORMAT_PART_TRAILER, e);
+
+	/* A layer that was sealed in place keeps its flags in the header, and has a trailer. */
+	if (r == -EBADMSG && header && (header->flags & FORMAT_SEALED) == 0 && !has_trailer(data))
+		return err_set(e, EBADMSG,
+			       "LSMT: not sealed: the data file of a writable layer; name it under "
+			       "'upper:' in a config");
+	return r;
+}
+
+static int load(struct source *data, size_t number, struct layer *out, struct err *e)
 {
 	struct format_header header, trailer;
-	struct layer t = { .data = data };
-	int r;
+	int r = format_read_header(&header, data, 0, FORMAT_PART_HEADER, e);
 
-	if (data->size < 2 * FORMAT_SPACE)
-		return err_set(e, EBADMSG,
-			       "LSMT: %" PRIu64 " bytes are too few for a header and a trailer",
-			       data->size);
-	r = read_part(data, 0, FORMAT_PART_HEADER, &header, e);
-	if (r == 0)
-		r = read_part(data, data->size - FORMAT_SPACE, FORMAT_PART_TRAILER, &trailer, e);
+	if (r < 0)
+		return r;
+	r = layer_read_trailer(data, &header, &trailer, e);
 	if (r == 0)
 		r = format_check_index(&trailer, data->size, e);
 	if (r < 0)
@@ -96,10 +143,33 @@ int layer_open(struct source *data, size_t number, struct layer *out, struct err
 	if (trailer.index_offset / SECTOR > INDEX_MAX_MOFFSET)
 		return err_set(e, EFBIG, "LSMT: data up to %" PRIu64 ", over the limit of 64 PiB",
 			       trailer.index_offset);
-	r = read_index(data, &trailer, number, &t, e);
+	out->header = trailer;
+	return read_index(data, &trailer, number, out, e);
+}
+
+/* Says below that what load has read is wrong. */
+static void drop_loaded(struct source *data, const struct layer *l)
+{
+	uint64_t tail = data->size - min_u64(data->size, FORMAT_SPACE);
+
+	if (l->header.index_offset > 0)
+		tail = l->header.index_offset;
+	source_drop(data, 0, FORMAT_SPACE);
+	source_drop(data, tail, data->size - tail);
+}
+
+int layer_open(struct source *data, size_t number, struct layer *out, struct err *e)
+{
+	struct layer t = { .data = data };
+	int r = load(data, number, &t, e);
+
+	if (r == -EBADMSG) {
+		/* A cache may hold wrong bytes, and fetch better ones. */
+		drop_loaded(data, &t);
+		r = load(data, number, &t, e);
+	}
 	if (r < 0)
 		return r;
-	t.header = trailer;
 	*out = t;
 	return 0;
 }

@@ -21,6 +21,15 @@ struct layer {
  * Errors: EBADMSG naming the rule, and what reading gives. */
 int layer_open(struct source *data, size_t number, struct layer *out, struct err *e);
 
+/* Reads the trailer alone.  `header` tells a writable layer's data file from a damaged layer; NULL
+ * when it could not be read. */
+int layer_read_trailer(struct source *data, const struct format_header *header,
+		       struct format_header *trailer, struct err *e);
+
+/* Sets the text for a fault of index entry `number` and returns -EBADMSG. */
+int layer_bad_entry(struct err *e, uint64_t number, const struct format_entry *entry,
+		    const char *fault);
+
 /* Closes the source and frees what run still holds. */
 void layer_close(struct layer *l);
 

@@ -106,26 +106,28 @@ static int push_entry(struct layer_writer *w, const struct format_entry *entry, 
 	return 0;
 }
 
-static bool continues(const struct format_entry *a, const struct format_entry *b)
+/* Adds [lba, lba + sectors) to the newest entry where it goes on there, else begins a new one.
+ * Returns how many sectors were taken: one long range gives the same index however it is cut. */
+static int64_t extend_index(struct layer_writer *w, uint64_t lba, uint64_t sectors, bool zeroed,
+			    struct err *e)
 {
-	return a->sectors > 0 && a->start + a->sectors == b->start && a->zeroed == b->zeroed &&
-	       a->sectors + b->sectors <= FORMAT_MAX_SECTORS &&
-	       (a->zeroed || a->moffset + a->sectors == b->moffset);
-}
-
-/* Adds an entry of at most FORMAT_MAX_SECTORS. */
-static int add_entry(struct layer_writer *w, struct format_entry entry, struct err *e)
-{
+	bool joins = w->last.sectors > 0 && w->last.zeroed == zeroed && w->end == lba &&
+		     w->last.sectors < FORMAT_MAX_SECTORS;
+	uint64_t n = min_u64(sectors, FORMAT_MAX_SECTORS - (joins ? w->last.sectors : 0));
 	int r = 0;
 
-	if (continues(&w->last, &entry)) {
-		w->last.sectors += entry.sectors;
-		return 0;
+	if (!joins) {
+		if (w->last.sectors > 0)
+			r = push_entry(w, &w->last, e);
+		w->last = (struct format_entry){ .start = lba,
+						 .moffset = w->data_end,
+						 .zeroed = zeroed };
 	}
-	if (w->last.sectors > 0)
-		r = push_entry(w, &w->last, e);
-	w->last = entry;
-	return r;
+	w->last.sectors += (uint32_t)n;
+	w->end = lba + n;
+	if (!zeroed)
+		w->data_end += n;
+	return r < 0 ? r : (int64_t)n;
 }
 
 static int add_range(struct layer_writer *w, uint64_t lba, uint64_t sectors, bool zeroed,
@@ -139,28 +141,13 @@ static int add_range(struct layer_writer *w, uint64_t lba, uint64_t sectors, boo
 			       "%" PRIu64 " sectors at LBA %" PRIu64
 			       " lie beyond the virtual size of %" PRIu64,
 			       sectors, lba, w->header.virtual_size);
-	w->end = lba + sectors;
 	while (sectors > 0) {
-		/* Fill up the entry before, then whole ones: one long range gives the same index
-		 * however it was cut by the caller. */
-		bool joins = w->last.sectors > 0 && w->last.zeroed == zeroed &&
-			     w->last.start + w->last.sectors == lba &&
-			     w->last.sectors < FORMAT_MAX_SECTORS;
-		uint64_t room = FORMAT_MAX_SECTORS - (joins ? w->last.sectors : 0);
-		uint64_t n = min_u64(sectors, room);
-		int r = add_entry(w,
-				  (struct format_entry){ .start = lba,
-							 .sectors = (uint32_t)n,
-							 .moffset = w->data_end,
-							 .zeroed = zeroed },
-				  e);
+		int64_t n = extend_index(w, lba, sectors, zeroed, e);
 
-		if (r < 0)
-			return r;
-		if (!zeroed)
-			w->data_end += n;
-		lba += n;
-		sectors -= n;
+		if (n < 0)
+			return (int)n;
+		lba += (uint64_t)n;
+		sectors -= (uint64_t)n;
 	}
 	return 0;
 }

@@ -13,7 +13,7 @@
 struct layer_writer_options {
 	uint64_t virtual_size; /* bytes, a multiple of 512 */
 	const char *uuid; /* NULL: the nil uuid; upper-cased */
-	const char *parent_uuid; /* NULL: none (empty) */
+	const char *parent_uuid; /* NULL: the nil uuid; upper-cased */
 	const char *message; /* NULL: none; at most FORMAT_TAG bytes */
 };
 

@@ -19,19 +19,6 @@
 
 enum { PIECE_ENTRIES = 4096 }; /* entries read at once */
 
-static int read_header(struct source *s, enum format_part part, struct format_header *h,
-		       struct err *e)
-{
-	uint8_t raw[FORMAT_SPACE];
-	int r;
-
-	if (s->size < FORMAT_SPACE)
-		return err_set(e, EBADMSG, "LSMT: %" PRIu64 " bytes are too few for a header",
-			       s->size);
-	r = source_pread(s, raw, sizeof raw, 0, e);
-	return r < 0 ? r : format_parse_header(h, raw, part, e);
-}
-
 static int check_pair(const struct format_header *data, const struct format_header *index,
 		      struct err *e)
 {
@@ -125,74 +112,106 @@ static int log_append(struct log *log, const struct format_entry *entry, size_t 
 					    entry->zeroed));
 }
 
-/* Appends the entries of one piece.  Returns how many were good; fewer than n means that the next
- * one cannot be right.  -ENOMEM. */
-static int64_t log_append_piece(struct log *log, const uint8_t *raw, size_t n, uint64_t data_end,
-				size_t number)
+/* How far a log has been read. */
+struct log_reader {
+	struct log log;
+	size_t number; /* of the layer */
+	uint64_t data_end; /* sectors of the data file */
+	uint64_t good; /* records before the one that a crash left behind */
+	uint64_t seen;
+	bool cut; /* there was such a one */
+	bool zeroes; /* it was all zero, as a file is where its end was never written */
+};
+
+static bool is_zero(const uint8_t record[FORMAT_ENTRY])
+{
+	static const uint8_t zero[FORMAT_ENTRY];
+
+	return memcmp(record, zero, FORMAT_ENTRY) == 0;
+}
+
+static int bad_record(const struct log_reader *l, const char *fault, struct err *e)
+{
+	return err_set(e, EBADMSG, "LSMT index record %" PRIu64 ": %s", l->seen, fault);
+}
+
+/* Takes in one record.  What points past the data file's end, and zeroes up to the index file's
+ * end, are the marks of a crash: such a record and all after it do not count.  Any other fault is
+ * damage. */
+static int take_record(struct log_reader *l, const uint8_t raw[FORMAT_ENTRY], struct err *e)
+{
+	struct format_entry entry = format_parse_entry(raw);
+	const char *fault;
+
+	if (l->zeroes && !is_zero(raw))
+		return bad_record(l, "it follows one of zeroes", e);
+	if (l->cut || entry.start == FORMAT_PADDING)
+		return 0;
+	l->zeroes = is_zero(raw);
+	/* Whatever lies within any file does not break the rule about the data's end. */
+	fault = l->zeroes ? NULL : format_entry_fault(&entry, 0, UINT64_MAX);
+	if (fault)
+		return bad_record(l, fault, e);
+	l->cut = l->zeroes || format_entry_fault(&entry, 0, l->data_end);
+	if (l->cut)
+		return 0;
+	return log_append(&l->log, &entry, l->number) < 0 ? err_set(e, ENOMEM, "out of memory") : 0;
+}
+
+static int take_piece(struct log_reader *l, const uint8_t *raw, size_t n, struct err *e)
 {
 	size_t i;
 
-	for (i = 0; i < n; i++) {
-		struct format_entry entry = format_parse_entry(raw + i * FORMAT_ENTRY);
-
-		if (entry.start == FORMAT_PADDING)
-			continue;
-		if (format_entry_fault(&entry, 0, data_end))
-			break;
-		if (log_append(log, &entry, number) < 0)
-			return -ENOMEM;
-	}
-	return (int64_t)i;
-}
-
-static int log_read(struct source *index, uint64_t data_end, size_t number, struct log *log,
-		    struct upper_findings *findings, struct err *e)
-{
-	uint64_t total = (index->size - FORMAT_SPACE) / FORMAT_ENTRY, done = 0;
-	AUTO_FREE uint8_t *raw = malloc(PIECE_ENTRIES * FORMAT_ENTRY);
-	bool good = true;
-
-	if (total > FORMAT_MAX_ENTRIES)
-		return err_set(e, EBADMSG, "%" PRIu64 " index records, more than %" PRIu64, total,
-			       FORMAT_MAX_ENTRIES);
-	while (raw && good && done < total) {
-		size_t n = (size_t)min_u64(PIECE_ENTRIES, total - done);
-		int r = source_pread(index, raw, n * FORMAT_ENTRY,
-				     FORMAT_SPACE + done * FORMAT_ENTRY, e);
-		int64_t taken;
+	for (i = 0; i < n; i++, l->seen++) {
+		int r = take_record(l, raw + i * FORMAT_ENTRY, e);
 
 		if (r < 0)
 			return r;
-		taken = log_append_piece(log, raw, n, data_end, number);
-		if (taken < 0)
-			return err_set(e, ENOMEM, "out of memory");
-		done += (uint64_t)taken;
-		good = (size_t)taken == n;
+		l->good += !l->cut;
 	}
+	return 0;
+}
+
+static int read_log(struct log_reader *l, struct source *index, struct err *e)
+{
+	uint64_t total = (index->size - FORMAT_SPACE) / FORMAT_ENTRY;
+	AUTO_FREE uint8_t *raw = malloc(PIECE_ENTRIES * FORMAT_ENTRY);
+	int r = 0;
+
 	if (!raw)
 		return err_set(e, ENOMEM, "out of memory");
-	findings->records = done;
-	findings->ignored_records = total - done;
-	findings->fragment_bytes = (index->size - FORMAT_SPACE) % FORMAT_ENTRY;
-	return 0;
+	if (total > FORMAT_MAX_ENTRIES)
+		return err_set(e, EBADMSG, "%" PRIu64 " index records, more than %" PRIu64, total,
+			       FORMAT_MAX_ENTRIES);
+	while (r == 0 && l->seen < total) {
+		size_t n = (size_t)min_u64(PIECE_ENTRIES, total - l->seen);
+
+		r = source_pread(index, raw, n * FORMAT_ENTRY,
+				 FORMAT_SPACE + l->seen * FORMAT_ENTRY, e);
+		if (r == 0)
+			r = take_piece(l, raw, n, e);
+	}
+	return r;
 }
 
 static int open_log(struct source *data, struct source *index, size_t number, struct layer *out,
 		    struct upper_findings *findings, struct err *e)
 {
-	uint64_t data_end = min_u64(data->size / SECTOR, INDEX_MAX_MOFFSET);
+	struct log_reader l = { .number = number,
+				.data_end = min_u64(data->size / SECTOR, INDEX_MAX_MOFFSET) };
 	struct format_header index_header;
-	struct log log = { 0 };
-	int r = read_header(index, FORMAT_PART_LOG_INDEX, &index_header, e);
+	int r = format_read_header(&index_header, index, 0, FORMAT_PART_LOG_INDEX, e);
 
 	if (r == 0)
 		r = check_pair(&out->header, &index_header, e);
 	if (r == 0)
-		r = log_read(index, data_end, number, &log, findings, e);
+		r = read_log(&l, index, e);
 	if (r == 0)
-		r = index_merge_runs(log.runs, log.count, NULL, &out->run, e);
-	log_release(&log);
-	out->entries = findings->records;
+		r = index_merge_runs(l.log.runs, l.log.count, NULL, &out->run, e);
+	log_release(&l.log);
+	findings->records = out->entries = l.good;
+	findings->ignored_records = l.seen - l.good;
+	findings->fragment_bytes = index->size % FORMAT_ENTRY;
 	return r;
 }
 
@@ -229,10 +248,12 @@ static int check_holes(int fd, uint64_t size, struct err *e)
 	if (fstat(fd, &st) < 0)
 		return err_set(e, errno, "fstat: %s", strerror(errno));
 	if ((uint64_t)st.st_blocks * 512 < size)
-		return err_set(e, EOPNOTSUPP,
-			       "%" PRIu64 " bytes take %" PRIu64
-			       " bytes of space, but this file system shows no holes",
-			       size, (uint64_t)st.st_blocks * 512);
+		return err_set(
+			e, EOPNOTSUPP,
+			"%" PRIu64 " bytes take %" PRIu64
+			" bytes of space, but this file system shows no holes: copy it to one that "
+			"does",
+			size, (uint64_t)st.st_blocks * 512);
 	return 0;
 }
 
@@ -273,7 +294,7 @@ static int open_sparse(int fd, struct source *data, size_t number, struct layer 
 		return err_set(e, EFBIG, "a sparse layer over the limit of 64 PiB");
 	while ((r = next_data(fd, off, data->size, &from, &to, e)) > 0) {
 		/* Holes have the granularity of the file system's blocks, never below a sector. */
-		from = max_u64(from, FORMAT_SPACE) - FORMAT_SPACE;
+		from -= FORMAT_SPACE;
 		off = to;
 		to = (to - FORMAT_SPACE + SECTOR - 1) / SECTOR;
 		if (map_sparse(&log, from / SECTOR, to, number) < 0) {
@@ -291,7 +312,7 @@ static int open_sparse(int fd, struct source *data, size_t number, struct layer 
 static int open_pair(int fd, struct source *data, struct source *index, size_t number,
 		     struct layer *out, struct upper_findings *findings, struct err *e)
 {
-	int r = read_header(data, FORMAT_PART_LOG_DATA, &out->header, e);
+	int r = format_read_header(&out->header, data, 0, FORMAT_PART_LOG_DATA, e);
 
 	if (r < 0)
 		return r;
@@ -305,22 +326,35 @@ static int open_pair(int fd, struct source *data, struct source *index, size_t n
 	return open_sparse(fd, data, number, out, e);
 }
 
+/* Opens the data file once: its holes and its bytes must be those of one file. */
+static int open_data(const char *path, int *fd, struct source **data, struct err *e)
+{
+	int r;
+
+	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (*fd < 0)
+		return err_set(e, errno, "%s: %s", path, strerror(errno));
+	r = source_open_fd(*fd, data, e);
+	if (r < 0) {
+		close(*fd);
+		return err_wrap(e, r, "%s", path);
+	}
+	return 0;
+}
+
 int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
 			 struct layer *out, struct upper_findings *findings, struct err *e)
 {
-	AUTO_CLOSE int fd = open(data_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	struct upper_findings unused;
 	struct source *data, *index;
 	struct layer t = { 0 };
-	int r;
+	int fd, r;
 
 	findings = findings ? findings : &unused;
 	*findings = (struct upper_findings){ 0 };
-	if (fd < 0)
-		return err_set(e, errno, "%s: %s", data_path, strerror(errno));
-	r = source_open_file(data_path, &data, e);
+	r = open_data(data_path, &fd, &data, e);
 	if (r < 0)
-		return err_wrap(e, r, "%s", data_path);
+		return r;
 	r = source_open_file(index_path, &index, e);
 	if (r < 0) {
 		source_close(data);

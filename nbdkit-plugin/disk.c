@@ -9,14 +9,21 @@
 
 #include "core/base/io.h"
 #include "core/base/scope.h"
+#include "core/base/text.h"
+
+enum { DESCRIPTION_MAX = 4096 }; /* bytes of a string in the NBD protocol */
 
 static char *make_description(const struct disk *d)
 {
 	size_t layers = image_layer_count(d->image);
 	char *text;
 
-	if (d->config->description)
-		return strdup(d->config->description);
+	if (d->config->description) {
+		text = malloc(DESCRIPTION_MAX + 1);
+		if (text)
+			text_escape(d->config->description, text, DESCRIPTION_MAX + 1);
+		return text;
+	}
 	if (asprintf(&text, "overlaybd image, %zu layer%s", layers, layers == 1 ? "" : "s") < 0)
 		return NULL;
 	return text;
@@ -38,17 +45,16 @@ static int open_image(struct disk *d, struct err *e)
  * the error whatever becomes of the result file. */
 static int report_result(const struct image_config *config, int r, struct err *opened)
 {
-	AUTO_FREE char *text = NULL;
+	char reason[4 * sizeof opened->msg], text[sizeof reason + sizeof "failed:"];
 	struct err e;
 	int n, w;
 
-	n = r < 0 ? asprintf(&text, "failed:%s", opened->msg) : asprintf(&text, "success");
-	if (n < 0) {
-		text = NULL; /* left undefined by the failed call */
-		w = err_set(&e, ENOMEM, "out of memory");
-	} else {
-		w = io_replace_file(config->result_file, text, (size_t)n, &e);
-	}
+	if (r < 0)
+		n = snprintf(text, sizeof text, "failed:%s",
+			     text_escape(opened->msg, reason, sizeof reason));
+	else
+		n = snprintf(text, sizeof text, "success");
+	w = io_replace_file(config->result_file, text, (size_t)n, &e);
 	if (w == 0)
 		return r;
 	(void)err_wrap(&e, w, "result file %s", config->result_file);
@@ -61,6 +67,20 @@ static int report_result(const struct image_config *config, int r, struct err *o
 	return err_set(opened, -w, "%s: %s", config->path, e.msg);
 }
 
+static int open_and_report(struct disk *d, struct err *e)
+{
+	const char *result_file = d->config->result_file;
+	int r;
+
+	if (!result_file)
+		return open_image(d, e);
+	r = config_refuse_own_file(d->config, result_file, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s: result file", d->config->path);
+	r = open_image(d, e);
+	return report_result(d->config, r, e);
+}
+
 int disk_open(const char *path, struct disk **out, struct err *e)
 {
 	struct disk *d = calloc(1, sizeof *d);
@@ -70,11 +90,8 @@ int disk_open(const char *path, struct disk **out, struct err *e)
 	if (!d)
 		return err_set(e, ENOMEM, "%s: out of memory", path);
 	r = config_load(path, &d->config, &own);
-	if (r == 0) {
-		r = open_image(d, &own);
-		if (d->config->result_file)
-			r = report_result(d->config, r, &own);
-	}
+	if (r == 0)
+		r = open_and_report(d, &own);
 	if (r < 0) {
 		disk_close(d);
 		return err_set(e, -r, "%s", own.msg);

@@ -12,12 +12,12 @@
 struct disk {
 	struct image_config *config;
 	struct image *image;
-	char *description; /* the config's, or one made up; UTF-8 */
+	char *description; /* the config's, or one made up; escaped, fit for the protocol */
 };
 
 /* Reads the config at `path` and opens its layers.  When the config names a result file, the
- * outcome is written there, and failing to write it fails the call.  Errors begin with the config's
- * path. */
+ * outcome is written there, and failing to write it fails the call, as does a result file that is
+ * one of the image's own.  Errors begin with the config's path. */
 int disk_open(const char *path, struct disk **out, struct err *e);
 
 /* NULL is allowed. */

@@ -20,9 +20,11 @@
 #include <sys/stat.h>
 
 #include "core/base/scope.h"
-#include "nbdkit-plugin/names.h"
+#include "core/base/text.h"
 
 #define SUFFIX ".yaml"
+
+enum { SHOWN = 100 }; /* bytes of a client's name in a message */
 
 enum export_state { EXPORT_OPENING, EXPORT_READY, EXPORT_FAILED };
 
@@ -45,12 +47,14 @@ struct exports {
 
 /* ---- the folder ---- */
 
+/* By the entry alone.  A link, or a file system that does not tell, needs a look at the file. */
 static int is_candidate(const struct dirent *d)
 {
 	size_t n = strlen(d->d_name), suffix = strlen(SUFFIX);
 
 	return d->d_name[0] != '.' && n > suffix && strcmp(d->d_name + n - suffix, SUFFIX) == 0 &&
-	       names_is_plain(d->d_name);
+	       text_is_plain(d->d_name) &&
+	       (d->d_type == DT_REG || d->d_type == DT_LNK || d->d_type == DT_UNKNOWN);
 }
 
 static int by_bytes(const struct dirent **a, const struct dirent **b)
@@ -58,11 +62,12 @@ static int by_bytes(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static bool is_file(int folder, const char *name)
+static bool is_file(int folder, const struct dirent *d)
 {
 	struct stat st;
 
-	return fstatat(folder, name, &st, 0) == 0 && S_ISREG(st.st_mode);
+	return d->d_type == DT_REG ||
+	       (fstatat(folder, d->d_name, &st, 0) == 0 && S_ISREG(st.st_mode));
 }
 
 int exports_list(const struct exports *x, struct export_names *out, struct err *e)
@@ -83,7 +88,7 @@ int exports_list(const struct exports *x, struct export_names *out, struct err *
 	for (i = 0; i < n; i++) {
 		const char *name = found[i]->d_name;
 
-		if (r == 0 && is_file(folder, name)) {
+		if (r == 0 && is_file(folder, found[i])) {
 			t.names[t.count] = strndup(name, strlen(name) - strlen(SUFFIX));
 			if (t.names[t.count])
 				t.count++;
@@ -111,39 +116,76 @@ void export_names_release(struct export_names *names)
 	*names = (struct export_names){ 0 };
 }
 
-/* Says that no export fits the name, and what there is; the text is cut where the error is full. */
+/* The names with ", " between them, as far as an error text can hold them. */
+static void join_names(const struct export_names *names, char *out, size_t room)
+{
+	size_t used = 0, i;
+
+	for (i = 0, out[0] = '\0'; i < names->count && used < room; i++)
+		used += (size_t)snprintf(out + used, room - used, "%s%s", i > 0 ? ", " : "",
+					 names->names[i]);
+}
+
+/* Says that no export has the name, and what there is. */
 static int refuse_name(const struct exports *x, const char *name, const struct export_names *names,
 		       struct err *e)
 {
-	AUTO_FREE char *all = names_join(names->names, names->count);
-	AUTO_FREE char *wanted = names_printable(name);
+	char all[sizeof e->msg];
 
-	if (!all || !wanted)
-		return err_set(e, ENOMEM, "out of memory");
+	join_names(names, all, sizeof all);
 	if (names->count == 0)
 		return err_set(e, ENOENT, "%s: no image (*" SUFFIX ") in this folder", x->folder);
 	if (name[0] == '\0')
 		return err_set(e, ENOENT, "%s: no default export among several: %s", x->folder,
 			       all);
-	return err_set(e, ENOENT, "%s: no export '%s'; there is: %s", x->folder, wanted, all);
+	return err_set(e, ENOENT, "%s: no export '%.*s%s'; there is: %s", x->folder, SHOWN, name,
+		       strlen(name) > SHOWN ? "..." : "", all);
+}
+
+static bool is_named(const struct dirent *d, const char *name)
+{
+	size_t n = strlen(name);
+
+	return strncmp(d->d_name, name, n) == 0 && strcmp(d->d_name + n, SUFFIX) == 0;
+}
+
+/* Whether a name is in the listing.  No other entry's file is looked at: one that hangs keeps its
+ * own clients waiting only. */
+static int is_listed(const struct exports *x, const char *name, bool *yes, struct err *e)
+{
+	DIR *folder = opendir(x->folder);
+	const struct dirent *d;
+	int failure;
+
+	if (!folder)
+		return err_set(e, errno, "%s: %s", x->folder, strerror(errno));
+	do {
+		errno = 0;
+		d = readdir(folder);
+	} while (d && !is_named(d, name));
+	failure = d ? 0 : errno;
+	*yes = d && is_candidate(d) && is_file(dirfd(folder), d);
+	closedir(folder);
+	return failure ? err_set(e, failure, "listing %s: %s", x->folder, strerror(failure)) : 0;
 }
 
 /* The listed name that a client's name stands for; the caller frees it. */
 static int find_name(const struct exports *x, const char *name, char **out, struct err *e)
 {
 	struct export_names names;
-	size_t i = 0;
-	int r = exports_list(x, &names, e);
+	bool listed = false;
+	int r = name[0] == '\0' ? 0 : is_listed(x, name, &listed, e);
 
+	if (r == 0 && listed) {
+		*out = strdup(name);
+		return *out ? 0 : err_set(e, ENOMEM, "%s: out of memory", x->folder);
+	}
+	if (r == 0)
+		r = exports_list(x, &names, e);
 	if (r < 0)
 		return r;
-	if (name[0] != '\0')
-		while (i < names.count && strcmp(names.names[i], name) != 0)
-			i++;
-	else if (names.count != 1)
-		i = names.count;
-	if (i < names.count)
-		*out = TAKE_PTR(names.names[i]);
+	if (name[0] == '\0' && names.count == 1)
+		*out = TAKE_PTR(names.names[0]);
 	else
 		r = refuse_name(x, name, &names, e);
 	export_names_release(&names);

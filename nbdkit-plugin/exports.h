@@ -5,7 +5,7 @@
  * and closed when the last one has gone; the next client finds the file as it is then.
  * Names are looked up in the folder's listing and never joined to a path, so that a name with a
  * slash in it leads nowhere.  A file counts when it is a regular file or a link to one, and its
- * name is UTF-8 without control characters and does not begin with a dot.
+ * name is plain (core/base/text.h) and does not begin with a dot.
  *
  * Threads: all calls but open and close may run concurrently. */
 #ifndef OVERLAYBD_NBDKIT_PLUGIN_EXPORTS_H

@@ -17,6 +17,8 @@
 #include <zstd.h>
 
 #include "core/base/crc32c.h"
+#include "core/base/limits.h"
+#include "core/base/text.h"
 #include "core/image.h"
 #include "nbdkit-plugin/disk.h"
 #include "nbdkit-plugin/exports.h"
@@ -31,6 +33,8 @@ enum {
 
 	/* In one answer, 8 bytes each.  The client asks again for the rest. */
 	EXTENTS_MAX = 65536,
+
+	LIST_MAX = 10000, /* exports in a list: nbdkit takes no more */
 };
 
 /* Written while the server starts and ends, with one thread; connections only read them. */
@@ -40,11 +44,14 @@ static struct exports *exports; /* with dir= */
 
 struct nbdkit_plugin *plugin_init(void);
 
-/* The only place where a -errno becomes an NBD error: what NBD has no number for is EIO, where
- * nbdkit itself would make it EINVAL, which clients take for their own mistake. */
+/* The only place where a -errno becomes an NBD error, and a text a line of the log: what NBD has no
+ * number for is EIO, where nbdkit itself would make it EINVAL, which clients take for their own
+ * mistake. */
 static int fail(int r, const struct err *e)
 {
-	nbdkit_error("%s", e->msg);
+	char line[4 * sizeof e->msg];
+
+	nbdkit_error("%s", text_escape(e->msg, line, sizeof line));
 	nbdkit_set_error(r == -EINVAL || r == -ENOSPC || r == -EROFS || r == -ENOMEM ||
 					 r == -EDQUOT || r == -EFBIG || r == -EOPNOTSUPP ||
 					 r == -ESHUTDOWN
@@ -88,11 +95,27 @@ static void overlaybd_dump_plugin(void)
 	printf("overlaybd_crc32c=%s\n", crc32c_implementation());
 }
 
-static void describe_in_debug_log(const struct disk *d)
+/* Of an upper that a crash cut short, what came before the cut is served: somebody should know. */
+static void warn_of_cut_log(const struct image_layer *l, const char *config)
 {
-	nbdkit_debug("%s: %" PRIu64 " bytes, %zu layers, %zu mappings, %zu bytes of index",
-		     d->config->path, image_size(d->image), image_layer_count(d->image),
-		     index_count(image_index(d->image)), index_memory(image_index(d->image)));
+	if (l->upper.ignored_records > 0 || l->upper.fragment_bytes > 0)
+		nbdkit_error("%s: warning: the writable layer's log was cut by a crash: %" PRIu64
+			     " records and %" PRIu64 " bytes at its end are ignored",
+			     config, l->upper.ignored_records, l->upper.fragment_bytes);
+}
+
+static void log_opened(const struct disk *d)
+{
+	size_t i, layers = image_layer_count(d->image);
+	char path[4096];
+
+	text_escape(d->config->path, path, sizeof path);
+	nbdkit_debug("%s: %" PRIu64 " bytes, %zu layers, %zu mappings, %zu bytes of index", path,
+		     image_size(d->image), layers, index_count(image_index(d->image)),
+		     index_memory(image_index(d->image)));
+	for (i = 0; i < layers; i++)
+		if (image_layer(d->image, i)->is_upper)
+			warn_of_cut_log(image_layer(d->image, i), path);
 }
 
 static int overlaybd_get_ready(void)
@@ -100,12 +123,13 @@ static int overlaybd_get_ready(void)
 	struct err e;
 	int r;
 
+	limits_raise_files();
 	if (params.dir) {
 		r = exports_open(params.dir, &exports, &e);
 	} else {
 		r = disk_open(params.config, &only, &e);
 		if (r == 0)
-			describe_in_debug_log(only);
+			log_opened(only);
 	}
 	return r < 0 ? fail(r, &e) : 0;
 }
@@ -121,7 +145,7 @@ static int list_folder(struct nbdkit_exports *list)
 		return fail(r, &e);
 	/* A description would have to be read from each file: a client gets it when it asks about
 	 * one export. */
-	for (i = 0; r == 0 && i < names.count; i++)
+	for (i = 0; r == 0 && i < names.count && i < LIST_MAX; i++)
 		r = nbdkit_add_export(list, names.names[i], NULL);
 	export_names_release(&names);
 	return r;
@@ -164,7 +188,7 @@ static void *overlaybd_open(int readonly)
 		(void)fail(r, &e);
 		return NULL;
 	}
-	describe_in_debug_log(d);
+	log_opened(d);
 	return d;
 }
 

@@ -21,10 +21,12 @@ compile()
 	ninja -C "$1" --quiet </dev/null
 }
 
-# run_tests DIR NAME [MESON-TEST-ARGUMENT...]: results go to DIR/meson-logs/NAME.json.
+# run_tests DIR NAME [MESON-TEST-ARGUMENT...]: results go to DIR/meson-logs/NAME.json.  The array
+# `under` is a command to run it with.
+under=()
 run_tests()
 {
 	local dir=$1 name=$2
 	shift 2
-	meson test -C "$dir" --no-rebuild --print-errorlogs --logbase "$name" "$@" </dev/null
+	"${under[@]}" meson test -C "$dir" --no-rebuild --print-errorlogs --logbase "$name" "$@" </dev/null
 }

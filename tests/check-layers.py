@@ -12,7 +12,7 @@ from pathlib import Path
 
 BASE = ["core/base/*.h"]
 LAYERS = ["core/format.h", "core/index.h", "core/layer.h", "core/layer_writer.h", "core/upper.h"]
-IMAGE = ["core/config.h", "core/image.h"]
+IMAGE = ["core/chain.h", "core/config.h", "core/image.h"]
 ZFILE = ["zfile/tar.h", "zfile/zfile.h", "zfile/zformat.h"]  # its other headers are its own
 
 RULES = [
@@ -24,7 +24,7 @@ RULES = [
     (["core/format.*", "core/index.*", "core/layer.*", "core/layer_writer.*", "core/upper.*"],
      BASE + LAYERS),
     # the stack over them, which opens each stage by name
-    (["core/config.*", "core/image.*"], BASE + LAYERS + IMAGE + ZFILE),
+    (["core/chain.*", "core/config.*", "core/image.*"], BASE + LAYERS + IMAGE + ZFILE),
     # users of the image
     (["nbdkit-plugin/*"], BASE + IMAGE + ["nbdkit-plugin/*.h"]),
     (["tools/*"], BASE + IMAGE + LAYERS + ZFILE + ["zfile/zwriter.h", "tools/*.h"]),

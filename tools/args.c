@@ -183,6 +183,13 @@ void args_print_help(const struct tool_command *command)
 	print_option(&help);
 }
 
+int args_need(const char *value, const char *option, struct err *e)
+{
+	if (value && value[0] != '\0')
+		return 0;
+	return err_set(e, EINVAL, "--%s is missing", option);
+}
+
 /* The number at *text, which is moved on; at least one digit.  False when it exceeds max. */
 static bool parse_digits(const char **text, uint64_t max, uint64_t *out)
 {

@@ -17,6 +17,9 @@ int args_parse(const struct tool_command *command, int argc, char **argv, struct
 /* Prints a subcommand's help to standard output. */
 void args_print_help(const struct tool_command *command);
 
+/* -EINVAL unless the option has a value, which an empty one is not. */
+int args_need(const char *value, const char *option, struct err *e);
+
 /* A whole decimal number of at most `max`.  `what` names it in the message.  -EINVAL. */
 int args_number(const char *text, uint64_t max, const char *what, uint64_t *out, struct err *e);
 

@@ -8,17 +8,17 @@
 #include <strings.h>
 
 #include "core/base/le.h"
-#include "core/format.h"
+#include "core/layer.h"
 
 enum { PIECE_ENTRIES = 1024 }; /* read at once */
 
 /* The rules that need an entry's neighbours. */
 struct walk {
 	struct findings *findings;
-	uint64_t data_end;     /* sectors */
+	uint64_t data_end; /* sectors */
 	uint64_t previous_end; /* of the last good entry, in sectors */
-	bool padded;	       /* a padding entry was seen */
-	bool holding;	       /* an entry waits for the one after it: */
+	bool padded; /* a padding entry was seen */
+	bool holding; /* an entry waits for the one after it: */
 	struct format_entry held;
 	uint64_t held_number;
 };
@@ -26,10 +26,10 @@ struct walk {
 static void report_entry(const struct walk *w, uint64_t number, const struct format_entry *entry,
 			 const char *fault)
 {
-	findings_add(w->findings, FINDING_ERROR,
-		     "LSMT index entry %" PRIu64 " (LBA %" PRIu64 ", %" PRIu32
-		     " sectors at %" PRIu64 "): %s",
-		     number, entry->start, entry->sectors, entry->moffset, fault);
+	struct err e;
+
+	(void)layer_bad_entry(&e, number, entry, fault);
+	findings_add(w->findings, FINDING_ERROR, "%s", e.msg);
 }
 
 /* Judges the entry that waits.  One that reaches beyond the start of the next one, while that fits
@@ -93,18 +93,11 @@ static void walk_entries(struct source *data, const struct format_header *traile
 	settle_held(&w, UINT64_MAX);
 }
 
-/* Reads header or trailer; false when it is not right, which is reported. */
-static bool read_part(struct source *data, uint64_t off, enum format_part part,
-		      struct format_header *h, struct findings *f)
+static bool is_good(int r, const struct err *e, struct findings *f)
 {
-	uint8_t raw[FORMAT_SPACE];
-	struct err e;
-
-	if (source_pread(data, raw, sizeof raw, off, &e) == 0 &&
-	    format_parse_header(h, raw, part, &e) == 0)
-		return true;
-	findings_add(f, FINDING_ERROR, "%s", e.msg);
-	return false;
+	if (r < 0)
+		findings_add(f, FINDING_ERROR, "%s", e->msg);
+	return r == 0;
 }
 
 /* Writers put the same identity in both; the trailer counts. */
@@ -123,6 +116,11 @@ static void compare_parts(const struct format_header *header, const struct forma
 			     "LSMT header and trailer differ: virtual size %" PRIu64
 			     " and %" PRIu64,
 			     header->virtual_size, trailer->virtual_size);
+	if (header->index_offset != 0 || header->index_size != 0)
+		findings_add(f, FINDING_WARNING,
+			     "LSMT header: index of %" PRIu64 " entries at %" PRIu64
+			     ", which only the trailer should say",
+			     header->index_size, header->index_offset);
 }
 
 void check_index(struct source *data, struct findings *f)
@@ -131,20 +129,13 @@ void check_index(struct source *data, struct findings *f)
 	bool has_header, has_trailer;
 	struct err e;
 
-	if (data->size < 2 * FORMAT_SPACE) {
-		findings_add(f, FINDING_ERROR,
-			     "LSMT: %" PRIu64 " bytes are too few for a header and a trailer",
-			     data->size);
+	has_header = is_good(format_read_header(&header, data, 0, FORMAT_PART_HEADER, &e), &e, f);
+	if (!has_header && data->size < FORMAT_SPACE)
 		return;
-	}
-	has_header = read_part(data, 0, FORMAT_PART_HEADER, &header, f);
-	has_trailer = read_part(data, data->size - FORMAT_SPACE, FORMAT_PART_TRAILER, &trailer, f);
+	has_trailer =
+		is_good(layer_read_trailer(data, has_header ? &header : NULL, &trailer, &e), &e, f);
 	if (has_header && has_trailer)
 		compare_parts(&header, &trailer, f);
-	if (!has_trailer)
-		return;
-	if (format_check_index(&trailer, data->size, &e) < 0)
-		findings_add(f, FINDING_ERROR, "%s", e.msg);
-	else
+	if (has_trailer && is_good(format_check_index(&trailer, data->size, &e), &e, f))
 		walk_entries(data, &trailer, f);
 }

@@ -10,7 +10,7 @@
 #include "core/base/digest.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
-#include "tools/chain.h"
+#include "core/chain.h"
 #include "tools/check-index.h"
 #include "tools/spans.h"
 #include "zfile/zfile.h"
@@ -44,8 +44,8 @@ static void check_digest(const struct digest_job *d, const char *expected, struc
 struct content {
 	struct source *source;
 	uint32_t block_size; /* of the ZFile, 0: none */
-	uint64_t file_size;  /* what the layer counts in the progress line */
-	uint64_t reported;   /* of that */
+	uint64_t file_size; /* what the layer counts in the progress line */
+	uint64_t reported; /* of that */
 	struct findings *findings;
 };
 
@@ -64,7 +64,7 @@ static void report_progress(struct content *c, uint64_t position)
 /* Tells which blocks of a span are bad. */
 static void find_bad_blocks(const struct content *c, const struct span *span)
 {
-	uint64_t off;
+	uint64_t errors = c->findings->errors, off;
 
 	for (off = span->off; off < span->off + span->n; off += c->block_size) {
 		size_t n = (size_t)min_u64(c->block_size, span->off + span->n - off);
@@ -73,6 +73,8 @@ static void find_bad_blocks(const struct content *c, const struct span *span)
 		if (source_pread(c->source, span->buffer, n, off, &e) < 0)
 			findings_add(c->findings, FINDING_ERROR, "%s", e.msg);
 	}
+	if (c->findings->errors == errors) /* a fault that comes and goes */
+		findings_add(c->findings, FINDING_ERROR, "%s", span->err.msg);
 }
 
 static int check_span(void *arg, const struct span *span, struct err *e)
@@ -122,21 +124,16 @@ static bool check_wrapping(struct chain *c, struct findings *f)
 
 static bool holds_layer(struct chain *c, bool must, struct findings *f)
 {
-	uint8_t magic[64];
-	size_t n = (size_t)min_u64(c->top->size, sizeof magic);
 	struct err e;
+	int r = chain_find_layer(c, &e);
 
-	if (source_pread(c->top, magic, n, 0, &e) < 0) {
-		findings_add(f, FINDING_ERROR, "LSMT header: %s", e.msg);
-		return false;
-	}
-	if (format_is_layer(magic, n))
+	if (r == 0)
 		return true;
-	if (must)
-		findings_add(f, FINDING_ERROR, "not a layer (no LSMT magic)");
-	else
+	if (r > 0 && c->in_zfile && !must)
 		findings_add(f, FINDING_WARNING,
 			     "it holds no layer (no LSMT magic): only its wrapping was checked");
+	else
+		findings_add(f, FINDING_ERROR, "%s", e.msg);
 	return false;
 }
 

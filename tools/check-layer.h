@@ -12,13 +12,13 @@
 struct layer_claim {
 	const char *file;
 	const char *digest; /* NULL: nothing */
-	uint64_t size;	    /* 0: nothing */
+	uint64_t size; /* 0: nothing */
 };
 
 /* Adds what is wrong with the layer file, and tells f->progress how much of the file is read.
- * `number` is its place in an image.  A ZFile or tar archive that holds no layer is an error when
- * `must_hold_layer`, else a warning.  Returns true when the layer was opened as *out, which is the
- * caller's to close. */
+ * `number` is its place in an image.  A ZFile that holds something else than a layer is an error
+ * when `must_hold_layer`, else a warning.  Returns true when the layer was opened as *out, which is
+ * the caller's to close. */
 bool check_layer(const struct layer_claim *claim, size_t number, bool must_hold_layer,
 		 struct workers *pool, struct findings *f, struct layer *out);
 

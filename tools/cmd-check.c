@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 
 #include "core/base/scope.h"
+#include "core/chain.h"
 #include "core/config.h"
 #include "core/image.h"
-#include "tools/chain.h"
 #include "tools/check-layer.h"
 #include "tools/tool.h"
 
@@ -26,6 +26,21 @@ static void warn_beyond(struct findings *f, uint64_t count, uint64_t first, uint
 			     count, first * SECTOR, size);
 }
 
+/* What a layer maps beyond its own size, if it says one: the last of its mappings. */
+static void check_own_reach(const struct layer *layer, struct findings *f)
+{
+	uint64_t size = layer->header.virtual_size, count = 0, first = 0;
+	size_t i;
+
+	for (i = layer->run.count; size > 0 && i > 0; i--) {
+		if (mapping_end(layer->run.maps[i - 1]) <= size / SECTOR)
+			break;
+		first = mapping_start(layer->run.maps[i - 1]);
+		count++;
+	}
+	warn_beyond(f, count, first, size);
+}
+
 static uint64_t file_size(const char *path)
 {
 	struct stat st;
@@ -36,22 +51,13 @@ static uint64_t file_size(const char *path)
 static void check_lone_layer(const char *path, struct workers *pool, struct findings *f)
 {
 	struct layer_claim claim = { .file = path };
-	uint64_t count = 0, first = 0, size;
 	struct layer layer;
-	size_t i;
 
 	progress_init(&f->progress, "checking", file_size(path));
-	if (!check_layer(&claim, 0, false, pool, f, &layer))
-		return;
-	size = layer.header.virtual_size;
-	for (i = layer.run.count; size > 0 && i > 0; i--) {
-		if (mapping_end(layer.run.maps[i - 1]) <= size / SECTOR)
-			break;
-		first = mapping_start(layer.run.maps[i - 1]);
-		count++;
+	if (check_layer(&claim, 0, false, pool, f, &layer)) {
+		check_own_reach(&layer, f);
+		layer_close(&layer);
 	}
-	warn_beyond(f, count, first, size);
-	layer_close(&layer);
 }
 
 /* Who a layer says it is, and who it says is below. */
@@ -108,31 +114,56 @@ static void check_upper(const struct image_config *config, size_t number, struct
 			     "the index file ends with %" PRIu64
 			     " bytes of a record (the log was cut by a crash)",
 			     upper.fragment_bytes);
+	check_own_reach(&layer, f);
 	set_identity(id, &layer.header);
 	layer_close(&layer);
 }
 
-static void check_lowers(const struct image_config *config, struct workers *pool,
-			 struct findings *f, struct identity *ids)
+static void check_lower(const struct lower_config *lower, const char *file, size_t number,
+			struct workers *pool, struct findings *f, struct identity *id)
 {
-	char part[512];
+	struct layer_claim claim = { file, lower->digest, lower->size };
 	struct layer layer;
+
+	if (check_layer(&claim, number, true, pool, f, &layer)) {
+		check_own_reach(&layer, f);
+		set_identity(id, &layer.header);
+		layer_close(&layer);
+	}
+}
+
+/* Finds the layers' files; the path is NULL, and a finding there, where there is none. */
+static void find_lowers(const struct image_config *config, char **paths, struct findings *f)
+{
+	char part[64];
 	uint64_t total = 0;
+	struct err e;
 	size_t i;
 
-	for (i = 0; i < config->lower_count; i++)
-		total += file_size(config->lowers[i].file);
-	progress_init(&f->progress, "checking", total);
 	f->part = part;
 	for (i = 0; i < config->lower_count; i++) {
-		const struct lower_config *lower = &config->lowers[i];
-		struct layer_claim claim = { lower->file, lower->digest, lower->size };
+		snprintf(part, sizeof part, "layer %zu (line %u)", i, config->lowers[i].line);
+		if (config_find_lower(&config->lowers[i], &paths[i], &e) < 0)
+			findings_add(f, FINDING_ERROR, "%s", e.msg);
+		else
+			total += file_size(paths[i]);
+	}
+	f->part = NULL;
+	progress_init(&f->progress, "checking", total);
+}
 
-		snprintf(part, sizeof part, "layer %zu (%s)", i, lower->file);
-		if (check_layer(&claim, i, true, pool, f, &layer)) {
-			set_identity(&ids[i], &layer.header);
-			layer_close(&layer);
-		}
+static void check_layers(const struct image_config *config, char *const *paths,
+			 struct workers *pool, struct findings *f, struct identity *ids)
+{
+	char part[512];
+	size_t i;
+
+	f->part = part;
+	for (i = 0; i < config->lower_count; i++) {
+		if (!paths[i])
+			continue;
+		snprintf(part, sizeof part, "layer %zu (%s)", i, paths[i]);
+		check_lower(&config->lowers[i], paths[i], i, pool, f, &ids[i]);
 	}
 	if (config->upper_data) {
 		f->part = "upper"; /* its messages name the file */
@@ -141,7 +172,8 @@ static void check_lowers(const struct image_config *config, struct workers *pool
 	f->part = NULL;
 }
 
-/* Mappings that reach beyond the image, layer by layer.  They are the last of the merged index. */
+/* Mappings that reach beyond the image, layer by layer.  They are the last of the merged index.
+ * What reaches beyond a smaller layer's own size was reported with that layer. */
 static int check_reach(struct image *image, struct findings *f)
 {
 	const struct index *ix = image_index(image);
@@ -162,6 +194,10 @@ static int check_reach(struct image *image, struct findings *f)
 	}
 	f->part = part;
 	for (i = 0; i < layers; i++) {
+		uint64_t own = image_layer(image, i)->layer.header.virtual_size;
+
+		if (own > 0 && own <= image_size(image))
+			continue;
 		snprintf(part, sizeof part, "layer %zu", i);
 		warn_beyond(f, counts[i], firsts[i], image_size(image));
 	}
@@ -186,25 +222,38 @@ static void check_stack(const struct image_config *config, struct findings *f)
 	image_close(image);
 }
 
+static void free_paths(char **paths, size_t count)
+{
+	size_t i;
+
+	for (i = 0; paths && i < count; i++)
+		free(paths[i]);
+	free(paths);
+}
+
 static int check_image(const char *path, struct workers *pool, struct findings *f, struct err *e)
 {
 	AUTO_FREE struct identity *ids = NULL;
 	struct image_config *config;
 	size_t count;
+	char **paths;
 	int r = config_load(path, &config, e);
 
 	if (r < 0)
 		return r;
 	count = config->lower_count + (config->upper_data != NULL);
 	ids = calloc(count + 1, sizeof *ids);
-	if (ids) {
-		check_lowers(config, pool, f, ids);
+	paths = calloc(count + 1, sizeof *paths);
+	if (ids && paths) {
+		find_lowers(config, paths, f);
+		check_layers(config, paths, pool, f, ids);
 		check_parents(ids, count, f);
 		if (f->errors == 0)
 			check_stack(config, f);
 	} else {
 		findings_add(f, FINDING_ERROR, "out of memory");
 	}
+	free_paths(paths, count);
 	config_free(config);
 	return 0;
 }

@@ -27,7 +27,7 @@
 #include "tools/output.h"
 #include "tools/progress.h"
 #include "tools/spans.h"
-#include "tools/text.h"
+#include "tools/show.h"
 #include "tools/tool.h"
 
 enum {
@@ -73,13 +73,13 @@ enum block_kind { KIND_SAME, KIND_ZEROED, KIND_DATA };
 struct commit {
 	const char *raw_path;
 	int raw;
-	uint64_t size;	    /* of the disk */
+	uint64_t size; /* of the disk */
 	struct stat before; /* the disk's, when it was opened */
 	struct image_config *base_config;
 	struct image *base; /* NULL: none */
 	struct layer_writer *writer;
-	uint64_t position;	     /* where the next span begins, or later */
-	uint64_t reported;	     /* up to where the progress line knows */
+	uint64_t position; /* where the next span begins, or later */
+	uint64_t reported; /* up to where the progress line knows */
 	uint64_t read, data, zeroed; /* bytes, for the summary */
 	struct progress progress;
 };
@@ -249,28 +249,23 @@ static int write_layer(struct commit *c, struct workers *pool, struct err *e)
 static int commit_to(struct commit *c, const char *path, const struct output_form *form,
 		     const struct layer_writer_options *header, struct err *e)
 {
-	struct workers *pool;
 	struct output out;
-	int r = workers_open(workers_cpus(), &pool, e);
+	int r = output_open(path, form, &out, e);
 
-	if (r < 0)
+	if (r != 0)
 		return r;
-	r = output_open(path, form, pool, &out, e);
+	r = layer_writer_open(out.top, header, &c->writer, e);
 	if (r == 0) {
-		r = layer_writer_open(out.top, header, &c->writer, e);
-		if (r < 0)
-			sink_close(out.top);
-	}
-	if (r == 0) {
-		r = write_layer(c, pool, e);
+		out.top = NULL; /* the writer's now */
+		r = write_layer(c, out.pool, e);
 		if (r == 0)
-			text_line(stdout,
+			show_line(stdout,
 				  "%s: %" PRIu64 " bytes; read %" PRIu64 " of %" PRIu64
 				  ", mapped %" PRIu64 " data and %" PRIu64 " zeroed",
 				  path, out.file->written, c->read, c->size, c->data, c->zeroed);
 		layer_writer_close(c->writer);
 	}
-	workers_close(pool);
+	output_close(&out);
 	return r;
 }
 
@@ -291,6 +286,9 @@ static int open_raw(struct commit *c, struct err *e)
 	if (c->size % SECTOR != 0)
 		return err_set(e, EINVAL, "%s: its size, %" PRIu64 ", is not a multiple of %d",
 			       c->raw_path, c->size, SECTOR);
+	if (c->size / SECTOR >= FORMAT_LBA_LIMIT)
+		return err_set(e, EFBIG, "%s: its size, %" PRIu64 ", is over 2^50 sectors",
+			       c->raw_path, c->size);
 	return 0;
 }
 
@@ -307,19 +305,12 @@ static int open_base(struct commit *c, const char *path, struct err *e)
 static int refuse_inputs(const struct commit *c, const struct tool_args *args, struct err *e)
 {
 	const char *output = args->values[OPT_OUTPUT];
-	size_t i;
 	int r = output_refuse_input(output, c->raw_path, e);
 
 	if (!c->base || r < 0)
 		return r;
-	r = output_refuse_input(output, args->values[OPT_BASE], e);
-	for (i = 0; r == 0 && i < c->base_config->lower_count; i++)
-		r = output_refuse_input(output, c->base_config->lowers[i].file, e);
-	if (r == 0 && c->base_config->upper_data)
-		r = output_refuse_input(output, c->base_config->upper_data, e);
-	if (r == 0 && c->base_config->upper_index)
-		r = output_refuse_input(output, c->base_config->upper_index, e);
-	return r;
+	r = config_refuse_own_file(c->base_config, output, e);
+	return r < 0 ? err_wrap(e, r, "the output") : 0;
 }
 
 static void set_header(const struct commit *c, const struct tool_args *args,
@@ -350,8 +341,8 @@ static int check_args(const struct tool_args *args, struct output_form *form, st
 	size_t i;
 
 	for (i = 0; i < 2; i++)
-		if (!args->values[needed[i]])
-			return err_set(e, EINVAL, "--%s is missing", options[needed[i]].name);
+		if (args_need(args->values[needed[i]], options[needed[i]].name, e) < 0)
+			return -EINVAL;
 	for (i = 0; i < 2; i++)
 		if (args->values[uuids[i]] && !format_is_uuid(args->values[uuids[i]]))
 			return err_set(e, EINVAL, "--%s: '%s' is not a uuid",

@@ -6,14 +6,13 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
+#include "core/chain.h"
 #include "tools/args.h"
-#include "tools/chain.h"
 #include "tools/output.h"
 #include "tools/progress.h"
 #include "tools/spans.h"
-#include "tools/text.h"
+#include "tools/show.h"
 #include "tools/tool.h"
 
 /* A source on its way into a sink. */
@@ -48,33 +47,25 @@ static int write_output(const char *name, struct source *from, const char *path,
 			const struct output_form *form, struct err *e)
 {
 	struct copy copy = { .name = name };
-	struct workers *pool;
 	struct output out;
-	int r = workers_open(workers_cpus(), &pool, e);
+	int r = output_open(path, form, &out, e);
 
-	if (r < 0)
+	if (r != 0)
 		return r;
-	r = output_open(path, form, pool, &out, e);
-	if (r == 0) {
-		copy.to = out.top;
-		progress_init(&copy.progress, form->compress ? "compressing" : "extracting",
-			      from->size);
-		r = copy_all(&copy, from, pool, e);
-		if (r == 0)
-			text_line(stdout, "%s: %" PRIu64 " bytes from %" PRIu64, path,
-				  out.file->written, from->size);
-		sink_close(out.top);
-	}
-	workers_close(pool);
+	copy.to = out.top;
+	progress_init(&copy.progress, form->compress ? "compressing" : "extracting", from->size);
+	r = copy_all(&copy, from, out.pool, e);
+	if (r == 0)
+		show_line(stdout, "%s: %" PRIu64 " bytes from %" PRIu64, path, out.file->written,
+			  from->size);
+	output_close(&out);
 	return r;
 }
 
 static int need_output(const char *output, const char *input, struct err *e)
 {
-	if (!output || output[0] == '\0') {
-		err_set(e, EINVAL, "--output is missing");
+	if (args_need(output, "output", e) < 0)
 		return TOOL_USAGE;
-	}
 	return output_refuse_input(output, input, e);
 }
 

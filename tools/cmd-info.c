@@ -9,10 +9,10 @@
 #include <string.h>
 
 #include "core/base/scope.h"
+#include "core/chain.h"
 #include "core/config.h"
 #include "core/image.h"
-#include "tools/chain.h"
-#include "tools/text.h"
+#include "tools/show.h"
 #include "tools/tool.h"
 
 enum { OPT_JSON };
@@ -40,7 +40,7 @@ static void add_number(json_t **object, const char *key, uint64_t value)
 
 static void add_text(json_t **object, const char *key, const char *value)
 {
-	add(object, key, text_json(value));
+	add(object, key, show_string(value));
 }
 
 static void add_bits(json_t **object, const char *key, uint64_t value)
@@ -138,19 +138,17 @@ static struct mapped count_run(const struct mapping_run *run)
 /* The layer that the chain holds; a ZFile or tar archive need not hold one. */
 static int add_lone_layer(json_t **out, struct chain *c, struct err *e)
 {
-	uint8_t magic[64];
-	size_t n = c->top->size < sizeof magic ? (size_t)c->top->size : sizeof magic;
 	struct mapped mapped;
 	struct layer layer;
 	json_t *lsmt;
-	int r = source_pread(c->top, magic, n, 0, e);
+	int r = chain_find_layer(c, e);
 
-	if (r < 0)
-		return r;
-	if (!format_is_layer(magic, n)) {
+	if (r > 0) {
 		add(out, "lsmt", json_null());
 		return 0;
 	}
+	if (r < 0)
+		return r;
 	r = layer_open(c->top, 0, &layer, e);
 	if (r < 0)
 		return r;
@@ -265,7 +263,7 @@ static int describe_image(const char *path, json_t **out, struct err *e)
 	if (r == 0) {
 		r = image_json(config, image, out);
 		if (r < 0)
-			err_set(e, -r, "out of memory");
+			err_set(e, -r, "%s: out of memory", path);
 		image_close(image);
 	}
 	config_free(config);
@@ -281,18 +279,18 @@ static bool is_size(const char *key)
 
 static void print_scalar(const char *key, const json_t *value)
 {
-	char size[TEXT_SIZE];
+	char size[SHOW_SIZE];
 
 	if (!json_is_string(value) || json_string_length(value) > 0)
 		putchar(' ');
 	if (json_is_string(value))
-		text_print(stdout, json_string_value(value));
+		show_text(stdout, json_string_value(value));
 	else if (json_is_integer(value))
 		printf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
 	else
 		fputs(json_is_true(value) ? "yes" : json_is_false(value) ? "no" : "none", stdout);
 	if (json_is_integer(value) && is_size(key) && json_integer_value(value) >= 1024)
-		printf(" (%s)", text_size((uint64_t)json_integer_value(value), size));
+		printf(" (%s)", show_size((uint64_t)json_integer_value(value), size));
 	putchar('\n');
 }
 
@@ -331,8 +329,10 @@ static int run(const struct tool_args *args, struct err *e)
 		r = describe_layer(args->operand, &out, e);
 	else if (r == 0) {
 		r = describe_image(args->operand, &out, e);
-		if (r < 0)
+		if (r < 0) {
+			json_decref(out);
 			return r; /* the text begins with the config's name */
+		}
 	}
 	if (r == 0 && !out)
 		r = err_set(e, ENOMEM, "out of memory");
@@ -341,7 +341,7 @@ static int run(const struct tool_args *args, struct err *e)
 		return err_wrap(e, r, "%s", args->operand);
 	}
 	if (args->values[OPT_JSON])
-		text_print_json(out);
+		show_json(out);
 	else
 		print_lines(out, 0);
 	json_decref(out);

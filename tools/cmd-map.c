@@ -9,7 +9,7 @@
 
 #include "core/config.h"
 #include "core/image.h"
-#include "tools/text.h"
+#include "tools/show.h"
 #include "tools/tool.h"
 
 enum { OPT_JSON };
@@ -43,7 +43,7 @@ static void print_row(const struct map *map, const struct image_extent *x)
 		printf("%14" PRIu64 "  ", x->layer_off);
 	else
 		printf("%14s  ", "-");
-	text_print(stdout, image_layer(map->image, x->layer)->path);
+	show_text(stdout, image_layer(map->image, x->layer)->path);
 	putchar('\n');
 }
 
@@ -58,7 +58,7 @@ static int print_object(const struct map *map, const struct image_extent *x)
 	if (r == 0 && x->kind != EXTENT_HOLE) {
 		r = json_object_set_new(out, "layer", json_integer((json_int_t)x->layer));
 		r |= json_object_set_new(out, "file",
-					 text_json(image_layer(map->image, x->layer)->path));
+					 show_string(image_layer(map->image, x->layer)->path));
 	}
 	if (r == 0 && x->kind == EXTENT_DATA)
 		r = json_object_set_new(out, "offset", json_integer((json_int_t)x->layer_off));

@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 #include "core/base/err.h"
-#include "tools/text.h"
+#include "tools/show.h"
 
 void findings_add(struct findings *f, enum finding kind, const char *fmt, ...)
 {
@@ -20,7 +20,7 @@ void findings_add(struct findings *f, enum finding kind, const char *fmt, ...)
 	if (f->part)
 		err_wrap(&line, 0, "%s", f->part);
 	progress_clear(&f->progress);
-	text_line(stdout, "%s: %s: %s", kind == FINDING_ERROR ? "error" : "warning", f->file,
+	show_line(stdout, "%s: %s: %s", kind == FINDING_ERROR ? "error" : "warning", f->file,
 		  line.msg);
 	*(kind == FINDING_ERROR ? &f->errors : &f->warnings) += 1;
 }
@@ -29,10 +29,10 @@ void findings_print_sum(struct findings *f)
 {
 	progress_clear(&f->progress);
 	if (f->errors == 0 && f->warnings == 0)
-		text_line(stdout, "%s: ok", f->file);
+		show_line(stdout, "%s: ok", f->file);
 	else if (f->errors == 0)
-		text_line(stdout, "%s: ok, warnings: %" PRIu64, f->file, f->warnings);
+		show_line(stdout, "%s: ok, warnings: %" PRIu64, f->file, f->warnings);
 	else
-		text_line(stdout, "%s: errors: %" PRIu64 ", warnings: %" PRIu64, f->file, f->errors,
+		show_line(stdout, "%s: errors: %" PRIu64 ", warnings: %" PRIu64, f->file, f->errors,
 			  f->warnings);
 }

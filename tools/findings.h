@@ -11,7 +11,7 @@
 #include "tools/progress.h"
 
 enum finding {
-	FINDING_ERROR,	 /* it cannot be read, or not be trusted */
+	FINDING_ERROR, /* it cannot be read, or not be trusted */
 	FINDING_WARNING, /* it can, but something is odd */
 };
 

@@ -7,9 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/limits.h"
 #include "core/base/nearest.h"
 #include "tools/args.h"
-#include "tools/text.h"
+#include "tools/show.h"
 #include "tools/tool.h"
 
 static const struct tool_command *const commands[] = {
@@ -20,7 +21,7 @@ enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static int complain(int status, const struct err *e)
 {
-	text_line(stderr, "overlaybd: %s", e->msg);
+	show_line(stderr, "overlaybd: %s", e->msg);
 	return status;
 }
 
@@ -95,6 +96,7 @@ int main(int argc, char **argv)
 	const struct tool_command *command;
 	struct err e;
 
+	limits_raise_files();
 	if (argc < 2) {
 		err_set(&e, EINVAL, "a subcommand is missing; see overlaybd --help");
 		return complain(TOOL_USAGE, &e);

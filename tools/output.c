@@ -48,11 +48,6 @@ int output_parse(const char *algorithm, const char *block_size, const char *leve
 	return 0;
 }
 
-const char *output_algorithm(const struct output_form *form)
-{
-	return form->compress ? zformat_algorithm_name(form->zfile.algorithm) : "none";
-}
-
 int output_refuse_input(const char *output, const char *input, struct err *e)
 {
 	struct stat a, b;
@@ -86,20 +81,36 @@ static int add_stages(const struct output_form *form, struct workers *pool, stru
 	return 0;
 }
 
-int output_open(const char *path, const struct output_form *form, struct workers *pool,
-		struct output *out, struct err *e)
+static int open_stages(const char *path, const struct output_form *form, struct output *out,
+		       struct err *e)
 {
-	struct sink *top;
-	int r = sink_open_file(path, &top, e);
+	int r = sink_open_file(path, &out->file, e);
 
 	if (r < 0)
 		return r;
-	out->file = top;
-	r = add_stages(form, pool, &top, e);
+	out->top = out->file;
+	r = add_stages(form, out->pool, &out->top, e);
+	return r < 0 ? err_wrap(e, r, "%s", path) : r;
+}
+
+int output_open(const char *path, const struct output_form *form, struct output *out, struct err *e)
+{
+	struct output t = { 0 };
+	int r = workers_open(workers_cpus(), &t.pool, e);
+
+	if (r < 0)
+		return r;
+	r = open_stages(path, form, &t, e);
 	if (r != 0) {
-		sink_close(top);
-		return r == TOOL_USAGE ? r : err_wrap(e, r, "%s", path);
+		output_close(&t);
+		return r;
 	}
-	out->top = top;
+	*out = t;
 	return 0;
+}
+
+void output_close(struct output *out)
+{
+	sink_close(out->top);
+	workers_close(out->pool);
 }

@@ -8,10 +8,10 @@
 #include <unistd.h>
 
 #include "core/base/le.h"
-#include "tools/text.h"
+#include "tools/show.h"
 
 enum {
-	BAR = 30,     /* characters */
+	BAR = 30, /* characters */
 	REDRAW = 100, /* milliseconds */
 };
 
@@ -33,14 +33,13 @@ void progress_init(struct progress *p, const char *what, uint64_t total)
 static void draw(const struct progress *p, uint64_t time)
 {
 	static const char full[BAR + 1] = "##############################";
-	/* Units of 1/1024: neither product can wrap below 2^54 bytes, and no disk is larger. */
-	uint64_t fraction = p->total ? min_u64(p->done, p->total) * 1024 / p->total : 1024;
-	int filled = (int)(fraction * BAR / 1024);
+	double share = p->total ? (double)min_u64(p->done, p->total) / (double)p->total : 1;
+	int filled = (int)(share * BAR);
 	uint64_t elapsed = max_u64(time - p->started, 1);
-	char rate[TEXT_SIZE];
+	char rate[SHOW_SIZE];
 
-	fprintf(stderr, "\r%s [%.*s%*s] %3" PRIu64 "%% %s/s\033[K", p->what, filled, full,
-		BAR - filled, "", fraction * 100 / 1024, text_size(p->done / elapsed * 1000, rate));
+	fprintf(stderr, "\r%s [%.*s%*s] %3d%% %s/s\033[K", p->what, filled, full, BAR - filled, "",
+		(int)(share * 100), show_size(p->done / elapsed * 1000, rate));
 	fflush(stderr);
 }
 

@@ -14,8 +14,8 @@ struct progress {
 	uint64_t total;
 	uint64_t done;
 	uint64_t started; /* monotonic clock, in milliseconds */
-	uint64_t drawn;	  /* when last; 0: the line is not on the screen */
-	bool shown;	  /* standard error is a terminal */
+	uint64_t drawn; /* when last; 0: the line is not on the screen */
+	bool shown; /* standard error is a terminal */
 };
 
 /* Starts a job of `total` bytes; `what` must stay alive. */

@@ -11,6 +11,9 @@
 
 #include "core/base/le.h"
 
+/* Each takes some MiB; that many keep a fast disk busy. */
+enum { MAX_SLOTS = 32 };
+
 struct slot {
 	struct job job; /* first: the pool hands it back */
 	const struct spans_ops *ops;
@@ -52,7 +55,7 @@ static struct slot *make_slots(const struct spans_ops *ops, void *arg, size_t co
 
 int spans_run(const struct spans_ops *ops, void *arg, struct workers *pool, struct err *e)
 {
-	size_t count = 2 * (size_t)workers_cpus() + 1;
+	size_t count = (size_t)min_u64(2 * (uint64_t)workers_cpus() + 1, MAX_SLOTS);
 	struct slot *slots = make_slots(ops, arg, count);
 	uint64_t started = 0, taken = 0;
 	bool more = true;

@@ -12,8 +12,8 @@ struct span {
 	uint64_t off;
 	size_t n;
 	uint8_t *buffer; /* ops.room bytes, the span's until `each` returns */
-	int r;		 /* what `work` returned */
-	struct err err;	 /* when r is negative */
+	int r; /* what `work` returned */
+	struct err err; /* when r is negative */
 };
 
 struct spans_ops {

@@ -19,10 +19,10 @@ enum tool_outcome {
 };
 
 struct tool_option {
-	const char *name;  /* without the hyphens */
-	char letter;	   /* short form, 0: none */
+	const char *name; /* without the hyphens */
+	char letter; /* short form, 0: none */
 	const char *value; /* what the help calls its value, NULL: takes none */
-	const char *help;  /* lines parted by \n */
+	const char *help; /* lines parted by \n */
 };
 
 struct tool_args {

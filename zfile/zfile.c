@@ -2,10 +2,11 @@
 /* zfile.c - reading a ZFile, see zfile.h.
  *
  * A read is cut into pieces of neighbouring blocks that fit the thread's scratch memory, one pread
- * below for each.  The block that a thread used only in part last stays decompressed in its
- * scratch: small sequential reads then decompress each block once.  It is known by the file's
- * serial and its number; serials are unique in the process, and a drop from above gives the file a
- * new one, so that no thread finds what it kept. */
+ * below for each.  The block of a file that a thread used only in part last stays decompressed in
+ * its scratch, so that small sequential reads decompress each block once, also when they alternate
+ * between layers: these have consecutive serials and so places of their own.  A kept block is known
+ * by its file's serial and its number; serials are unique in the process, and a drop from above
+ * gives the file a new one, so that no thread finds what it kept. */
 #include "zfile/zfile.h"
 
 #include <errno.h>
@@ -21,6 +22,7 @@
 #include "zfile/jump.h"
 
 enum {
+	KEPT = 8, /* blocks that a thread keeps, of as many files */
 	PIECE = 1 << 20, /* compressed bytes read at once; far more than one block */
 	CRC_SIZE = 4,
 };
@@ -37,12 +39,17 @@ struct zfile {
 	_Atomic uint64_t serial;
 };
 
+/* A decompressed block. */
+struct kept {
+	uint64_t serial; /* of its file; 0: none */
+	uint64_t block;
+	uint8_t bytes[ZFORMAT_MAX_BLOCK];
+};
+
 /* One thread's memory. */
 struct scratch {
 	struct codec_decoder decoder;
-	uint64_t serial; /* of the file whose block is kept; 0: none */
-	uint64_t block;
-	uint8_t kept[ZFORMAT_MAX_BLOCK];
+	struct kept kept[KEPT];
 	uint8_t packed[PIECE];
 };
 
@@ -81,11 +88,13 @@ static void key_make(void)
 static struct scratch *scratch_make(void)
 {
 	struct scratch *t = malloc(sizeof *t);
+	unsigned i;
 
 	if (!t)
 		return NULL;
 	t->decoder = (struct codec_decoder){ 0 };
-	t->serial = 0;
+	for (i = 0; i < KEPT; i++)
+		t->kept[i].serial = 0;
 	if (pthread_setspecific(key, t) != 0) {
 		free(t);
 		return NULL;
@@ -143,6 +152,12 @@ static int unpack_or_retry(const struct zfile *z, struct scratch *t, uint64_t bl
 	return r < 0 ? err_wrap(e, r, "zfile block %" PRIu64, block) : 0;
 }
 
+/* Where a thread keeps a block of the file with this serial. */
+static struct kept *kept_of(struct scratch *t, uint64_t serial)
+{
+	return &t->kept[serial % KEPT];
+}
+
 /* Serves what w wants of a block, its first one. */
 static int read_block(const struct zfile *z, struct scratch *t, uint64_t serial, uint64_t block,
 		      uint8_t *packed, struct want *w, struct err *e)
@@ -157,13 +172,15 @@ static int read_block(const struct zfile *z, struct scratch *t, uint64_t serial,
 		if (r < 0)
 			return r;
 	} else {
-		t->serial = 0; /* what was kept is overwritten, even on failure */
-		r = unpack_or_retry(z, t, block, packed, t->kept, e);
+		struct kept *k = kept_of(t, serial);
+
+		k->serial = 0; /* what was kept is overwritten, even on failure */
+		r = unpack_or_retry(z, t, block, packed, k->bytes, e);
 		if (r < 0)
 			return r;
-		t->serial = serial;
-		t->block = block;
-		memcpy(w->buf, t->kept + skip, n);
+		k->serial = serial;
+		k->block = block;
+		memcpy(w->buf, k->bytes + skip, n);
 	}
 	w->buf += n;
 	w->off += n;
@@ -199,22 +216,22 @@ static int read_piece(const struct zfile *z, struct scratch *t, uint64_t serial,
 }
 
 /* Serves the head or the tail of w from the block that the thread kept. */
-static void take_kept(const struct zfile *z, const struct scratch *t, struct want *w)
+static void take_kept(const struct zfile *z, const struct kept *k, struct want *w)
 {
-	uint64_t start = block_start(z, t->block);
-	uint64_t end = start + block_size(z, t->block);
+	uint64_t start = block_start(z, k->block);
+	uint64_t end = start + block_size(z, k->block);
 
 	if (w->off >= start && w->off < end) {
 		size_t n = (size_t)min_u64(end - w->off, w->n);
 
-		memcpy(w->buf, t->kept + (w->off - start), n);
+		memcpy(w->buf, k->bytes + (w->off - start), n);
 		w->buf += n;
 		w->off += n;
 		w->n -= n;
 	} else if (w->off < start && w->off + w->n > start && w->off + w->n <= end) {
 		size_t n = (size_t)(w->off + w->n - start);
 
-		memcpy(w->buf + (w->n - n), t->kept, n);
+		memcpy(w->buf + (w->n - n), k->bytes, n);
 		w->n -= n;
 	}
 }
@@ -225,12 +242,14 @@ static int zfile_pread(struct source *s, void *buf, size_t n, uint64_t off, stru
 	struct scratch *t = own_scratch ? own_scratch : scratch_make();
 	uint64_t serial = atomic_load_explicit(&z->serial, memory_order_relaxed);
 	struct want w = { .buf = buf, .n = n, .off = off };
+	const struct kept *k;
 	int r = 0;
 
 	if (!t)
 		return err_set(e, ENOMEM, "out of memory");
-	if (t->serial == serial)
-		take_kept(z, t, &w);
+	k = kept_of(t, serial);
+	if (k->serial == serial)
+		take_kept(z, k, &w);
 	while (w.n > 0 && r == 0)
 		r = read_piece(z, t, serial, &w, e);
 	return r;

@@ -16,6 +16,17 @@
 #include "core/base/scope.h"
 #include "core/base/sink.h"
 
+/* EIO that says where the file ends now. */
+static int ended_early(int fd, size_t n, uint64_t off, struct err *e)
+{
+	uint64_t size;
+
+	if (io_size(fd, &size, NULL) < 0)
+		size = off;
+	return err_set(e, EIO, "reading %zu bytes at %" PRIu64 ": the file ends at %" PRIu64, n,
+		       off, size);
+}
+
 int io_pread(int fd, void *buf, size_t n, uint64_t off, struct err *e)
 {
 	size_t done = 0;
@@ -29,10 +40,7 @@ int io_pread(int fd, void *buf, size_t n, uint64_t off, struct err *e)
 			return err_set(e, errno, "reading %zu bytes at %" PRIu64 ": %s", n, off,
 				       strerror(errno));
 		if (r == 0)
-			return err_set(e, EIO,
-				       "reading %zu bytes at %" PRIu64
-				       ": the file ends at %" PRIu64,
-				       n, off, off + done);
+			return ended_early(fd, n, off, e);
 		done += (size_t)r;
 	}
 	return 0;

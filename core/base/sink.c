@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,6 +74,8 @@ struct file_sink {
 	char *path; /* the name to appear under, symbolic links resolved */
 	char *folder;
 	char *temporary; /* NULL while the file has no name */
+	bool replaces; /* there is a file, whose mode is kept */
+	mode_t mode;
 	uint64_t flushed; /* bytes in the file; the rest is in buffer */
 	size_t buffered;
 	uint8_t buffer[FILE_BUFFER];
@@ -130,35 +133,51 @@ static int file_patch(struct sink *s, const void *buf, size_t n, uint64_t off, s
 	return r < 0 ? err_wrap(e, r, "%s", f->path) : 0;
 }
 
-/* A free name beside path for a file that has none yet. */
-static int file_link_temporary(struct file_sink *f, struct err *e)
+/* Gives the file a free temporary name beside its path with `make`, which returns false with errno
+ * set, EEXIST to try another name. */
+static int file_name_temporary(struct file_sink *f, bool (*make)(struct file_sink *f),
+			       struct err *e)
 {
-	char self[32];
 	unsigned try;
 
-	snprintf(self, sizeof self, "/proc/self/fd/%d", f->fd);
 	for (try = 0; try < 100; try++) {
-		char *name;
-
-		if (asprintf(&name, "%s.tmp.%d.%u", f->path, (int)getpid(), try) < 0)
+		if (asprintf(&f->temporary, "%s.tmp.%d.%u", f->path, (int)getpid(), try) < 0) {
+			f->temporary = NULL;
 			return err_set(e, ENOMEM, "out of memory");
-		if (linkat(AT_FDCWD, self, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0) {
-			f->temporary = name;
-			return 0;
 		}
-		free(name);
+		if (make(f))
+			return 0;
+		free(TAKE_PTR(f->temporary)); /* whoever has that name keeps it */
 		if (errno != EEXIST)
 			break;
 	}
-	return file_fail(f, "giving the new file a name", e);
+	return file_fail(f, "creating it", e);
+}
+
+static bool link_unnamed(struct file_sink *f)
+{
+	char self[32];
+
+	snprintf(self, sizeof self, "/proc/self/fd/%d", f->fd);
+	return linkat(AT_FDCWD, self, AT_FDCWD, f->temporary, AT_SYMLINK_FOLLOW) == 0;
+}
+
+static bool create_named(struct file_sink *f)
+{
+	f->fd = open(f->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+		     f->replaces ? f->mode : 0666);
+	return f->fd >= 0;
 }
 
 static int file_sync_folder(struct file_sink *f, struct err *e)
 {
 	AUTO_CLOSE int fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-	/* Some file systems cannot sync a folder; they have nothing to sync then. */
-	if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL))
+	/* A folder that may be written but not read cannot be synced, nor can those of some file
+	 * systems: the file is there all the same. */
+	if (fd < 0)
+		return errno == EACCES ? 0 : file_fail(f, "opening its folder", e);
+	if (fsync(fd) < 0 && errno != EINVAL)
 		return file_fail(f, "syncing its folder", e);
 	return 0;
 }
@@ -170,10 +189,12 @@ static int file_finish(struct sink *s, struct err *e)
 
 	if (r < 0)
 		return r;
+	if (f->replaces && fchmod(f->fd, f->mode) < 0)
+		return file_fail(f, "fchmod", e);
 	if (fsync(f->fd) < 0)
 		return file_fail(f, "fsync", e);
 	if (!f->temporary) {
-		r = file_link_temporary(f, e);
+		r = file_name_temporary(f, link_unnamed, e);
 		if (r < 0)
 			return r;
 	}
@@ -215,6 +236,12 @@ static int file_resolve(struct file_sink *f, const char *path, struct err *e)
 		if (!S_ISREG(st.st_mode))
 			return err_set(e, EINVAL, "%s: exists and is not a regular file", path);
 		f->path = realpath(path, NULL);
+		f->replaces = true;
+		f->mode = st.st_mode & 0777; /* never setuid: the owner may be another */
+	} else if (errno != ENOENT) {
+		return err_set(e, errno, "%s: %s", path, strerror(errno));
+	} else if (lstat(path, &st) == 0) {
+		return err_set(e, EINVAL, "%s: is a symbolic link that leads nowhere", path);
 	} else {
 		f->path = strdup(path);
 	}
@@ -236,18 +263,7 @@ static int file_create(struct file_sink *f, struct err *e)
 		return 0;
 	if (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT)
 		return file_fail(f, "creating it", e);
-	if (asprintf(&f->temporary, "%s.tmp.%d", f->path, (int)getpid()) < 0) {
-		f->temporary = NULL;
-		return err_set(e, ENOMEM, "out of memory");
-	}
-	f->fd = open(f->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-	if (f->fd < 0) {
-		int r = file_fail(f, "creating it", e);
-
-		free(TAKE_PTR(f->temporary)); /* whoever has that name keeps it */
-		return r;
-	}
-	return 0;
+	return file_name_temporary(f, create_named, e);
 }
 
 int sink_open_file(const char *path, struct sink **out, struct err *e)

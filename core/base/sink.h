@@ -49,7 +49,8 @@ int sink_finish(struct sink *s, struct err *e);
 void sink_close(struct sink *s);
 
 /* A new file at `path`: written under a temporary name in the same folder, synced and renamed over
- * `path` by finish.  Refuses (EINVAL) a path that exists and is not a regular file. */
+ * `path` by finish; a file that was there before gives it its mode.  Refuses (EINVAL) a path that
+ * exists and is not a regular file, and a link that leads nowhere. */
 int sink_open_file(const char *path, struct sink **out, struct err *e);
 
 #endif

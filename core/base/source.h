@@ -3,11 +3,16 @@
  * consumes (file, tar payload, zfile, later: cache and registry).
  *
  * Units: bytes.
+ *
  * Threads: pread, prefetch and drop may run concurrently on one source; close must be the last
- * call. Ownership: a source that was opened on another one closes it.  When such an open fails, the
- * lower source stays with the caller. Errors: 0 or -errno.  EBADMSG: the bytes are wrong; EIO,
- * ETIMEDOUT: they could not be had; EACCES: refused; EINVAL: the caller's range is wrong; ENOMEM.
- * Reads are never short.  A failed read may have written any part of buf. */
+ * call.
+ *
+ * Ownership: a source that was opened on another one closes it.  When such an open fails, the lower
+ * source stays with the caller.
+ *
+ * Errors: 0 or -errno.  EBADMSG: the bytes are wrong; EIO, ETIMEDOUT: they could not be had;
+ * EACCES: refused; EINVAL: the caller's range is wrong; ENOMEM.  Reads are never short.  A failed
+ * read may have written any part of buf. */
 #ifndef OVERLAYBD_BASE_SOURCE_H
 #define OVERLAYBD_BASE_SOURCE_H
 

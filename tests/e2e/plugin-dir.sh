@@ -105,7 +105,7 @@ cp "$dir/one.yaml" "$dir/sub/image.yaml"
 for name in ../../etc/passwd ../outside ./one sub/image /etc/passwd one.yaml .hidden folder pipe; do
 	refused "$name" "$dir: no export '$name'; there is: one, two"
 done
-refused 'a%0Ab' "no export 'a?b'"
+refused 'a%0Ab' "no export 'a\x0ab'"
 
 say "descriptions"
 sed '1s/{/{ "description": "the first one",/' "$dir/one.yaml" >"$dir/three.yaml"
@@ -211,6 +211,14 @@ if faults:
     sys.exit(f"{len(faults)} faults, the first: {faults[0]}")
 print(f"ok: {rounds} rounds of 24 clients")
 PYTHON
+
+say "more images than nbdkit lists: the first ones are listed, the others are served"
+python3 -c 'import sys
+for i in range(10001):
+    open(f"{sys.argv[1]}/a{i:05}.yaml", "w").close()' "$dir"
+same "listed" "$(listed | wc -w)" 10000
+check two lz4-4k
+rm "$dir"/a?????.yaml
 
 say "a folder that is gone"
 mv "$dir" "$work/gone"

@@ -57,3 +57,44 @@ cp "$GOLDEN"/mixed-3/* "$work/start"
 flip_byte "$work/start/layer1.obd" $((1536 + 40))
 refuses "$work/start/config.v1.json: layer 1 ($work/start/layer1.obd): " \
 	"$work/start/config.v1.json"
+
+say "a layer that is missing is told in the result file"
+mkdir "$work/result"
+cd "$work/result"
+echo success >res
+printf 'lowers:\n  - file: gone.obd\nresultFile: res\n' >c.yaml
+refuses "$PWD/c.yaml:2: layer 0: $PWD/gone.obd: No such file or directory" c.yaml
+same "result" "$(cat res)" \
+	"failed:$PWD/c.yaml:2: layer 0: $PWD/gone.obd: No such file or directory"
+printf 'lowers:\n  - file: res\nresultFile: ./res\n' >c.yaml
+refuses "$PWD/c.yaml: result file: '$PWD/./res' is a file of the image: $PWD/res" c.yaml
+grep -q "^failed:" res || fail "the result file was written"
+
+say "a log that a crash cut is served up to there, with a warning"
+cp -r "$GOLDEN/upper-log" "$work/crash"
+truncate -s -5 "$work/crash/upper.index"
+serve crash "$plugin" "$work/crash/config.v1.json"
+nbdcopy "$(uri crash)" null:
+log_has crash "warning: the writable layer's log was cut by a crash: 0 records and 11 bytes"
+stop crash
+
+say "a name cannot forge lines of the log"
+: >$'x\nnbdkit: error: forged \e[31m.obd'
+printf 'lowers: [{file: "x\\nnbdkit: error: forged \\e[31m.obd"}]\nresultFile: res\n' >c.yaml
+refuses 'x\x0anbdkit: error: forged \x1b[31m.obd): ' c.yaml
+if grep -q '^nbdkit: error: forged' "$work/refused.log" res || grep -q $'\e' "$work/refused.log" res
+then
+	fail "a forged line: $(cat "$work/refused.log" res)"
+fi
+cd "$work"
+
+say "more layers than the soft limit of open files"
+python3 -c 'import sys
+print("lowers:")
+for i in range(200):
+    print("  - file:", sys.argv[1])' "$GOLDEN/raw-5/layer0.obd" >"$work/many.yaml"
+(
+	ulimit -Sn 100
+	nbdkit_ -f -U - "$plugin" "$work/many.yaml" --run true
+	"$overlaybd" check "$work/many.yaml" | tail -1 | grep -q ': ok' || fail "check of many layers"
+) || fail "200 layers do not open"

@@ -107,10 +107,10 @@ flip "$d/layer0.obd" $((1024 + 5))
 finds 1 "layer 0 ($d/layer0.obd): tar"
 fresh mixed-3
 flip "$d/layer0.obd" 5
-finds 1 "layer 0 ($d/layer0.obd): not a layer"
+finds 1 "layer 0 ($d/layer0.obd): tar header: wrong checksum"
 fresh mixed-3
 flip "$d/layer2.obd" 0
-finds 1 "layer 2 ($d/layer2.obd): not a layer"
+finds 1 "layer 2 ($d/layer2.obd): not an overlaybd layer"
 fresh mixed-3
 flip "$d/layer2.obd" 132
 finds 1 "layer 2 ($d/layer2.obd): LSMT header: version "
@@ -128,13 +128,34 @@ fresh mixed-3
 truncate -s 40000 "$d/layer1.obd"
 rm "$d/layer2.obd"
 touch "$d/layer2.obd"
-finds 2 "layer 1 ($d/layer1.obd): tar" "layer 2 ($d/layer2.obd): not a layer"
+finds 2 "layer 1 ($d/layer1.obd): tar" "layer 2 ($d/layer2.obd): not an overlaybd layer"
+# A layer that is missing does not keep the others from being checked.
+fresh mixed-3
+rm "$d/layer0.obd" "$d/layer2.obd"
+flip "$d/layer1.obd" $(($(block "$d/layer1.obd" 3) + 9))
+finds 3 "layer 0 (line 4): $d/layer0.obd: No such file" "layer 1 ($d/layer1.obd): zfile block 3: " \
+	"layer 2 (line 10): $d/layer2.obd: No such file"
 fresh mixed-3
 truncate -s 88064 "$d/layer0.obd"
 warns "layer 0 ($d/layer0.obd): tar: the two zero blocks at the end are missing"
 fresh mixed-3
 flip "$d/layer2.obd" -4039
 warns "layer 2 ($d/layer2.obd): LSMT header and trailer differ: uuid "
+
+fresh mixed-3
+flip "$d/layer2.obd" 32
+warns "layer 2 ($d/layer2.obd): LSMT header: index of 0 entries at 255"
+# Layer 0 says that it ends after a sector, and maps more.
+fresh raw-5
+python3 -c 'import sys
+with open(sys.argv[1], "r+b") as f:
+    for place in ((48, 0), (48 - 4096, 2)):
+        f.seek(*place)
+        f.write((512).to_bytes(8, "little"))' "$d/layer0.obd"
+warns "layer 0 ($d/layer0.obd): "
+grep -q "mappings, the first at byte .*, reach beyond the virtual size of 512$" "$work/out" ||
+	fail "no reach: $(cat "$work/out")"
+same "warnings" "$(grep -c "^warning: " "$work/out")" 1
 
 # Digest and size, as the config gives them.
 fresh mixed-3
@@ -182,6 +203,25 @@ printf '\0' >>"$d/noise"
 complains 1 "$d/noise: neither a layer (no tar, ZFile or LSMT magic) nor a config" check "$d/noise"
 echo "lowers: [" >"$d/bad.yaml"
 complains 1 "$d/bad.yaml:" check "$d/bad.yaml"
+
+# What cannot be served is an error, what compress makes of any file is not.
+for place in 10 $((zfile + 1)); do
+	fresh mixed-3
+	flip "$d/layer0.obd" $place
+	exits 1 "error: $d/layer0.obd: " "$overlaybd" check "$d/layer0.obd"
+done
+flip "$d/layer1.obd" 10
+complains 1 "$d/layer1.obd: tar header: wrong checksum" info "$d/layer1.obd"
+echo text >"$d/text"
+tar -C "$d" --format=ustar -cf "$d/text.tar" text
+exits 1 "error: $d/text.tar: not an overlaybd layer" "$overlaybd" check "$d/text.tar"
+"$overlaybd" info "$d/text.tar" | grep -q "^lsmt: none$" || fail "info of a tar archive"
+"$overlaybd" compress "$d/text" -o "$d/text.z" >/dev/null
+exits 0 "warning: $d/text.z: it holds no layer" "$overlaybd" check "$d/text.z"
+fresh upper-log
+exits 1 "error: $d/upper.data: LSMT: not sealed: " "$overlaybd" check "$d/upper.data"
+same "errors" "$(grep -c "^error: " "$work/out")" 1
+complains 1 "$d/upper.data: LSMT: not sealed: " info "$d/upper.data"
 
 # Hostile names and messages reach the terminal as escapes.
 fresh tags

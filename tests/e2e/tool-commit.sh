@@ -138,13 +138,13 @@ say "ok: uuids and message"
 # What is refused, and leaves nothing behind.
 commit --raw "$work/a.raw" -o "$d/1.obd"
 before=$(sha256 "$d/1.obd")
-complains 1 "the output '$d/1.obd' is the input" commit --raw "$work/a.raw" --base "$d/1.yaml" \
+complains 1 "the output: '$d/1.obd' is a file of the image" commit --raw "$work/a.raw" --base "$d/1.yaml" \
 	-o "$d/1.obd"
 ln -s 1.obd "$d/link"
-complains 1 "the output '$d/link' is the input" commit --raw "$work/a.raw" --base "$d/1.yaml" \
+complains 1 "the output: '$d/link' is a file of the image" commit --raw "$work/a.raw" --base "$d/1.yaml" \
 	-o "$d/link"
 complains 1 "the output '$work/a.raw' is the input" commit --raw "$work/a.raw" -o "$work/a.raw"
-complains 1 "the output '$d/1.yaml' is the input" commit --raw "$work/a.raw" --base "$d/1.yaml" \
+complains 1 "the output: '$d/1.yaml' is a file of the image" commit --raw "$work/a.raw" --base "$d/1.yaml" \
 	-o "$d/1.yaml"
 same "the input" "$(sha256 "$d/1.obd")" "$before"
 truncate -s 1000 "$d/odd.raw"
@@ -152,6 +152,15 @@ complains 1 "$d/odd.raw: its size, 1000, is not a multiple of 512" commit --raw 
 	-o "$d/odd.obd"
 truncate -s 0 "$d/none.raw"
 complains 1 "$d/none.raw: an empty disk" commit --raw "$d/none.raw" -o "$d/odd.obd"
+# Most file systems have no files of this size, tmpfs does.
+huge=/dev/shm/overlaybd-huge.$$
+if truncate -s 1E "$huge" 2>/dev/null; then
+	(
+		trap 'rm -f "$huge"' EXIT
+		complains 1 "$huge: its size, 1152921504606846976, is over 2^50 sectors" \
+			commit --raw "$huge" -o "$d/odd.obd"
+	)
+fi
 complains 1 "$d/no.raw: No such file" commit --raw "$d/no.raw" -o "$d/odd.obd"
 complains 1 "$d: " commit --raw "$d" -o "$d/odd.obd"
 complains 1 "$d/no/odd.obd: " commit --raw "$work/a.raw" -o "$d/no/odd.obd"

@@ -25,7 +25,10 @@ complains 2 "commit: option '--b' is ambiguous" commit --b x
 complains 2 "commit: unexpected argument 'x'" commit --raw a -o b x
 complains 2 "commit: --raw is missing" commit -o x
 complains 2 "commit: --output is missing" commit --raw x
+complains 2 "commit: --raw is missing" commit --raw "" -o x
+complains 2 "commit: --output is missing" commit --raw x -o ""
 complains 2 "compress: --output is missing" compress x
+complains 2 "compress: --output is missing" compress x -o ""
 complains 2 "extract: --output is missing" extract x
 for value in "" 0 1 4095 4097 12K 128K 65537 4Kx x -4096 99999999999999999999999; do
 	complains 2 "commit: block size '$value' is not" commit --raw x -o y "--block-size=$value"

@@ -97,6 +97,8 @@ static void sources(void **state)
 	assert_int_equal(ftruncate(fd, 3), 0);
 	assert_int_equal(source_pread(file, buf, 6, 0, &e), -EIO);
 	assert_non_null(strstr(e.msg, "the file ends at 3"));
+	assert_int_equal(source_pread(file, buf, 1, 5, &e), -EIO);
+	assert_non_null(strstr(e.msg, "reading 1 bytes at 5: the file ends at 3"));
 	assert_int_equal(source_pread(file, buf, 3, 0, &e), 0);
 	source_close(file);
 	close(fd);
@@ -176,7 +178,41 @@ static void sink_follows_a_link(void **state)
 	assert_true(S_ISLNK(st.st_mode));
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_size, 7);
+	unlink(path);
+	assert_int_equal(io_replace_file(link_path, "nowhere", 7, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "leads nowhere"));
+	assert_int_equal(access(path, F_OK), -1);
 	unlink(link_path);
+}
+
+static void sink_keeps_the_mode(void **state)
+{
+	struct stat st;
+	struct err e;
+
+	unlink(path);
+	assert_int_equal(io_replace_file(path, "old", 3, &e), 0);
+	assert_int_equal(chmod(path, 0600), 0);
+	assert_int_equal(io_replace_file(path, "new", 3, &e), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(chmod(path, 04755), 0);
+	assert_int_equal(io_replace_file(path, "new", 3, &e), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0755);
+}
+
+/* A temporary name may be left over from a process that had our number. */
+static void sink_passes_by_names_that_are_taken(void **state)
+{
+	char taken[96];
+	struct err e;
+
+	snprintf(taken, sizeof taken, "%s.tmp.%d.0", path, (int)getpid());
+	close(open(taken, O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(io_replace_file(path, "new", 3, &e), 0);
+	assert_int_equal(access(taken, F_OK), 0);
+	unlink(taken);
 }
 
 static void absolute_paths(void **state)
@@ -258,6 +294,8 @@ int main(void)
 		cmocka_unit_test(sources),
 		cmocka_unit_test(file_sink_appears_whole_or_not_at_all),
 		cmocka_unit_test(sink_follows_a_link),
+		cmocka_unit_test(sink_keeps_the_mode),
+		cmocka_unit_test(sink_passes_by_names_that_are_taken),
 		cmocka_unit_test(absolute_paths),
 		cmocka_unit_test(digests),
 		cmocka_unit_test(workers_run_every_job_once),

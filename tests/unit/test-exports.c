@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-exports.c - the plugin without nbdkit: parameters, export names, the table of open images.
+/* test-exports.c - the plugin without nbdkit: parameters, the folder of exports, the table of open
+ * images.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -18,62 +19,9 @@
 #include "core/base/io.h"
 #include "core/base/scope.h"
 #include "nbdkit-plugin/exports.h"
-#include "nbdkit-plugin/names.h"
 #include "nbdkit-plugin/params.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
-
-/* ---- names ---- */
-
-static void test_plain(void **state)
-{
-	static const struct {
-		const char *name;
-		bool plain;
-	} rows[] = {
-		{ "", true },
-		{ "debian-12.6", true },
-		{ "gr\xc3\xb6\xc3\x9f"
-		  "e",
-		  true },
-		{ "\xe2\x82\xac", true },
-		{ "\xf0\x9f\x98\x80", true },
-		{ "\xf4\x8f\xbf\xbf", true }, /* the last character */
-		{ "new\nline", false },
-		{ "\x7f", false },
-		{ "\xc2\x85", false }, /* a control character beyond ASCII */
-		{ "latin\xe4", false },
-		{ "\x80", false }, /* a continuation with nothing before it */
-		{ "\xc3", false }, /* cut off */
-		{ "\xe2\x82", false },
-		{ "\xf0\x9f\x98", false },
-		{ "\xc0\xaf", false }, /* '/' in too many bytes */
-		{ "\xe0\x80\xaf", false },
-		{ "\xf0\x80\x80\xaf", false },
-		{ "\xed\xa0\x80", false }, /* half of a surrogate pair */
-		{ "\xf4\x90\x80\x80", false }, /* beyond the last character */
-		{ "\xff", false },
-	};
-	size_t i;
-
-	for (i = 0; i < COUNT_OF(rows); i++)
-		if (names_is_plain(rows[i].name) != rows[i].plain)
-			fail_msg("row %zu", i);
-}
-
-static void test_printable(void **state)
-{
-	AUTO_FREE char *shown = names_printable("a\nb\x7f\xc3\xb6..");
-	AUTO_FREE char *cut = NULL;
-	char name[301];
-
-	assert_string_equal(shown, "a?b???..");
-	memset(name, 'x', 300);
-	name[300] = '\0';
-	cut = names_printable(name);
-	assert_int_equal(strlen(cut), 103);
-	assert_string_equal(cut + 100, "...");
-}
 
 /* ---- parameters ---- */
 
@@ -181,6 +129,7 @@ static int remove_folder(void **state)
 
 static void test_folder(void **state)
 {
+	char name[102];
 	struct exports *x;
 	struct export_names names;
 	struct disk *d;
@@ -204,6 +153,11 @@ static void test_folder(void **state)
 	assert_non_null(strstr(e.msg, "no default export among several: a, b"));
 	assert_int_equal(exports_acquire(x, "../a", &d, &e), -ENOENT);
 	assert_non_null(strstr(e.msg, "no export '../a'; there is: a, b"));
+	memset(name, 'x', sizeof name - 1);
+	name[sizeof name - 1] = '\0';
+	assert_int_equal(exports_acquire(x, name, &d, &e), -ENOENT);
+	assert_non_null(strstr(e.msg, "xx...'; there is: a, b"));
+	assert_null(strstr(e.msg, name));
 	exports_close(x);
 }
 
@@ -233,6 +187,119 @@ static void test_sharing(void **state)
 	add_image(*state, "one.yaml");
 	assert_int_equal(exports_acquire(x, "one", &third, &e), 0);
 	exports_release(x, third);
+	exports_close(x);
+}
+
+static void read_text(const char *folder, const char *name, char *out, size_t room)
+{
+	AUTO_FREE char *path = path_in(folder, name);
+	AUTO_FREE char *text = NULL;
+	size_t n;
+
+	assert_int_equal(io_read_file(path, room - 1, &text, &n, NULL), 0);
+	snprintf(out, room, "%s", text);
+}
+
+/* Opens the config of that name, and says what is then in the file `res`. */
+static int open_with_result(const char *folder, const char *text, char *result, size_t room,
+			    struct err *e)
+{
+	AUTO_FREE char *path = path_in(folder, "c.yaml");
+	struct disk *d = NULL;
+	int r;
+
+	write_text(folder, "c.yaml", text);
+	write_text(folder, "res", "success");
+	r = disk_open(path, &d, e);
+	disk_close(d);
+	read_text(folder, "res", result, room);
+	return r;
+}
+
+static void test_result_file(void **state)
+{
+	char result[512];
+	struct err e;
+
+	add_image(*state, "good.yaml");
+	write_text(*state, "x\ny\033.obd", "no layer");
+	assert_int_equal(open_with_result(*state, "lowers: [{file: gone}]\nresultFile: res\n",
+					  result, sizeof result, &e),
+			 -ENOENT);
+	assert_non_null(strstr(result, "failed:/"));
+	assert_non_null(strstr(result, "/c.yaml:1: layer 0: "));
+	assert_int_equal(open_with_result(*state,
+					  "lowers: [{file: \"x\\ny\\e.obd\"}]\nresultFile: res\n",
+					  result, sizeof result, &e),
+			 -EBADMSG);
+	assert_non_null(strstr(result, "/x\\x0ay\\x1b.obd): not an overlaybd layer"));
+	assert_null(strpbrk(result, "\n\033"));
+}
+
+/* A result file that is one of the image's own is left as it is. */
+static void test_own_result_file(void **state)
+{
+	static const char *const texts[] = {
+		"lowers: [{file: res}]\nresultFile: res\n",
+		"lowers: [{file: res}]\nresultFile: link\n",
+		"lowers: [{file: gone, dir: d}]\nresultFile: d/.commit\n",
+		"lowers: [{file: a}]\nresultFile: c.yaml\n",
+		"upper: {data: res, index: b}\nresultFile: res\n",
+		"upper: {data: b, index: ./res}\nresultFile: res\n",
+	};
+	AUTO_FREE char *folder = path_in(*state, "d");
+	AUTO_FREE char *link_path = path_in(*state, "link");
+	char result[512];
+	struct err e;
+	size_t i;
+
+	assert_int_equal(mkdir(folder, 0777), 0);
+	write_text(*state, "d/.commit", "kept");
+	assert_int_equal(symlink("res", link_path), 0);
+	for (i = 0; i < COUNT_OF(texts); i++) {
+		assert_int_equal(open_with_result(*state, texts[i], result, sizeof result, &e),
+				 -EINVAL);
+		assert_non_null(strstr(e.msg, "' is a file of the image: /"));
+		assert_string_equal(result, "success");
+	}
+	read_text(*state, "d/.commit", result, sizeof result);
+	assert_string_equal(result, "kept");
+	read_text(*state, "c.yaml", result, sizeof result);
+	assert_string_equal(result, texts[COUNT_OF(texts) - 1]);
+}
+
+static void test_description(void **state)
+{
+	AUTO_FREE char *path = path_in(*state, "c.yaml");
+	AUTO_FREE char *text = NULL;
+	struct disk *d;
+
+	assert_true(asprintf(&text,
+			     "lowers: [{file: \"%s/raw-5/layer0.obd\"}]\n"
+			     "description: \"a\\nb \\u20ac \\e[31m\"\n",
+			     getenv("GOLDEN")) > 0);
+	write_text(*state, "c.yaml", text);
+	assert_int_equal(disk_open(path, &d, NULL), 0);
+	assert_string_equal(d->description, "a\\x0ab \xe2\x82\xac \\x1b[31m");
+	disk_close(d);
+}
+
+/* An entry whose file cannot be looked at keeps nobody from the others. */
+static void test_broken_neighbour(void **state)
+{
+	AUTO_FREE char *link_path = path_in(*state, "loop.yaml");
+	struct exports *x;
+	struct disk *d;
+	struct err e;
+
+	add_image(*state, "good.yaml");
+	assert_int_equal(symlink("loop.yaml", link_path), 0);
+	assert_int_equal(exports_open(*state, &x, &e), 0);
+	assert_int_equal(exports_acquire(x, "good", &d, &e), 0);
+	exports_release(x, d);
+	assert_int_equal(exports_acquire(x, "loop", &d, &e), -ENOENT);
+	assert_int_equal(exports_acquire(x, "", &d, &e), 0);
+	exports_release(x, d);
 	exports_close(x);
 }
 
@@ -300,12 +367,14 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain),
-		cmocka_unit_test(test_printable),
 		cmocka_unit_test(test_reference),
 		cmocka_unit_test(test_params),
 		cmocka_unit_test_setup_teardown(test_folder, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_sharing, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_result_file, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_own_result_file, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_description, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_broken_neighbour, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_threads, make_folder, remove_folder),
 	};
 

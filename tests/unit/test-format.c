@@ -255,6 +255,41 @@ static void a_log_is_read(void **state)
 	image_close(image);
 }
 
+/* What no crash leaves behind is damage, not the end of the log. */
+static void a_bad_record_is_damage(void **state)
+{
+	static const struct {
+		const char *message;
+		int record;
+		int at;
+		uint8_t value;
+	} records[] = {
+		{ "index record 0: its length is 0", 0, 6, 0 },
+		{ "index record 2: its length is 0", 2, 6, 0 },
+		{ "index record 0: its data lies in the header", 0, 8, 7 },
+	};
+	struct image *image;
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < sizeof records / sizeof records[0]; i++) {
+		make_log();
+		log_index[4096 + 16 * records[i].record + records[i].at] = records[i].value;
+		if (open_log(sizeof log_data, sizeof log_index, &image, &e) != -EBADMSG ||
+		    !strstr(e.msg, records[i].message) || !strstr(e.msg, index_path))
+			fail_msg("%s: got: %s", records[i].message, e.msg);
+	}
+	make_log();
+	memset(log_index + 4096 + 16, 0, 16);
+	assert_int_equal(open_log(sizeof log_data, sizeof log_index, &image, &e), -EBADMSG);
+	assert_non_null(strstr(e.msg, "index record 2: it follows one of zeroes"));
+	memset(log_index + 4096 + 16, 0, 32);
+	assert_int_equal(open_log(sizeof log_data, sizeof log_index, &image, &e), 0);
+	assert_int_equal(image_layer(image, 0)->upper.records, 1);
+	assert_int_equal(image_layer(image, 0)->upper.ignored_records, 2);
+	image_close(image);
+}
+
 static const struct {
 	const char *message;
 	int at;
@@ -312,6 +347,7 @@ int main(void)
 		cmocka_unit_test(every_short_file_is_refused),
 		cmocka_unit_test(what_is_tolerated),
 		cmocka_unit_test(a_log_is_read),
+		cmocka_unit_test(a_bad_record_is_damage),
 		cmocka_unit_test(each_rule_of_a_log_has_its_message),
 		cmocka_unit_test(uuids),
 	};

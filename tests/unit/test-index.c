@@ -46,6 +46,11 @@ static struct mapping_run random_run(struct sector *model, uint64_t base, uint64
 	return run;
 }
 
+static struct segment lookup(const struct index *ix, uint64_t lba, uint64_t sectors)
+{
+	return segment_at(index_maps(ix)[index_find(ix, lba)], lba, sectors);
+}
+
 static void check_segment(const struct sector *model, uint64_t at, uint64_t want, struct segment s)
 {
 	uint64_t i;
@@ -80,7 +85,7 @@ static void check_index(const struct index *ix, const struct sector *model, uint
 	for (lba = 0; lba < sectors; lba++) {
 		uint64_t want = 1 + loops_random() % (sectors - lba);
 
-		check_segment(model, lba, want, index_lookup(ix, base + lba, want));
+		check_segment(model, lba, want, lookup(ix, base + lba, want));
 		i = index_find(ix, base + lba);
 		assert_true(i == index_count(ix) || mapping_end(maps[i]) > base + lba);
 		assert_true(i == 0 || mapping_end(maps[i - 1]) <= base + lba);
@@ -156,19 +161,19 @@ static void zero_and_far_beyond(void **state)
 		run.maps[1] = mapping_make((UINT64_C(1) << 32) - 1, 16383, 0, 16, false);
 		run.maps[2] = mapping_make(far[i], 1, 0, 20000, false);
 		assert_int_equal(index_merge(&run, 1, NULL, &ix, NULL), 0);
-		s = index_lookup(ix, 0, 100);
+		s = lookup(ix, 0, 100);
 		assert_true(s.mapped && s.sectors == 8 && s.moffset == 8);
-		s = index_lookup(ix, 8, UINT64_C(1) << 40);
+		s = lookup(ix, 8, UINT64_C(1) << 40);
 		assert_true(!s.mapped && s.sectors == (UINT64_C(1) << 32) - 9);
-		s = index_lookup(ix, (UINT64_C(1) << 32) - 1, 1);
+		s = lookup(ix, (UINT64_C(1) << 32) - 1, 1);
 		assert_true(s.mapped && s.moffset == 16);
-		s = index_lookup(ix, UINT64_C(1) << 32, 100000);
+		s = lookup(ix, UINT64_C(1) << 32, 100000);
 		assert_true(s.mapped && s.moffset == 17 && s.sectors == 16382);
-		s = index_lookup(ix, UINT64_C(2) << 32, UINT64_C(1) << 50);
+		s = lookup(ix, UINT64_C(2) << 32, UINT64_C(1) << 50);
 		assert_true(!s.mapped && s.sectors == far[i] - (UINT64_C(2) << 32));
-		s = index_lookup(ix, far[i], 5);
+		s = lookup(ix, far[i], 5);
 		assert_true(s.mapped && s.sectors == 1 && s.moffset == 20000);
-		s = index_lookup(ix, far[i] + 1, 5);
+		s = lookup(ix, far[i] + 1, 5);
 		assert_true(!s.mapped && s.sectors == 5);
 		assert_int_equal(index_find(ix, far[i] + 1), 3);
 		index_close(ix);
@@ -196,8 +201,8 @@ static void tree_shapes(void **state)
 			assert_int_equal(index_find(ix, 5 + 3 * j), j);
 			assert_int_equal(index_find(ix, 6 + 3 * j), j);
 			assert_int_equal(index_find(ix, 7 + 3 * j), j + 1);
-			assert_int_equal(index_lookup(ix, 6 + 3 * j, 9).moffset, 101 + j);
-			assert_int_equal(index_lookup(ix, 6 + 3 * j, 9).layer, 7);
+			assert_int_equal(lookup(ix, 6 + 3 * j, 9).moffset, 101 + j);
+			assert_int_equal(lookup(ix, 6 + 3 * j, 9).layer, 7);
 		}
 		index_close(ix);
 	}

@@ -234,6 +234,28 @@ static void small_reads(void **state)
 	sample_release(&m);
 }
 
+/* Reads that alternate between layers decompress each block once too. */
+static void small_reads_of_several_files(void **state)
+{
+	struct fault f = { .fail_at = FAULT_NEVER };
+	struct source *z[3];
+	struct sample m;
+	uint64_t calls, off;
+	size_t i;
+
+	(void)state;
+	sample_make(&m, ZALGORITHM_LZ4, 65536, 3 * 65536, 100);
+	for (i = 0; i < 3; i++)
+		z[i] = must_open(m.bytes, m.n, &f);
+	calls = f.calls;
+	for (off = 0; off < m.raw_n; off += 512)
+		expect_read(z[off / 512 % 3], m.raw, 512, off);
+	assert_int_equal(f.calls - calls, 9);
+	for (i = 0; i < 3; i++)
+		source_close(z[i]);
+	sample_release(&m);
+}
+
 static void hints(void **state)
 {
 	struct fault f = { .fail_at = FAULT_NEVER };
@@ -704,6 +726,7 @@ int main(void)
 		cmocka_unit_test(golden),
 		cmocka_unit_test(pieces),
 		cmocka_unit_test(small_reads),
+		cmocka_unit_test(small_reads_of_several_files),
 		cmocka_unit_test(hints),
 		cmocka_unit_test(header_variants),
 		cmocka_unit_test(without_crc),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* chain.c - opening a layer file stage by stage, see chain.h. */
-#include "tools/chain.h"
+#include "core/chain.h"
 
 #include <errno.h>
 #include <string.h>
@@ -69,35 +69,60 @@ void chain_close(struct chain *c)
 	c->top = NULL;
 }
 
-/* A tar header is known by its magic alone here: with a wrong checksum it is still no config. */
-static bool looks_like_layer(const uint8_t raw[ZFORMAT_SPACE], size_t n)
+/* The beginning of a stage: enough for each magic. */
+struct beginning {
+	uint8_t raw[ZFORMAT_SPACE];
+	size_t n;
+};
+
+static int read_beginning(struct source *s, struct beginning *b, struct err *e)
+{
+	b->n = (size_t)min_u64(s->size, sizeof b->raw);
+	return source_pread(s, b->raw, b->n, 0, e);
+}
+
+/* A tar header by its magic alone: with a wrong checksum it is not taken for one, but it is nothing
+ * else either. */
+static bool looks_like_tar(const struct beginning *b)
 {
 	enum { USTAR = 257 };
 
-	if (format_is_layer(raw, n))
-		return true;
-	return n == ZFORMAT_SPACE &&
-	       (zformat_is_zfile(raw) || memcmp(raw + USTAR, "ustar", 5) == 0);
+	return b->n == sizeof b->raw && memcmp(b->raw + USTAR, "ustar", 5) == 0;
+}
+
+int chain_find_layer(struct chain *c, struct err *e)
+{
+	struct beginning b;
+	int r = read_beginning(c->top, &b, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "LSMT header");
+	if (format_is_layer(b.raw, b.n))
+		return 0;
+	if (!c->in_tar && !c->in_zfile && looks_like_tar(&b))
+		return err_set(e, EBADMSG, "tar header: wrong checksum");
+	r = err_set(e, EBADMSG, "not an overlaybd layer: %s",
+		    c->in_zfile ? "no LSMT magic in the ZFile" : "neither LSMT nor ZFile magic");
+	return c->in_tar || c->in_zfile ? 1 : r;
 }
 
 int chain_is_layer(const char *path, struct err *e)
 {
-	uint8_t raw[ZFORMAT_SPACE];
+	struct beginning b;
 	struct source *s;
-	size_t n;
 	int r;
 
 	r = source_open_file(path, &s, e);
 	if (r < 0)
 		return r;
-	n = (size_t)min_u64(s->size, sizeof raw);
-	r = source_pread(s, raw, n, 0, e);
+	r = read_beginning(s, &b, e);
 	source_close(s);
 	if (r < 0)
 		return r;
-	if (looks_like_layer(raw, n))
+	if (format_is_layer(b.raw, b.n) || looks_like_tar(&b) ||
+	    (b.n == sizeof b.raw && zformat_is_zfile(b.raw)))
 		return 1;
-	if (memchr(raw, '\0', n))
+	if (memchr(b.raw, '\0', b.n))
 		return err_set(e, EBADMSG,
 			       "neither a layer (no tar, ZFile or LSMT magic) nor a config");
 	return 0;

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* chain.h - a layer file stage by stage: file, tar wrapper, ZFile.
+/* chain.h - a layer file stage by stage: file, tar wrapper, ZFile, as they are found.
  *
- * core/image.h opens all of a layer or nothing.  The tools also want what lies in a damaged one,
- * and ZFiles that hold no layer.  Threads: one at a time, but reads of `top` may run concurrently.
- */
-#ifndef OVERLAYBD_TOOLS_CHAIN_H
-#define OVERLAYBD_TOOLS_CHAIN_H
+ * An image opens all of a layer or nothing.  The tools also want what lies in a damaged one, and
+ * ZFiles that hold no layer.  Threads: one at a time, but reads of `top` may run concurrently. */
+#ifndef OVERLAYBD_CORE_CHAIN_H
+#define OVERLAYBD_CORE_CHAIN_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,8 +18,8 @@ struct chain {
 	uint64_t file_size;
 	bool in_tar;
 	struct tar_layout tar; /* when in_tar */
-	bool in_zfile;	       /* top is the ZFile then */
-	struct zheader zfile;  /* when in_zfile */
+	bool in_zfile; /* top is the ZFile then */
+	struct zheader zfile; /* when in_zfile */
 };
 
 /* Opens the file, and nothing in it. */
@@ -33,6 +32,11 @@ int chain_enter_zfile(struct chain *c, struct err *e);
 
 /* All three steps; closed again on failure. */
 int chain_open_all(const char *path, struct chain *c, struct err *e);
+
+/* Whether the innermost stage has the magic of an LSMT layer: 0; 1 for a ZFile or tar archive that
+ * holds something else; -EBADMSG for a file that is something else altogether, or what reading it
+ * gives.  Unless 0, the text says why. */
+int chain_find_layer(struct chain *c, struct err *e);
 
 /* Allowed more than once. */
 void chain_close(struct chain *c);
