@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <lz4.h>
 #include <lz4hc.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <zstd.h>
 
@@ -54,6 +55,31 @@ static size_t zstd_bound(size_t n)
 	return ZSTD_compressBound(n);
 }
 
+/* Bytes of the frame that src begins with, found by its headers (RFC 8878, 3.1.1); 0 when they do
+ * not fit.  ZSTD_findFrameCompressedSize says the same, but takes a tenth of the time of decoding 4
+ * KiB. */
+static size_t zstd_frame_length(const uint8_t *src, size_t stored)
+{
+	static const uint8_t dictionary_bytes[] = { 0, 1, 2, 4 }, size_bytes[] = { 0, 2, 4, 8 };
+	enum { LAST_BLOCK = 1, TYPE_RLE = 1 };
+	uint8_t descriptor = stored > 4 ? src[4] : 0;
+	bool single_segment = descriptor >> 5 & 1, checksum = descriptor >> 2 & 1;
+	size_t at = 5u + (single_segment ? 0u : 1u) + dictionary_bytes[descriptor & 3] +
+		    size_bytes[descriptor >> 6];
+	uint32_t block;
+
+	at += single_segment && descriptor >> 6 == 0; /* its content size has a byte even so */
+	do {
+		if (!range_fits(at, 3, stored))
+			return 0;
+		block = (uint32_t)src[at] | (uint32_t)src[at + 1] << 8 |
+			(uint32_t)src[at + 2] << 16;
+		at += 3 + ((block >> 1 & 3) == TYPE_RLE ? 1 : block >> 3);
+	} while (!(block & LAST_BLOCK));
+	at += checksum ? 4 : 0;
+	return at <= stored ? at : 0;
+}
+
 /* Whether src is exactly one frame.  The library itself would skip skippable frames and decode
  * several.  That a frame holds more than the block is for decoding to find: dst has no room. */
 static int zstd_check_frame(const uint8_t *src, size_t stored, struct err *e)
@@ -62,9 +88,9 @@ static int zstd_check_frame(const uint8_t *src, size_t stored, struct err *e)
 
 	if (stored < 4 || le32_get(src) != ZSTD_MAGICNUMBER)
 		return err_set(e, EBADMSG, "not a zstd frame");
-	frame = ZSTD_findFrameCompressedSize(src, stored);
-	if (ZSTD_isError(frame))
-		return err_set(e, EBADMSG, "zstd frame is malformed: %s", ZSTD_getErrorName(frame));
+	frame = zstd_frame_length(src, stored);
+	if (frame == 0)
+		return err_set(e, EBADMSG, "zstd frame is malformed");
 	if (frame != stored)
 		return err_set(e, EBADMSG, "%zu bytes after the zstd frame", stored - frame);
 	return 0;

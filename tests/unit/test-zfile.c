@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <zstd.h>
 
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
@@ -501,6 +502,41 @@ static void wrong_blocks(void **state)
 }
 
 /* Blocks whose CRC is right but whose data is not a block. */
+/* Frames with every kind of header end where they end. */
+static void zstd_frames(void **state)
+{
+	static const size_t sizes[] = { 1, 100, 255, 256, 300, 65535, 65536 };
+	const struct codec *zstd = codec_find(ZALGORITHM_ZSTD);
+	uint8_t *raw = calloc(1, 65536), *out = malloc(65536), *frame = malloc(70000);
+	ZSTD_CCtx *c = ZSTD_createCCtx();
+	struct codec_decoder d = { NULL };
+	uint64_t seed = 1;
+	struct err e;
+	unsigned i;
+
+	(void)state;
+	for (i = 0; i < 8 * 7; i++) {
+		size_t n = sizes[i / 8], stored;
+
+		testlib_fill(raw, n, i % 2 ? 0 : 250, &seed);
+		ZSTD_CCtx_setParameter(c, ZSTD_c_checksumFlag, i >> 1 & 1);
+		ZSTD_CCtx_setParameter(c, ZSTD_c_contentSizeFlag, i >> 2 & 1);
+		stored = ZSTD_compress2(c, frame, 69999, raw, n);
+		assert_false(ZSTD_isError(stored));
+		if (zstd->decode(&d, out, n, frame, stored, &e) != 0)
+			fail_msg("%zu bytes, variant %u: %s", n, i % 8, e.msg);
+		assert_memory_equal(out, raw, n);
+		assert_int_equal(zstd->decode(&d, out, n, frame, stored + 1, &e), -EBADMSG);
+		assert_string_equal(e.msg, "1 bytes after the zstd frame");
+		assert_int_equal(zstd->decode(&d, out, n, frame, stored - 1, &e), -EBADMSG);
+	}
+	codec_decoder_release(&d);
+	ZSTD_freeCCtx(c);
+	free(frame);
+	free(out);
+	free(raw);
+}
+
 static void malformed_blocks(void **state)
 {
 	static const struct {
@@ -736,6 +772,7 @@ int main(void)
 		cmocka_unit_test(open_heals),
 		cmocka_unit_test(wrong_blocks),
 		cmocka_unit_test(malformed_blocks),
+		cmocka_unit_test(zstd_frames),
 		cmocka_unit_test(codec_rules),
 		cmocka_unit_test(trailer_differs),
 		cmocka_unit_test(each_read_fails_once),
