@@ -11,14 +11,17 @@
 
 int chain_open(const char *path, struct chain *c, struct err *e)
 {
-	struct chain t = { 0 };
-	int r = source_open_file(path, &t.top, e);
+	struct source *file;
+	int r = source_open_file(path, &file, e);
 
-	if (r < 0)
-		return r;
-	t.file_size = t.top->size;
-	*c = t;
-	return 0;
+	if (r == 0)
+		chain_begin(file, c);
+	return r;
+}
+
+void chain_begin(struct source *bytes, struct chain *c)
+{
+	*c = (struct chain){ .top = bytes, .file_size = bytes->size };
 }
 
 int chain_enter_tar(struct chain *c, struct err *e)
@@ -69,6 +72,8 @@ void chain_close(struct chain *c)
 	c->top = NULL;
 }
 
+enum { HEAD = 16 * 1024 }; /* bytes that hold what tells the stages */
+
 /* The beginning of a stage: enough for each magic. */
 struct beginning {
 	uint8_t raw[ZFORMAT_SPACE];
@@ -104,6 +109,30 @@ int chain_find_layer(struct chain *c, struct err *e)
 	r = err_set(e, EBADMSG, "not an overlaybd layer: %s",
 		    c->in_zfile ? "no LSMT magic in the ZFile" : "neither LSMT nor ZFile magic");
 	return c->in_tar || c->in_zfile ? 1 : r;
+}
+
+/* From wherever the chain is. */
+static int go_on(struct chain *c, struct err *e)
+{
+	int r = 0;
+
+	if (!c->in_tar && !c->in_zfile)
+		r = chain_enter_tar(c, e);
+	if (r == 0 && !c->in_zfile)
+		r = chain_enter_zfile(c, e);
+	if (r == 0)
+		r = chain_find_layer(c, e);
+	return r > 0 ? -EBADMSG : r;
+}
+
+int chain_enter_layer(struct chain *c, struct err *e)
+{
+	int r = go_on(c, e);
+
+	if (r != -EBADMSG)
+		return r;
+	source_drop(c->top, 0, HEAD);
+	return go_on(c, e);
 }
 
 int chain_is_layer(const char *path, struct err *e)

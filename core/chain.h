@@ -25,10 +25,17 @@ struct chain {
 /* Opens the file, and nothing in it. */
 int chain_open(const char *path, struct chain *c, struct err *e);
 
+/* Begins with a source that is open, and takes it over. */
+void chain_begin(struct source *bytes, struct chain *c);
+
 /* Goes through a tar wrapper, then through a ZFile, when there is one.  On failure the chain stays
  * as it was. */
 int chain_enter_tar(struct chain *c, struct err *e);
 int chain_enter_zfile(struct chain *c, struct err *e);
+
+/* All of it, down to an LSMT layer: EBADMSG when there is none.  What is wrong is dropped below and
+ * read once more: a cache may hold wrong bytes, and fetch better ones. */
+int chain_enter_layer(struct chain *c, struct err *e);
 
 /* All three steps; closed again on failure. */
 int chain_open_all(const char *path, struct chain *c, struct err *e);

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/base/digest.h"
 #include "core/base/io.h"
@@ -18,6 +17,7 @@
 #include "core/base/scope.h"
 #include "core/base/yaml.h"
 #include "core/index.h"
+#include "core/service.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -27,35 +27,25 @@
 enum {
 	IMAGE_LOWERS,
 	IMAGE_UPPER,
-	IMAGE_DOWNLOAD,
+	IMAGE_IMAGE,
+	IMAGE_REPO_BLOB_URL,
 	IMAGE_RESULT_FILE,
 	IMAGE_DESCRIPTION,
 	IMAGE_ACCELERATION_LAYER,
+	IMAGE_SERVICE,
 };
 
-/* The address in repoBlobUrl has no effect while every layer is a local file. */
+/* The settings of config_setting.h are keys too. */
 static const struct key image_keys[] = {
 	[IMAGE_LOWERS] = { "lowers", KEY_LIST, NULL },
 	[IMAGE_UPPER] = { "upper", KEY_MAP, NULL },
-	[IMAGE_DOWNLOAD] = { "download", KEY_MAP, NULL },
+	[IMAGE_IMAGE] = { "image", KEY_TEXT, NULL },
+	[IMAGE_REPO_BLOB_URL] = { "repoBlobUrl", KEY_TEXT, NULL },
 	[IMAGE_RESULT_FILE] = { "resultFile", KEY_TEXT, NULL },
 	[IMAGE_DESCRIPTION] = { "description", KEY_TEXT, NULL },
 	[IMAGE_ACCELERATION_LAYER] = { "accelerationLayer", KEY_SWITCH, NULL },
-	{ "repoBlobUrl", KEY_TEXT, NULL },
+	[IMAGE_SERVICE] = { "service", KEY_TEXT, NULL },
 	{ "recordTracePath", KEY_TEXT, LATER },
-	{ "image", KEY_TEXT, LATER },
-	{ "cache-dir", KEY_TEXT, LATER },
-	{ "cache-limit", KEY_TEXT, LATER },
-	{ "connections", KEY_TEXT, LATER },
-	{ "timeout", KEY_TEXT, LATER },
-	{ "mirror", KEY_TEXT, LATER },
-	{ "proxy", KEY_TEXT, LATER },
-	{ "cainfo", KEY_TEXT, LATER },
-	{ "credentials", KEY_TEXT, LATER },
-	{ "platform", KEY_TEXT, LATER },
-	{ "stats", KEY_TEXT, LATER },
-	{ "service", KEY_TEXT, LATER },
-	{ "insecure", KEY_TEXT, LATER },
 	{ "trace", KEY_TEXT, LATER },
 	{ "trace-file", KEY_TEXT, LATER },
 	{ "trace-seconds", KEY_TEXT, LATER },
@@ -64,6 +54,10 @@ static const struct key image_keys[] = {
 	{ "control", KEY_TEXT, LATER },
 	{ "upper-garbage", KEY_TEXT, LATER },
 };
+
+enum { IMAGE_COUNT = COUNT_OF(image_keys) };
+
+_Static_assert(IMAGE_COUNT + CONFIG_SETTING_COUNT <= KEYS_MAX, "more keys than a table holds");
 
 enum { LOWER_FILE, LOWER_DIR, LOWER_DIGEST, LOWER_SIZE };
 
@@ -85,18 +79,6 @@ static const struct key upper_keys[] = {
 	{ "target", KEY_TEXT, TURBO },
 	{ "gzipIndex", KEY_TEXT, TURBO },
 };
-
-/* Checked, but without effect: a layer that is a local file is not downloaded. */
-static const struct key download_keys[] = {
-	{ "enable", KEY_SWITCH, NULL }, /* fetch whole layers in the background */
-	{ "delay", KEY_COUNT, NULL }, /* seconds */
-	{ "delayExtra", KEY_COUNT, NULL }, /* seconds more, at random */
-	{ "maxMBps", KEY_COUNT, NULL }, /* megabytes a second */
-	{ "tryCnt", KEY_COUNT, NULL }, /* tries a layer */
-	{ "blockSize", KEY_COUNT, NULL }, /* bytes a request */
-};
-
-_Static_assert(COUNT_OF(image_keys) <= KEYS_MAX, "more keys than a table may have");
 
 /* Bytes of a string in the NBD protocol. */
 enum { DESCRIPTION_MAX = 4096 };
@@ -120,6 +102,22 @@ static int copy_path(const struct reader *rd, const struct yaml_node *value, cha
 	return *out ? 0 : no_memory(rd);
 }
 
+static int copy_text(const struct reader *rd, const struct yaml_node *value, char **out)
+{
+	if (!value)
+		return 0;
+	*out = strdup(value->text);
+	return *out ? 0 : no_memory(rd);
+}
+
+/* "none" is no file. */
+static int read_service(const struct reader *rd, const struct yaml_node *value, char **out)
+{
+	bool none = value && strcmp(value->text, "none") == 0;
+
+	return none ? copy_text(rd, value, out) : copy_path(rd, value, out);
+}
+
 static int read_digest(const struct reader *rd, const struct yaml_node *value, char **out)
 {
 	if (!value)
@@ -128,8 +126,14 @@ static int read_digest(const struct reader *rd, const struct yaml_node *value, c
 		return keys_fail(&rd->place, value->line, EINVAL,
 				 "digest '%.96s' is not 'sha256:' and 64 hex digits in lower case",
 				 value->text);
-	*out = strdup(value->text);
-	return *out ? 0 : no_memory(rd);
+	return copy_text(rd, value, out);
+}
+
+static void lower_release(struct lower_config *lower)
+{
+	free(lower->file);
+	free(lower->dir);
+	free(lower->digest);
 }
 
 static int read_lower(const struct reader *rd, const struct yaml_node *node,
@@ -174,6 +178,7 @@ static int read_lowers(struct reader *rd, const struct yaml_node *list, struct i
 		return no_memory(rd);
 	for (node = list->first; node; node = node->next) {
 		snprintf(rd->place.part, sizeof rd->place.part, "layer %zu", c->lower_count);
+		c->lowers[c->lower_count].repo_blob_url = c->repo_blob_url;
 		r = read_lower(rd, node, &c->lowers[c->lower_count++]);
 		if (r < 0)
 			return r;
@@ -203,19 +208,6 @@ static int read_upper(struct reader *rd, const struct yaml_node *map, struct ima
 	return r;
 }
 
-static int check_download(struct reader *rd, const struct yaml_node *map)
-{
-	const struct yaml_node *values[COUNT_OF(download_keys)];
-	int r;
-
-	if (!map)
-		return 0;
-	snprintf(rd->place.part, sizeof rd->place.part, "download");
-	r = keys_read(&rd->place, map, download_keys, COUNT_OF(download_keys), values);
-	rd->place.part[0] = '\0';
-	return r;
-}
-
 static int read_description(const struct reader *rd, const struct yaml_node *value, char **out)
 {
 	if (!value)
@@ -224,92 +216,165 @@ static int read_description(const struct reader *rd, const struct yaml_node *val
 		return keys_fail(&rd->place, value->key->line, EINVAL,
 				 "'description' has %zu bytes, limit is %d", value->n,
 				 DESCRIPTION_MAX);
-	*out = strdup(value->text);
-	return *out ? 0 : no_memory(rd);
+	return copy_text(rd, value, out);
 }
 
-static int check_acceleration_layer(const struct reader *rd, const struct yaml_node *value)
+/* The topmost lower is none of the disk's. */
+static int split_acceleration_layer(const struct reader *rd, const struct yaml_node *value,
+				    struct image_config *c)
 {
-	bool yes;
+	struct lower_config *top;
 
-	if (value && yaml_get_bool(value, &yes) && yes)
+	if (value)
+		(void)yaml_get_bool(value, &c->acceleration_layer); /* checked by keys_read */
+	if (!c->acceleration_layer)
+		return 0;
+	if (c->lower_count == 0)
 		return keys_fail(&rd->place, value->key->line, EINVAL,
-				 "'accelerationLayer: true' is not in this version");
+				 "'accelerationLayer: true', but no layer in 'lowers'");
+	top = &c->lowers[--c->lower_count];
+	c->acceleration_dir = TAKE_PTR(top->dir);
+	lower_release(top);
 	return 0;
 }
 
-static int read_image(struct reader *rd, const struct yaml_node *root, struct image_config *c)
+static int read_image_reference(const struct reader *rd, const struct yaml_node *value,
+				struct image_config *c)
 {
-	const struct yaml_node *values[COUNT_OF(image_keys)];
+	struct err cause;
+	int r;
+
+	if (!value)
+		return 0;
+	if (c->lowers || c->repo_blob_url)
+		return keys_fail(&rd->place, value->key->line, EINVAL,
+				 "'image' and '%s' exclude each other",
+				 c->lowers ? "lowers" : "repoBlobUrl");
+	r = config_check_reference(value->text, &cause);
+	if (r < 0)
+		return keys_fail(&rd->place, value->line, -r, "image: %s", cause.msg);
+	return copy_text(rd, value, &c->image);
+}
+
+static int read_layers(struct reader *rd, const struct yaml_node *const *values,
+		       const struct yaml_node *root, struct image_config *c)
+{
+	int r = copy_text(rd, values[IMAGE_REPO_BLOB_URL], &c->repo_blob_url);
+
+	if (r == 0)
+		r = read_upper(rd, values[IMAGE_UPPER], c);
+	if (r == 0)
+		r = read_lowers(rd, values[IMAGE_LOWERS], c);
+	if (r == 0)
+		r = split_acceleration_layer(rd, values[IMAGE_ACCELERATION_LAYER], c);
+	if (r == 0)
+		r = read_image_reference(rd, values[IMAGE_IMAGE], c);
+	if (r == 0 && c->lower_count == 0 && !c->image && !c->upper_data)
+		r = keys_fail(&rd->place, root->line, EINVAL,
+			      "no layer in 'lowers', no 'image' and no 'upper'");
+	return r;
+}
+
+static int apply_options(const struct config_options *options, struct image_config *c,
+			 struct err *e)
+{
+	struct config_level level = { .folder = options->folder, .is_parameter = true };
+	size_t i;
+
+	for (i = 0; i < options->setting_count; i++) {
+		const struct config_setting *given = &options->settings[i];
+		int n = config_setting_find(given->name), r;
+
+		r = n < 0 ? err_set(e, EINVAL, "there is no such setting")
+			  : config_setting_apply(&level, (size_t)n, given->value, &c->fetch, e);
+		if (r < 0)
+			return err_wrap(e, r, "%s: %s", c->path, given->name);
+	}
+	return 0;
+}
+
+/* Fills c->fetch level by level.  `rd` and `values` are those of the config file, or NULL. */
+static int read_settings(struct reader *rd, const struct yaml_node *const *values,
+			 const struct config_options *options, struct image_config *c,
+			 struct err *e)
+{
+	AUTO_FREE char *service = NULL;
+	int r = fetch_settings_init(&c->fetch, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "%s", c->path);
+	if (rd && !(options && options->service))
+		r = read_service(rd, values[IMAGE_SERVICE], &service);
+	if (r == 0)
+		r = service_load(options && options->service ? options->service : service,
+				 &c->fetch, e);
+	if (r == 0 && rd) {
+		struct config_level level = { .folder = rd->folder };
+
+		r = config_setting_read(&rd->place, &level, values + IMAGE_COUNT, &c->fetch);
+	}
+	if (r == 0 && options)
+		r = apply_options(options, c, e);
+	if (r < 0)
+		return r;
+	r = config_setting_complete(&c->fetch, e);
+	return r < 0 ? err_wrap(e, r, "%s", c->path) : 0;
+}
+
+static int read_image(struct reader *rd, const struct yaml_node *root,
+		      const struct config_options *options, struct image_config *c)
+{
+	const struct yaml_node *values[IMAGE_COUNT + CONFIG_SETTING_COUNT];
+	struct key keys[IMAGE_COUNT + CONFIG_SETTING_COUNT];
 	int r;
 
 	if (root->kind != YAML_MAP)
 		return keys_fail(&rd->place, root->line, EINVAL,
 				 "an image config is a map of keys such as 'lowers'");
-	r = keys_read(&rd->place, root, image_keys, COUNT_OF(image_keys), values);
-	if (r == 0)
-		r = check_acceleration_layer(rd, values[IMAGE_ACCELERATION_LAYER]);
-	if (r == 0)
-		r = check_download(rd, values[IMAGE_DOWNLOAD]);
+	memcpy(keys, image_keys, sizeof image_keys);
+	config_setting_keys(keys + IMAGE_COUNT);
+	r = keys_read(&rd->place, root, keys, COUNT_OF(keys), values);
 	if (r == 0)
 		r = copy_path(rd, values[IMAGE_RESULT_FILE], &c->result_file);
 	if (r == 0)
 		r = read_description(rd, values[IMAGE_DESCRIPTION], &c->description);
 	if (r == 0)
-		r = read_upper(rd, values[IMAGE_UPPER], c);
-	if (r == 0)
-		r = read_lowers(rd, values[IMAGE_LOWERS], c);
-	if (r == 0 && c->lower_count == 0 && !c->upper_data)
-		r = keys_fail(&rd->place, root->line, EINVAL,
-			      "no layer in 'lowers', and no 'upper'");
-	return r;
+		r = read_layers(rd, values, root, c);
+	return r < 0 ? r : read_settings(rd, values, options, c, rd->place.e);
 }
 
-/* Where the config lies: its absolute path, and the folder of that. */
-static int locate(const char *path, char **absolute, char **folder, struct err *e)
-{
-	char *slash;
-
-	*absolute = io_absolute_path(NULL, path);
-	if (!*absolute)
-		return err_set(e, errno, "%s: its absolute path: %s", path, strerror(errno));
-	*folder = strdup(*absolute);
-	if (!*folder)
-		return err_set(e, ENOMEM, "%s: out of memory", path);
-	slash = strrchr(*folder, '/');
-	slash[slash == *folder] = '\0'; /* "/" stays */
-	return 0;
-}
-
-static int parse(const char *path, const char *text, size_t n, struct image_config *c,
-		 struct err *e)
+static int parse(const char *path, const char *text, size_t n, const struct config_options *options,
+		 struct image_config *c, struct err *e)
 {
 	AUTO_FREE char *folder = NULL;
 	struct yaml_doc *doc;
 	int r;
 
-	r = locate(path, &c->path, &folder, e);
-	if (r < 0)
-		return r;
+	c->path = io_absolute_path(NULL, path);
+	if (!c->path)
+		return err_set(e, errno, "%s: its absolute path: %s", path, strerror(errno));
+	folder = io_parent(c->path);
+	if (!folder)
+		return err_set(e, ENOMEM, "%s: out of memory", path);
 	r = yaml_doc_parse(path, text, n, &doc, e);
 	if (r == 0) {
 		struct reader rd = { .place = { .file = path, .e = e }, .folder = folder };
 
-		r = read_image(&rd, yaml_doc_root(doc), c);
+		r = read_image(&rd, yaml_doc_root(doc), options, c);
 		yaml_doc_free(doc);
 	}
 	return r;
 }
 
-int config_parse(const char *path, const char *text, size_t n, struct image_config **out,
-		 struct err *e)
+int config_parse(const char *path, const char *text, size_t n, const struct config_options *options,
+		 struct image_config **out, struct err *e)
 {
 	struct image_config *c = calloc(1, sizeof *c);
 	int r;
 
 	if (!c)
 		return err_set(e, ENOMEM, "%s: out of memory", path);
-	r = parse(path, text, n, c, e);
+	r = parse(path, text, n, options, c, e);
 	if (r < 0) {
 		config_free(c);
 		return r;
@@ -318,7 +383,8 @@ int config_parse(const char *path, const char *text, size_t n, struct image_conf
 	return 0;
 }
 
-int config_load(const char *path, struct image_config **out, struct err *e)
+int config_load(const char *path, const struct config_options *options, struct image_config **out,
+		struct err *e)
 {
 	AUTO_FREE char *text = NULL;
 	size_t n;
@@ -329,7 +395,48 @@ int config_load(const char *path, struct image_config **out, struct err *e)
 	r = io_read_file(path, YAML_MAX_INPUT, &text, &n, e);
 	if (r < 0)
 		return err_wrap(e, r, "%s", path);
-	return config_parse(path, text, n, out, e);
+	return config_parse(path, text, n, options, out, e);
+}
+
+int config_from_image(const char *reference, const struct config_options *options,
+		      struct image_config **out, struct err *e)
+{
+	struct image_config *c;
+	int r = config_check_reference(reference, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "image");
+	c = calloc(1, sizeof *c);
+	if (!c)
+		return err_set(e, ENOMEM, "%s: out of memory", reference);
+	c->path = strdup(reference);
+	c->image = strdup(reference);
+	r = c->path && c->image ? read_settings(NULL, NULL, options, c, e)
+				: err_set(e, ENOMEM, "%s: out of memory", reference);
+	if (r < 0) {
+		config_free(c);
+		return r;
+	}
+	*out = c;
+	return 0;
+}
+
+/* An '@' stands before a digest; any other is that of a user and password. */
+int config_check_reference(const char *text, struct err *e)
+{
+	const char *at = strchr(text, '@'), *p;
+
+	if (at && strncmp(at, "@sha256:", 8) != 0)
+		return err_set(e, EINVAL,
+			       "a name is HOST/REPOSITORY:TAG or ...@sha256:DIGEST, "
+			       "without user and password");
+	for (p = text; *p > ' ' && *p <= '~'; p++)
+		;
+	if (p == text || *p != '\0' || p - text > CONFIG_SETTING_MAX)
+		return err_set(e, EINVAL,
+			       "a name is HOST/REPOSITORY:TAG or ...@sha256:DIGEST, of "
+			       "printable ASCII characters");
+	return 0;
 }
 
 void config_free(struct image_config *c)
@@ -338,122 +445,17 @@ void config_free(struct image_config *c)
 
 	if (!c)
 		return;
-	for (i = 0; i < c->lower_count; i++) {
-		free(c->lowers[i].file);
-		free(c->lowers[i].dir);
-		free(c->lowers[i].digest);
-	}
+	for (i = 0; i < c->lower_count; i++)
+		lower_release(&c->lowers[i]);
 	free(c->lowers);
+	free(c->image);
+	free(c->repo_blob_url);
+	free(c->acceleration_dir);
 	free(c->upper_data);
 	free(c->upper_index);
 	free(c->result_file);
 	free(c->description);
 	free(c->path);
+	fetch_settings_release(&c->fetch);
 	free(c);
-}
-
-/* Where one lower may lie, the first that exists counts; the rest is NULL. */
-enum { PLACES_MAX = 4 };
-
-static int list_places(const struct lower_config *lower, char *places[PLACES_MAX], struct err *e)
-{
-	static const char *const names[] = { "overlaybd.commit", ".commit", "overlaybd.sealed" };
-	size_t i, n = 0;
-
-	if (lower->file) {
-		places[n] = strdup(lower->file);
-		if (!places[n++])
-			return err_set(e, ENOMEM, "out of memory");
-	}
-	for (i = 0; lower->dir && i < COUNT_OF(names); i++, n++) {
-		places[n] = io_absolute_path(lower->dir, names[i]);
-		if (!places[n])
-			return err_set(e, ENOMEM, "out of memory");
-	}
-	return 0;
-}
-
-/* No place holds the file.  Without a digest it could come from nowhere else. */
-static int no_local_file(const struct lower_config *lower, char *const places[PLACES_MAX],
-			 struct err *e)
-{
-	char tried[640] = "";
-	size_t i, n;
-
-	if (!lower->dir && !lower->digest)
-		return err_set(e, ENOENT, "%s: %s", places[0], strerror(ENOENT));
-	for (i = 0; i < PLACES_MAX && places[i]; i++) {
-		n = strlen(tried);
-		snprintf(tried + n, sizeof tried - n, "%s%s", i == 0 ? " (tried " : ", ",
-			 places[i]);
-	}
-	return err_set(e, ENOENT, "no local file%s%s%s", tried, i > 0 ? ")" : "",
-		       lower->digest ? "; fetching layers from a registry is not in this version"
-				     : "");
-}
-
-/* Moves the first place that exists to *out. */
-static int find_place(char *places[PLACES_MAX], char **out, struct err *e)
-{
-	struct stat st;
-	size_t i;
-
-	for (i = 0; i < PLACES_MAX && places[i]; i++) {
-		if (stat(places[i], &st) == 0) {
-			*out = TAKE_PTR(places[i]);
-			return 0;
-		}
-		if (errno != ENOENT && errno != ENOTDIR)
-			return err_set(e, errno, "%s: %s", places[i], strerror(errno));
-	}
-	return 0;
-}
-
-int config_find_lower(const struct lower_config *lower, char **out, struct err *e)
-{
-	char *places[PLACES_MAX] = { NULL }, *found = NULL;
-	size_t i;
-	int r;
-
-	r = list_places(lower, places, e);
-	if (r == 0)
-		r = find_place(places, &found, e);
-	if (r == 0 && !found)
-		r = no_local_file(lower, places, e);
-	for (i = 0; i < PLACES_MAX; i++)
-		free(places[i]);
-	if (r == 0)
-		*out = found;
-	return r;
-}
-
-static int refuse_same(const struct stat *st, const char *path, const char *own, struct err *e)
-{
-	struct stat other;
-
-	if (stat(own, &other) < 0 || other.st_dev != st->st_dev || other.st_ino != st->st_ino)
-		return 0;
-	return err_set(e, EINVAL, "'%s' is a file of the image: %s", path, own);
-}
-
-int config_refuse_own_file(const struct image_config *c, const char *path, struct err *e)
-{
-	struct stat st;
-	size_t i;
-	int r;
-
-	if (stat(path, &st) < 0)
-		return 0; /* new, or whoever writes it says what is wrong */
-	r = refuse_same(&st, path, c->path, e);
-	if (r == 0 && c->upper_data)
-		r = refuse_same(&st, path, c->upper_data, e);
-	if (r == 0 && c->upper_index)
-		r = refuse_same(&st, path, c->upper_index, e);
-	for (i = 0; r == 0 && i < c->lower_count; i++) {
-		AUTO_FREE char *file = NULL;
-
-		if (config_find_lower(&c->lowers[i], &file, NULL) == 0)
-			r = refuse_same(&st, path, file, e);
-	}
-	return r;
 }

@@ -1,49 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.h - the description of an image: our YAML or the reference's config.v1.json, which is
- * (nearly) YAML too.
+ * (nearly) YAML too; or just its name in a registry.
  *
  * All paths come out absolute, counted from the config file's folder.  Null and an empty string
  * mean absent.  An unknown or duplicate key is an error with file, line and the nearest known key.
- * In messages the bottom layer is layer 0. */
+ * How blobs are fetched is said by built-in defaults, the service file, the config and the caller's
+ * options; the later one counts (config_setting.h).  In messages the bottom layer is layer 0. */
 #ifndef OVERLAYBD_CORE_CONFIG_H
 #define OVERLAYBD_CORE_CONFIG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "core/base/err.h"
+#include "core/config_setting.h"
+#include "fetch/settings.h"
 
 struct lower_config {
 	char *file; /* absolute path, NULL: not said */
 	char *dir; /* absolute path of a folder to look in, NULL: not said */
 	char *digest; /* "sha256:<64 hex digits>", or NULL */
 	uint64_t size; /* bytes of the blob, 0: not said */
+	const char *repo_blob_url; /* the config's: with a digest, it can be fetched from there */
 	unsigned line; /* of the config file, where it begins */
 };
 
 struct image_config {
-	char *path; /* absolute path of the config file */
+	char *path; /* absolute path of the config file; the reference when there is no file */
+	char *image; /* a reference to an image in a registry, not parsed; then there are no lowers.
+		      * NULL: none */
+	char *repo_blob_url; /* the address that, with /DIGEST, is a lower's blob; NULL: none */
 	struct lower_config *lowers; /* [0] is the bottom */
 	size_t lower_count;
+	bool acceleration_layer; /* the config had one more, on top, that holds no disk data */
+	char *acceleration_dir; /* the `dir` of that; NULL: not said */
 	char *upper_data; /* NULL: no upper */
 	char *upper_index;
 	char *result_file; /* NULL: none; gets "success" or "failed:REASON" */
 	char *description; /* NULL: none; shown to clients that list exports */
+	struct fetch_settings fetch;
 };
 
-/* Reads the file at `path`, and looks at no other.  Errors: EINVAL for what the text says, EFBIG,
- * ENOENT and other -errno for a file that cannot be had; the message begins with the file and,
- * where there is one, the line number. */
-int config_load(const char *path, struct image_config **out, struct err *e);
+/* What the caller adds: parameters, options of a command line. */
+struct config_options {
+	const char *service; /* see service_load; NULL: what the config says, or the default */
+	const struct config_setting *settings; /* in order; they count before all else */
+	size_t setting_count;
+	const char *folder; /* base of relative paths in settings; NULL: the working directory */
+};
+
+/* Reads the file at `path`, and the service file.  `options` may be NULL.  Errors: EINVAL for what
+ * a text says, EFBIG, ENOENT and other -errno for a file that cannot be had; the message begins
+ * with the file and, where there is one, the line number. */
+int config_load(const char *path, const struct config_options *options, struct image_config **out,
+		struct err *e);
 
 /* The same from memory; `path` serves for messages and as the base of relative paths. */
-int config_parse(const char *path, const char *text, size_t n, struct image_config **out,
-		 struct err *e);
+int config_parse(const char *path, const char *text, size_t n, const struct config_options *options,
+		 struct image_config **out, struct err *e);
+
+/* The config that says nothing but `image: REFERENCE`. */
+int config_from_image(const char *reference, const struct config_options *options,
+		      struct image_config **out, struct err *e);
+
+/* EINVAL when a text cannot be a reference, or may hold a password.  The message is for putting a
+ * name in front, and does not quote the text.  What it lets pass, reference_parse decides on. */
+int config_check_reference(const char *text, struct err *e);
 
 /* Where a layer's file is: `file` when it exists, else the first that exists in `dir` of
- * overlaybd.commit, .commit and overlaybd.sealed.  The caller frees *out, an absolute path.  ENOENT
- * when there is none, or what looking for it gave; the message is for putting config, line and
- * layer in front. */
+ * overlaybd.commit, .commit and overlaybd.sealed.  The caller frees *out, an absolute path.  1 when
+ * there is none and the layer can be fetched (*out is unchanged); ENOENT when it cannot, or what
+ * looking for it gave; the message is for putting config, line and layer in front. */
 int config_find_lower(const struct lower_config *lower, char **out, struct err *e);
 
 /* EINVAL when `path` leads to one of the files that the image consists of, by whatever name: the

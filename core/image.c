@@ -14,26 +14,29 @@
 #include "core/base/workers.h"
 #include "core/chain.h"
 
-enum { OPEN_THREADS = 16 }; /* layers are opened so many at a time: opening waits for I/O */
+enum {
+	OPEN_THREADS = 16, /* layers are opened so many at a time: opening waits for I/O */
+	WANTED_LAYERS = 8, /* of a read that are asked for together */
+	WANTED_GAP = 16 * 1024, /* bytes that are cheaper to fetch than another request */
+};
 
 struct image {
 	const struct image_config *config;
+	struct lowers lowers;
 	struct image_layer *layers; /* from the bottom; the upper is the last */
 	size_t layer_count;
 	struct index *index;
 	uint64_t size;
 };
 
-/* Opens all stages of the file at l->path. */
-static int open_stages(struct image_layer *l, size_t number, struct err *e)
+/* Opens all stages of what `bytes` holds, which it takes over. */
+static int open_stages(struct image_layer *l, struct source *bytes, size_t number, struct err *e)
 {
 	struct chain c;
-	int r = chain_open_all(l->path, &c, e);
+	int r;
 
-	if (r < 0)
-		return r;
-	r = chain_find_layer(&c, e);
-	r = r > 0 ? -EBADMSG : r;
+	chain_begin(bytes, &c);
+	r = chain_enter_layer(&c, e);
 	if (r == 0)
 		r = layer_open(c.top, number, &l->layer, e);
 	if (r < 0) {
@@ -52,12 +55,11 @@ static void close_layer(struct image_layer *l)
 {
 	if (l->layer.data)
 		layer_close(&l->layer);
-	free(l->path);
 }
 
 struct open_job {
 	struct job job;
-	const struct image_config *config;
+	struct image *image;
 	size_t number;
 	struct image_layer *out;
 	int r;
@@ -66,14 +68,12 @@ struct open_job {
 
 static int open_upper(struct open_job *j)
 {
-	const struct image_config *c = j->config;
+	const struct image_config *c = j->image->config;
 	struct image_layer *l = j->out;
 	int r;
 
 	l->is_upper = true;
-	l->path = strdup(c->upper_data);
-	if (!l->path)
-		return err_set(&j->e, ENOMEM, "%s: out of memory", c->path);
+	l->path = c->upper_data;
 	r = upper_open_read_only(c->upper_data, c->upper_index, j->number, &l->layer, &l->upper,
 				 &j->e);
 	if (r < 0)
@@ -84,20 +84,20 @@ static int open_upper(struct open_job *j)
 
 static int open_lower(struct open_job *j)
 {
-	const struct lower_config *lower = &j->config->lowers[j->number];
+	const struct lower_config *lower = &j->image->lowers.list[j->number];
 	struct image_layer *l = j->out;
-	int r = config_find_lower(lower, &l->path, &j->e);
+	struct source *bytes;
+	int r = lowers_open_layer(&j->image->lowers, j->number, &bytes, &l->path, &l->stats, &j->e);
 
-	if (r < 0)
-		return err_wrap(&j->e, r, "%s:%u: layer %zu", j->config->path, lower->line,
-				j->number);
 	l->digest = lower->digest;
-	r = open_stages(l, j->number, &j->e);
+	if (r == 0)
+		r = open_stages(l, bytes, j->number, &j->e);
 	if (r == 0 && lower->size != 0 && lower->size != l->file_size)
 		r = err_set(&j->e, EBADMSG, "%" PRIu64 " bytes, but the config says %" PRIu64,
 			    l->file_size, lower->size);
-	if (r < 0)
-		(void)err_wrap(&j->e, r, "%s: layer %zu (%s)", j->config->path, j->number, l->path);
+	if (r < 0 && l->path)
+		(void)err_wrap(&j->e, r, "%s: layer %zu (%s)", j->image->config->path, j->number,
+			       l->path);
 	return r;
 }
 
@@ -105,7 +105,7 @@ static void run_open(struct job *job)
 {
 	struct open_job *j = (struct open_job *)job;
 
-	j->r = j->number < j->config->lower_count ? open_lower(j) : open_upper(j);
+	j->r = j->number < j->image->lowers.count ? open_lower(j) : open_upper(j);
 }
 
 /* Opens all layers; the error is that of the lowest one that failed. */
@@ -118,10 +118,9 @@ static int open_layers(struct image *image, struct workers *pool, struct err *e)
 	if (!jobs)
 		return err_set(e, ENOMEM, "%s: out of memory", image->config->path);
 	for (i = 0; i < image->layer_count; i++) {
-		jobs[i] = (struct open_job){ .job.run = run_open,
-					     .config = image->config,
-					     .number = i,
-					     .out = &image->layers[i] };
+		jobs[i] = (struct open_job){
+			.job.run = run_open, .image = image, .number = i, .out = &image->layers[i]
+		};
 		workers_submit(pool, &jobs[i].job);
 	}
 	for (i = 0; i < image->layer_count; i++) {
@@ -161,12 +160,27 @@ static uint64_t virtual_size(const struct image *image)
 	return 0;
 }
 
+static int find_layers(struct image *image, struct fetcher *fetcher, struct err *e)
+{
+	int r = lowers_open(image->config, fetcher, &image->lowers, e);
+
+	if (r < 0)
+		return r;
+	image->layer_count = image->lowers.count + (image->config->upper_data != NULL);
+	image->layers = calloc(image->layer_count + 1, sizeof *image->layers);
+	return image->layers ? 0 : err_set(e, ENOMEM, "%s: out of memory", image->config->path);
+}
+
 static int assemble(struct image *image, const struct image_options *options, struct err *e)
 {
-	size_t threads = image->layer_count < OPEN_THREADS ? image->layer_count : OPEN_THREADS;
 	struct workers *pool;
-	int r = workers_open((unsigned)threads, &pool, e);
+	size_t threads;
+	int r = find_layers(image, options ? options->fetcher : NULL, e);
 
+	if (r < 0)
+		return r;
+	threads = image->layer_count < OPEN_THREADS ? image->layer_count : OPEN_THREADS;
+	r = workers_open((unsigned)threads, &pool, e);
 	if (r < 0)
 		return err_wrap(e, r, "%s", image->config->path);
 	r = open_layers(image, pool, e);
@@ -175,6 +189,7 @@ static int assemble(struct image *image, const struct image_options *options, st
 	workers_close(pool);
 	if (r < 0)
 		return r;
+	lowers_opened(&image->lowers);
 	image->size =
 		options && options->virtual_size ? options->virtual_size : virtual_size(image);
 	return 0;
@@ -197,12 +212,7 @@ int image_open(const struct image_config *config, const struct image_options *op
 	if (!image)
 		return err_set(e, ENOMEM, "%s: out of memory", config->path);
 	image->config = config;
-	image->layer_count = config->lower_count + (config->upper_data != NULL);
-	image->layers = calloc(image->layer_count + 1, sizeof *image->layers);
-	if (image->layers)
-		r = assemble(image, options, e);
-	else
-		r = err_set(e, ENOMEM, "%s: out of memory", config->path);
+	r = assemble(image, options, e);
 	if (r < 0) {
 		image_close(image);
 		return r;
@@ -217,8 +227,10 @@ void image_close(struct image *image)
 
 	if (!image)
 		return;
+	lowers_shut(&image->lowers);
 	for (i = 0; image->layers && i < image->layer_count; i++)
 		close_layer(&image->layers[i]);
+	lowers_close(&image->lowers);
 	index_close(image->index);
 	free(image->layers);
 	free(image);
@@ -227,6 +239,21 @@ void image_close(struct image *image)
 uint64_t image_size(const struct image *image)
 {
 	return image->size;
+}
+
+int image_start_download(struct image *image, struct err *e)
+{
+	return lowers_start_download(&image->lowers, e);
+}
+
+struct stats_group *image_stats(const struct image *image)
+{
+	return image->lowers.stats;
+}
+
+const char *image_digest(const struct image *image)
+{
+	return image->lowers.digest;
 }
 
 size_t image_layer_count(const struct image *image)
@@ -276,8 +303,58 @@ static int read_layer(struct image *image, const struct image_extent *x, void *b
 	const struct image_layer *l = &image->layers[x->layer];
 	int r = source_pread(l->layer.data, buf, (size_t)x->n, x->layer_off, e);
 
+	if (l->stats) {
+		stats_add(l->stats, STATS_READS, 1);
+		stats_add(l->stats, STATS_READ_BYTES, x->n);
+	}
 	return r < 0 ? err_wrap(e, r, "%s: layer %zu (%s)", image->config->path, x->layer, l->path)
 		     : 0;
+}
+
+/* A range of one layer that a read is going to want. */
+struct wanted {
+	size_t layer;
+	uint64_t off, n; /* n 0: none */
+};
+
+static void flush_wanted(struct image *image, struct wanted *w)
+{
+	if (w->n > 0)
+		source_want(image->layers[w->layer].layer.data, w->off, w->n);
+	w->n = 0;
+}
+
+/* Adds a piece; those of a layer mostly follow one another there, and go out as one. */
+static void add_wanted(struct image *image, struct wanted *w, const struct image_extent *x)
+{
+	uint64_t end = w->off + w->n;
+
+	if (w->n > 0 &&
+	    (w->layer != x->layer || x->layer_off < end || x->layer_off - end > WANTED_GAP))
+		flush_wanted(image, w);
+	if (w->n == 0)
+		*w = (struct wanted){ .layer = x->layer, .off = x->layer_off };
+	w->n = x->layer_off + x->n - w->off;
+}
+
+/* Asks for all of a read before its first part is waited for.  Layers share the slots: where they
+ * collide, their pieces go out one by one. */
+static void want_all(struct image *image, const struct mapping *m, uint64_t off, uint64_t n)
+{
+	struct wanted wanted[WANTED_LAYERS] = { 0 };
+	size_t i;
+
+	while (n > 0) {
+		struct image_extent x = first_piece(m, off, n);
+
+		if (x.kind == EXTENT_DATA)
+			add_wanted(image, &wanted[x.layer % WANTED_LAYERS], &x);
+		m += x.kind != EXTENT_HOLE;
+		off += x.n;
+		n -= x.n;
+	}
+	for (i = 0; i < WANTED_LAYERS; i++)
+		flush_wanted(image, &wanted[i]);
 }
 
 int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct err *e)
@@ -289,6 +366,8 @@ int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct e
 	if (r < 0)
 		return r;
 	m = index_maps(image->index) + index_find(image->index, off / SECTOR);
+	if (image->lowers.remote && first_piece(m, off, n).n < n)
+		want_all(image, m, off, n);
 	while (r == 0 && n > 0) {
 		struct image_extent x = first_piece(m, off, n);
 

@@ -3,6 +3,7 @@
  * benchmarks stand on it.
  *
  *   a read:  image -> merged index -> layer -> zfile -> tar payload -> file
+ *                                                                   -> blob -> cache, registry
  *
  * Units: bytes unless said.  Threads: all calls but open and close may run concurrently on one
  * image.  Errors: 0 or -errno; the text names layer, file and cause. */
@@ -17,14 +18,16 @@
 #include "core/config.h"
 #include "core/index.h"
 #include "core/layer.h"
+#include "core/lowers.h"
 #include "core/upper.h"
 #include "zfile/tar.h"
 #include "zfile/zformat.h"
 
 /* One layer file and the chain of formats in it. */
 struct image_layer {
-	char *path; /* of the file that was found */
-	const char *digest; /* the config's, NULL: not known */
+	const char *path; /* of the file that was found; of a remote layer, its digest */
+	const char *digest; /* the config's or manifest's, NULL: not known */
+	struct stats *stats; /* NULL: kept below, or not at all */
 	uint64_t file_size; /* bytes of the blob */
 	bool in_tar;
 	struct tar_layout tar; /* when in_tar */
@@ -37,12 +40,14 @@ struct image_layer {
 
 struct image_options {
 	uint64_t virtual_size; /* 0: as the layers say; else the disk's size, a multiple of 512 */
+	struct fetcher *fetcher; /* for remote layers, must outlive the image; NULL: its own */
 };
 
 struct image;
 
-/* Finds and opens all layers in parallel and merges them.  The error is that of the lowest layer
- * that fails.  The config must outlive the image.  `options` may be NULL. */
+/* Resolves what the config names in a registry, finds and opens all layers in parallel and merges
+ * them.  The error is that of the lowest layer that fails.  The config must outlive the image.
+ * `options` may be NULL. */
 int image_open(const struct image_config *config, const struct image_options *options,
 	       struct image **out, struct err *e);
 
@@ -77,6 +82,15 @@ int image_extents(struct image *image, uint64_t off, uint64_t n, bool merged,
 
 /* Says that the range will be read soon.  Returns at once. */
 void image_prefetch(struct image *image, uint64_t off, uint64_t n);
+
+/* Starts the background download that the config asks for, if it does.  Once; errors: no thread. */
+int image_start_download(struct image *image, struct err *e);
+
+/* Its statistics: reads of clients are counted by whoever has clients. */
+struct stats_group *image_stats(const struct image *image);
+
+/* The digest of the manifest that the image came from, "" when it came from none. */
+const char *image_digest(const struct image *image);
 
 /* The layers from the bottom up, the upper (when there is one) last. */
 size_t image_layer_count(const struct image *image);

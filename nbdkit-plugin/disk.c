@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/base/io.h"
+#include "core/base/log.h"
 #include "core/base/scope.h"
 #include "core/base/text.h"
 
@@ -29,9 +30,10 @@ static char *make_description(const struct disk *d)
 	return text;
 }
 
-static int open_image(struct disk *d, struct err *e)
+static int open_image(struct disk *d, struct fetcher *fetcher, struct err *e)
 {
-	int r = image_open(d->config, NULL, &d->image, e);
+	struct image_options options = { .fetcher = fetcher };
+	int r = image_open(d->config, &options, &d->image, e);
 
 	if (r < 0)
 		return r;
@@ -67,37 +69,61 @@ static int report_result(const struct image_config *config, int r, struct err *o
 	return err_set(opened, -w, "%s: %s", config->path, e.msg);
 }
 
-static int open_and_report(struct disk *d, struct err *e)
+static int open_and_report(struct disk *d, struct fetcher *fetcher, struct err *e)
 {
 	const char *result_file = d->config->result_file;
 	int r;
 
 	if (!result_file)
-		return open_image(d, e);
+		return open_image(d, fetcher, e);
 	r = config_refuse_own_file(d->config, result_file, e);
 	if (r < 0)
 		return err_wrap(e, r, "%s: result file", d->config->path);
-	r = open_image(d, e);
+	r = open_image(d, fetcher, e);
 	return report_result(d->config, r, e);
 }
 
-int disk_open(const char *path, struct disk **out, struct err *e)
+/* `load` is how the config is had. */
+static int open_disk(int (*load)(const char *name, const struct config_options *options,
+				 struct image_config **out, struct err *e),
+		     const char *name, const struct config_options *options,
+		     struct fetcher *fetcher, struct disk **out, struct err *e)
 {
 	struct disk *d = calloc(1, sizeof *d);
 	struct err own;
 	int r;
 
 	if (!d)
-		return err_set(e, ENOMEM, "%s: out of memory", path);
-	r = config_load(path, &d->config, &own);
+		return err_set(e, ENOMEM, "%s: out of memory", name);
+	r = load(name, options, &d->config, &own);
 	if (r == 0)
-		r = open_and_report(d, &own);
+		r = open_and_report(d, fetcher, &own);
 	if (r < 0) {
 		disk_close(d);
 		return err_set(e, -r, "%s", own.msg);
 	}
 	*out = d;
 	return 0;
+}
+
+int disk_open(const char *path, const struct config_options *options, struct fetcher *fetcher,
+	      struct disk **out, struct err *e)
+{
+	return open_disk(config_load, path, options, fetcher, out, e);
+}
+
+int disk_open_image(const char *reference, const struct config_options *options,
+		    struct fetcher *fetcher, struct disk **out, struct err *e)
+{
+	return open_disk(config_from_image, reference, options, fetcher, out, e);
+}
+
+void disk_start_download(struct disk *d)
+{
+	struct err e;
+
+	if (image_start_download(d->image, &e) < 0)
+		log_warn("%s: no background download: %s", d->config->path, e.msg);
 }
 
 void disk_close(struct disk *d)

@@ -15,10 +15,20 @@ struct disk {
 	char *description; /* the config's, or one made up; escaped, fit for the protocol */
 };
 
-/* Reads the config at `path` and opens its layers.  When the config names a result file, the
- * outcome is written there, and failing to write it fails the call, as does a result file that is
- * one of the image's own.  Errors begin with the config's path. */
-int disk_open(const char *path, struct disk **out, struct err *e);
+/* Reads the config at `path` and opens its layers.  `options` as for config_load, `fetcher` as in
+ * image.h.  When the config
+ * names a result file, the outcome is written there, and failing to write it fails the call, as
+ * does a result file that is one of the image's own.  Errors begin with the config's path. */
+int disk_open(const char *path, const struct config_options *options, struct fetcher *fetcher,
+	      struct disk **out, struct err *e);
+
+/* The same for an image of a registry, without a config file. */
+int disk_open_image(const char *reference, const struct config_options *options,
+		    struct fetcher *fetcher, struct disk **out, struct err *e);
+
+/* Starts the background download that the config asks for.  That it cannot be is a warning in the
+ * log, since reads do without it. */
+void disk_start_download(struct disk *d);
 
 /* NULL is allowed. */
 void disk_close(struct disk *d);

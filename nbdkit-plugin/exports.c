@@ -41,6 +41,8 @@ struct open_export {
 
 struct exports {
 	char *folder;
+	const struct config_options *options;
+	struct fetcher *fetcher;
 	pthread_mutex_t lock;
 	struct open_export *table; /* guarded by lock */
 };
@@ -259,7 +261,9 @@ static void open_claimed(struct exports *x, struct open_export *p)
 		path = NULL; /* left undefined by the failed call */
 		r = err_set(&why, ENOMEM, "%s: out of memory", p->name);
 	} else {
-		r = disk_open(path, &disk, &why);
+		r = disk_open(path, x->options, x->fetcher, &disk, &why);
+		if (r == 0)
+			disk_start_download(disk);
 	}
 	WITH_LOCK(&x->lock);
 	if (r < 0) {
@@ -333,9 +337,33 @@ void exports_release(struct exports *x, struct disk *d)
 		export_free(p);
 }
 
+int exports_acquire_all(struct exports *x, struct disk ***out, size_t *count)
+{
+	struct open_export *p;
+	struct disk **disks;
+	size_t n = 0;
+
+	WITH_LOCK(&x->lock);
+	for (p = x->table; p; p = p->next)
+		n += p->state == EXPORT_READY;
+	disks = calloc(n + 1, sizeof(struct disk *));
+	if (!disks)
+		return -ENOMEM;
+	*count = 0;
+	for (p = x->table; p; p = p->next) {
+		if (p->state != EXPORT_READY)
+			continue;
+		p->users++;
+		disks[(*count)++] = p->disk;
+	}
+	*out = disks;
+	return 0;
+}
+
 /* ---- all of it ---- */
 
-int exports_open(const char *folder, struct exports **out, struct err *e)
+int exports_open(const char *folder, const struct config_options *options, struct fetcher *fetcher,
+		 struct exports **out, struct err *e)
 {
 	struct exports *x = calloc(1, sizeof *x);
 	struct export_names names;
@@ -348,6 +376,8 @@ int exports_open(const char *folder, struct exports **out, struct err *e)
 		free(x);
 		return err_set(e, -r, "%s: %s", folder, strerror(-r));
 	}
+	x->options = options;
+	x->fetcher = fetcher;
 	x->folder = strdup(folder);
 	r = x->folder ? exports_list(x, &names, e)
 		      : err_set(e, ENOMEM, "%s: out of memory", folder);

@@ -23,8 +23,10 @@ struct export_names {
 	size_t count;
 };
 
-/* Fails when the folder at `folder`, an absolute path, cannot be listed. */
-int exports_open(const char *folder, struct exports **out, struct err *e);
+/* Fails when the folder at `folder`, an absolute path, cannot be listed.  `options` are those of
+ * every image in it; NULL, or there as long as the exports are, as is the fetcher. */
+int exports_open(const char *folder, const struct config_options *options, struct fetcher *fetcher,
+		 struct exports **out, struct err *e);
 
 /* All disks must have been released.  NULL is allowed. */
 void exports_close(struct exports *x);
@@ -38,5 +40,8 @@ void export_names_release(struct export_names *names);
  * its own clients only and is tried anew for the next one. */
 int exports_acquire(struct exports *x, const char *name, struct disk **out, struct err *e);
 void exports_release(struct exports *x, struct disk *d);
+
+/* Acquires every disk that is open.  The caller releases each, and frees *out.  -ENOMEM. */
+int exports_acquire_all(struct exports *x, struct disk ***out, size_t *count);
 
 #endif

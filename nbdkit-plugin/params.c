@@ -10,20 +10,17 @@
 
 #include "core/base/io.h"
 #include "core/base/nearest.h"
+#include "fetch/settings.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-static const char *const known[] = {
-	"config",
-	"dir",
-};
+/* All but the settings, which config_setting.c knows. */
+static const char *const known[] = { "config", "dir", "image", "service" };
 
 /* Names that later versions give a meaning to. */
 static const char *const later[] = {
-	"cache-dir",  "cache-limit",   "cainfo",   "connections",   "control",	"credentials",
-	"download",   "image",	       "insecure", "mirror",	    "platform", "prefetch",
-	"proxy",      "service",       "stats",	   "timeout",	    "trace",	"trace-file",
-	"trace-idle", "trace-seconds", "upper",	   "upper-garbage",
+	"control",    "prefetch",      "trace", "trace-file",
+	"trace-idle", "trace-seconds", "upper", "upper-garbage",
 };
 
 static bool is_one_of(const char *word, const char *const *words, size_t count)
@@ -81,33 +78,172 @@ static int set_config(struct params *p, const char *value, struct err *e)
 	return 0;
 }
 
-int params_set(struct params *p, const char *key, const char *value, struct err *e)
+static int set_image(struct params *p, const char *value, struct err *e)
 {
-	const char *near;
+	int r;
+
+	if (p->image)
+		return err_set(e, EINVAL, "image= is given twice");
+	r = config_check_reference(value, e);
+	if (r < 0)
+		return err_wrap(e, r, "image=");
+	p->image = strdup(value);
+	return p->image ? 0 : err_set(e, ENOMEM, "image=: out of memory");
+}
+
+static int set_service(struct params *p, const char *value, struct err *e)
+{
+	int r;
+
+	if (strcmp(value, "none") != 0) {
+		r = set_path(&p->service, "service", value, e);
+	} else if (p->service) {
+		r = err_set(e, EINVAL, "service= is given twice");
+	} else {
+		p->service = strdup(value);
+		r = p->service ? 0 : err_set(e, ENOMEM, "service=: out of memory");
+	}
+	p->options.service = p->service;
+	return r;
+}
+
+/* nbdkit changes to another folder before the settings are used. */
+static int note_folder(struct params *p, struct err *e)
+{
+	if (!p->folder)
+		p->folder = getcwd(NULL, 0);
+	if (!p->folder)
+		return err_set(e, errno, "the working directory: %s", strerror(errno));
+	p->options.folder = p->folder;
+	return 0;
+}
+
+static int append(struct params *p, const char *name, const char *value, struct err *e)
+{
+	size_t n = p->options.setting_count;
+	char *copy = strdup(value);
+	struct config_setting *grown = copy ? realloc(p->settings, (n + 1) * sizeof *grown) : NULL;
+
+	if (!grown) {
+		free(copy);
+		return err_set(e, ENOMEM, "%s=: out of memory", name);
+	}
+	grown[n] = (struct config_setting){ name, copy };
+	p->settings = grown;
+	p->options.settings = grown;
+	p->options.setting_count++;
+	return 0;
+}
+
+/* Checks setting i by having it read, into settings that nobody needs. */
+static int add_setting(struct params *p, size_t i, const char *value, struct err *e)
+{
+	const char *name = config_setting_name(i);
+	struct fetch_settings scratch = { 0 };
+	struct config_level level = { .is_parameter = true };
+	size_t k;
+	int r;
+
+	for (k = 0; k < p->options.setting_count; k++)
+		if (p->settings[k].name == name && strcmp(name, "mirror") != 0)
+			return err_set(e, EINVAL, "%s= is given twice", name);
+	r = note_folder(p, e);
+	if (r < 0)
+		return r;
+	level.folder = p->folder;
+	r = config_setting_apply(&level, i, value, &scratch, e);
+	fetch_settings_release(&scratch);
+	return r < 0 ? err_wrap(e, r, "%s=", name) : append(p, name, value, e);
+}
+
+/* Whether a text says where a password is: "-", -FD or +FILE. */
+static bool is_password_place(const char *value)
+{
+	return (value[0] == '+' && value[1] != '\0') ||
+	       (value[0] == '-' && value[1 + strspn(value + 1, "0123456789")] == '\0');
+}
+
+static int add_password(struct params *p, size_t i, const char *value,
+			int (*read_password)(const char *value, char **password), struct err *e)
+{
+	char *password = NULL;
+	int r;
+
+	if (!is_password_place(value))
+		return err_set(e, EINVAL,
+			       "password= would show it in the process list: use "
+			       "password=+FILE, or password=- to be asked");
+	if (read_password(value, &password) < 0)
+		return 1;
+	r = add_setting(p, i, password, e);
+	explicit_bzero(password, strlen(password));
+	free(password);
+	return r;
+}
+
+static int refuse_key(const char *key, struct err *e)
+{
+	const char *names[COUNT_OF(known) + CONFIG_SETTING_COUNT], *near;
+	size_t i;
+
+	if (is_one_of(key, later, COUNT_OF(later)))
+		return err_set(e, EINVAL, "'%s' is not in this version", key);
+	memcpy(names, known, sizeof known);
+	for (i = 0; i < CONFIG_SETTING_COUNT; i++)
+		names[COUNT_OF(known) + i] = config_setting_name(i);
+	near = nearest_word(key, names, COUNT_OF(names));
+	if (near)
+		return err_set(e, EINVAL, "unknown parameter '%s' (did you mean '%s'?)", key, near);
+	return err_set(e, EINVAL, "unknown parameter '%s'; nbdkit overlaybd --help lists them",
+		       key);
+}
+
+int params_set(struct params *p, const char *key, const char *value,
+	       int (*read_password)(const char *value, char **password), struct err *e)
+{
+	int setting = config_setting_find(key);
 
 	if (strcmp(key, "config") == 0)
 		return set_config(p, value, e);
 	if (strcmp(key, "dir") == 0)
 		return set_path(&p->dir, key, value, e);
-	if (is_one_of(key, later, COUNT_OF(later)))
-		return err_set(e, EINVAL, "'%s' is not in this version", key);
-	near = nearest_word(key, known, COUNT_OF(known));
-	if (near)
-		return err_set(e, EINVAL, "unknown parameter '%s' (did you mean '%s'?)", key, near);
-	return err_set(e, EINVAL, "unknown parameter '%s'; there are config=FILE and dir=DIR", key);
+	if (strcmp(key, "image") == 0)
+		return set_image(p, value, e);
+	if (strcmp(key, "service") == 0)
+		return set_service(p, value, e);
+	if (setting < 0)
+		return refuse_key(key, e);
+	return strcmp(key, "password") == 0
+		       ? add_password(p, (size_t)setting, value, read_password, e)
+		       : add_setting(p, (size_t)setting, value, e);
 }
 
 int params_complete(const struct params *p, struct err *e)
 {
-	if (p->config && p->dir)
-		return err_set(e, EINVAL, "config= and dir= exclude each other");
-	if (!p->config && !p->dir)
-		return err_set(e, EINVAL, "nothing to serve: config=FILE or dir=DIR is needed");
+	int given = !!p->config + !!p->dir + !!p->image;
+
+	if (given > 1)
+		return err_set(e, EINVAL, "config=, dir= and image= exclude each other");
+	if (given == 0)
+		return err_set(e, EINVAL,
+			       "nothing to serve: config=FILE, dir=DIR or image=REF is needed");
 	return 0;
 }
 
 void params_release(struct params *p)
 {
+	size_t i;
+
+	for (i = 0; i < p->options.setting_count; i++) {
+		char *value = p->settings[i].value; /* a password, maybe */
+
+		explicit_bzero(value, strlen(value));
+		free(value);
+	}
+	free(p->settings);
+	free(p->folder);
+	free(p->service);
+	free(p->image);
 	free(p->config);
 	free(p->dir);
 	*p = (struct params){ 0 };

@@ -8,11 +8,17 @@
 #include <stdbool.h>
 
 #include "core/base/err.h"
+#include "core/config.h"
 
-/* Absolute paths; once all parameters are read, exactly one of them is there. */
+/* Begins zeroed.  Once all parameters are read, exactly one of the first three is there. */
 struct params {
-	char *config; /* of one image */
-	char *dir; /* a folder of images */
+	char *config; /* absolute path, of one image */
+	char *dir; /* absolute path of a folder of images */
+	char *image; /* a reference, see config_check_reference */
+	char *service; /* absolute path, or "none"; NULL: not said */
+	char *folder; /* the working directory, once there is a setting */
+	struct config_setting *settings;
+	struct config_options options; /* what they say, made of the three above */
 };
 
 /* The parameter that a bare argument stands for. */
@@ -21,11 +27,33 @@ struct params {
 /* One line a parameter, for --help. */
 #define PARAMS_HELP                                                                                \
 	"[config=]FILE         The image to serve: YAML, or overlaybd's config.v1.json.\n"         \
-	"dir=DIR               Serve every *.yaml file in DIR as an export of its name."
+	"image=REF             Serve an image of a registry, HOST/REPO:TAG or ...@DIGEST.\n"       \
+	"dir=DIR               Serve every *.yaml file in DIR as an export of its name.\n"         \
+	"cache-dir=DIR|none    Keep what was fetched in DIR.\n"                                    \
+	"cache-limit=SIZE|none How much the cache may hold, default 10G.\n"                        \
+	"cainfo=FILE           Trust the certificate authorities in FILE (PEM).\n"                 \
+	"client-cert=FILE      Our certificate (PEM).\n"                                           \
+	"client-key=FILE       Its private key (PEM), if not in the same file.\n"                  \
+	"connections=N         Connections at a time, 1 to 1024, default 16.\n"                    \
+	"credentials=FILE|URL  Docker-style file, or a helper: http(s)://HOST, unix:/PATH.\n"      \
+	"download=true|false   Fetch whole layers in the background, default false.\n"             \
+	"insecure=true|false   Plain HTTP, certificates not checked, default false.\n"             \
+	"mirror=URL            Ask URL before the registry; may be repeated.\n"                    \
+	"password=+FILE|-|-FD  The user's password, from a file, the terminal, or FD.\n"           \
+	"platform=OS/ARCH      Which image of a list, default this machine's.\n"                   \
+	"proxy=URL             Proxy, default what the environment says.\n"                        \
+	"service=FILE|none     Defaults of the machine, /etc/overlaybd/overlaybd.json.\n"          \
+	"stats=FILE|-          Write statistics to FILE, or print them at the end.\n"              \
+	"timeout=SECONDS       For one read, retries included, 0 = for ever, default 60.\n"        \
+	"user=NAME             Who we are to the registry.\n"                                      \
+	"user-agent=TEXT       What we call ourselves."
 
-/* Takes one KEY=VALUE; relative paths count from the working directory.  EINVAL for an unknown or
- * repeated key and for a value that cannot be meant. */
-int params_set(struct params *p, const char *key, const char *value, struct err *e);
+/* Takes one KEY=VALUE; relative paths count from the working directory.  A password is only taken
+ * in the forms -, -FD and +FILE, and read by `read_password` (nbdkit_read_password: 0, or -1 after
+ * it has said why; the password is to be freed).  Returns 0; 1 when that failed; EINVAL for an
+ * unknown or repeated key and for a value that cannot be meant. */
+int params_set(struct params *p, const char *key, const char *value,
+	       int (*read_password)(const char *value, char **password), struct err *e);
 
 /* Checks that what must be there is there. */
 int params_complete(const struct params *p, struct err *e);

@@ -1,28 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* plugin.c - overlaybd images as an nbdkit plugin: the only file that knows nbdkit.
  *
- * The image of config= is opened in .get_ready, before nbdkit forks and changes user, so that
- * errors reach the terminal and files need to be readable by who starts the server only.  Opening
- * leaves no thread behind, since none would survive the fork.  Images of dir= are opened for their
- * first client.  A connection's handle is the struct disk that it reads. */
+ * The image of config= or image= is opened in .get_ready, before nbdkit forks and changes user, so
+ * that errors reach the terminal and files need to be readable by who starts the server only.
+ * Opening leaves no thread behind, since none would survive the fork.  Images of dir= are opened
+ * for their first client.  A connection's handle is the struct disk that it reads. */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include <inttypes.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <lz4.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <yaml.h>
 #include <zstd.h>
 
 #include "core/base/crc32c.h"
 #include "core/base/limits.h"
+#include "core/base/log.h"
 #include "core/base/text.h"
 #include "core/image.h"
+#include "fetch/fetcher.h"
+#include "fetch/stats.h"
 #include "nbdkit-plugin/disk.h"
 #include "nbdkit-plugin/exports.h"
 #include "nbdkit-plugin/params.h"
+#include "nbdkit-plugin/report.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
@@ -35,12 +45,19 @@ enum {
 	EXTENTS_MAX = 65536,
 
 	LIST_MAX = 10000, /* exports in a list: nbdkit takes no more */
+
+	REPORT_EVERY = 10, /* s between two writings of the statistics */
 };
 
 /* Written while the server starts and ends, with one thread; connections only read them. */
 static struct params params;
-static struct disk *only; /* with config= */
+static struct disk *only; /* with config= or image= */
 static struct exports *exports; /* with dir= */
+static struct fetcher *fetcher;
+static pthread_t watcher;
+static bool watching;
+static int output = -1; /* standard output as it was, while statistics are to go there */
+static pthread_mutex_t report_lock = PTHREAD_MUTEX_INITIALIZER; /* one writes at a time */
 
 struct nbdkit_plugin *plugin_init(void);
 
@@ -60,18 +77,36 @@ static int fail(int r, const struct err *e)
 	return -1;
 }
 
+/* Soon nbdkit will replace it by /dev/null; with -s it is the client's. */
+static void keep_output(void)
+{
+	if (nbdkit_stdio_safe())
+		output = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+}
+
+static void drop_output(void)
+{
+	if (output >= 0)
+		close(output);
+	output = -1;
+}
+
 static void overlaybd_unload(void)
 {
 	disk_close(only);
 	exports_close(exports);
+	fetcher_close(fetcher);
 	params_release(&params);
+	drop_output();
 }
 
 static int overlaybd_config(const char *key, const char *value)
 {
 	struct err e;
-	int r = params_set(&params, key, value, &e);
+	int r = params_set(&params, key, value, nbdkit_read_password, &e);
 
+	if (r > 0)
+		return -1; /* nbdkit has said why */
 	return r < 0 ? fail(r, &e) : 0;
 }
 
@@ -80,6 +115,7 @@ static int overlaybd_config_complete(void)
 	struct err e;
 	int r = params_complete(&params, &e);
 
+	keep_output();
 	return r < 0 ? fail(r, &e) : 0;
 }
 
@@ -88,9 +124,10 @@ static void overlaybd_dump_plugin(void)
 	printf("overlaybd_version=%s\n", PROJECT_VERSION);
 	printf("overlaybd_formats=lsmt,zfile-lz4,zfile-zstd,tar\n");
 	printf("overlaybd_writable=no\n");
-	printf("overlaybd_registry=no\n");
+	printf("overlaybd_registry=yes\n");
 	printf("overlaybd_lz4_version=%s\n", LZ4_versionString());
 	printf("overlaybd_zstd_version=%s\n", ZSTD_versionString());
+	printf("overlaybd_libcurl_version=%s\n", curl_version_info(CURLVERSION_NOW)->version);
 	printf("overlaybd_libyaml_version=%s\n", yaml_get_version_string());
 	printf("overlaybd_crc32c=%s\n", crc32c_implementation());
 }
@@ -118,20 +155,126 @@ static void log_opened(const struct disk *d)
 			warn_of_cut_log(image_layer(d->image, i), path);
 }
 
+/* What no call can return.  nbdkit 1.32 has no warnings. */
+static void log_line(enum log_level level, const char *line)
+{
+	char escaped[8192];
+
+	text_escape(line, escaped, sizeof escaped);
+	if (level == LOG_WARNING)
+		nbdkit_error("warning: %s", escaped);
+	else
+		nbdkit_debug("%s", escaped);
+}
+
+/* Images of a folder may have their own word on it, but who wants it printed says so here. */
+static bool wants_output(void)
+{
+	const struct config_options *o = &params.options;
+	size_t i;
+
+	if (only)
+		return only->config->fetch.stats && strcmp(only->config->fetch.stats, "-") == 0;
+	for (i = 0; i < o->setting_count; i++)
+		if (strcmp(o->settings[i].name, "stats") == 0)
+			return strcmp(o->settings[i].value, "-") == 0;
+	return false;
+}
+
+static int open_all(struct err *e)
+{
+	int r = fetcher_open(&fetcher, e);
+
+	if (r < 0)
+		return r;
+	if (params.dir)
+		return exports_open(params.dir, &params.options, fetcher, &exports, e);
+	r = params.image ? disk_open_image(params.image, &params.options, fetcher, &only, e)
+			 : disk_open(params.config, &params.options, fetcher, &only, e);
+	if (r == 0)
+		log_opened(only);
+	return r;
+}
+
 static int overlaybd_get_ready(void)
 {
 	struct err e;
 	int r;
 
 	limits_raise_files();
-	if (params.dir) {
-		r = exports_open(params.dir, &exports, &e);
-	} else {
-		r = disk_open(params.config, &only, &e);
-		if (r == 0)
-			log_opened(only);
+	log_set_sink(log_line);
+	r = open_all(&e);
+	if (fetcher)
+		fetcher_stop(fetcher);
+	if (r < 0)
+		return fail(r, &e);
+	if (!wants_output())
+		drop_output();
+	return 0;
+}
+
+static void report(bool last)
+{
+	struct disk **disks;
+	size_t count, i;
+
+	pthread_mutex_lock(&report_lock);
+	if (only) {
+		report_write(&only, 1, last);
+	} else if (exports_acquire_all(exports, &disks, &count) == 0) {
+		report_write(disks, count, last);
+		for (i = 0; i < count; i++)
+			exports_release(exports, disks[i]);
+		free(disks);
 	}
-	return r < 0 ? fail(r, &e) : 0;
+	pthread_mutex_unlock(&report_lock);
+}
+
+/* nbdkit_nanosleep ends early, with ESHUTDOWN, when nbdkit is told to end. */
+static void *watch(void *arg)
+{
+	while (nbdkit_nanosleep(REPORT_EVERY, 0) == 0)
+		report(false);
+	fetcher_interrupt(fetcher);
+	report(false);
+	return NULL;
+}
+
+/* Whether there is something to watch.  nbdkit logs an error when its sleep is cut short, so this
+ * is not done without need. */
+static bool needs_watcher(void)
+{
+	return !only || only->config->fetch.stats || fetcher_is_used(fetcher);
+}
+
+static int overlaybd_after_fork(void)
+{
+	struct err e;
+	int r = fetcher_resume(fetcher, &e), code;
+
+	if (r < 0)
+		return fail(r, &e);
+	if (only)
+		disk_start_download(only);
+	if (!needs_watcher())
+		return 0;
+	code = pthread_create(&watcher, NULL, watch, NULL);
+	if (code != 0) {
+		r = err_set(&e, code, "starting a thread: %s", strerror(code));
+		return fail(r, &e);
+	}
+	watching = true;
+	return 0;
+}
+
+static void overlaybd_cleanup(void)
+{
+	if (!watching)
+		return;
+	pthread_join(watcher, NULL);
+	if (output >= 0)
+		dup2(output, STDOUT_FILENO);
+	report(true);
 }
 
 static int list_folder(struct nbdkit_exports *list)
@@ -194,8 +337,13 @@ static void *overlaybd_open(int readonly)
 
 static void overlaybd_close(void *handle)
 {
-	if (exports)
-		exports_release(exports, handle);
+	const struct disk *d = handle;
+
+	if (!exports)
+		return;
+	if (d->config->fetch.stats)
+		report(true); /* it may be this disk's last chance */
+	exports_release(exports, handle);
 }
 
 static const char *overlaybd_export_description(void *handle)
@@ -240,9 +388,12 @@ static int overlaybd_can_cache(void *handle)
 static int overlaybd_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	struct disk *d = handle;
+	struct stats *stats = stats_group_image(image_stats(d->image));
 	struct err e;
 	int r = image_pread(d->image, buf, count, offset, &e);
 
+	stats_add(stats, STATS_READS, 1);
+	stats_add(stats, STATS_READ_BYTES, count);
 	return r < 0 ? fail(r, &e) : 0;
 }
 
@@ -305,6 +456,8 @@ static struct nbdkit_plugin plugin = {
 	.magic_config_key = PARAMS_MAGIC,
 	.dump_plugin = overlaybd_dump_plugin,
 	.get_ready = overlaybd_get_ready,
+	.after_fork = overlaybd_after_fork,
+	.cleanup = overlaybd_cleanup,
 	.list_exports = overlaybd_list_exports,
 	.default_export = overlaybd_default_export,
 	.open = overlaybd_open,

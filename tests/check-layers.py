@@ -12,7 +12,9 @@ from pathlib import Path
 
 BASE = ["core/base/*.h"]
 LAYERS = ["core/format.h", "core/index.h", "core/layer.h", "core/layer_writer.h", "core/upper.h"]
-IMAGE = ["core/chain.h", "core/config.h", "core/image.h"]
+IMAGE = ["core/chain.h", "core/config.h", "core/config_setting.h", "core/image.h", "core/lowers.h"]
+FETCH = ["fetch/download.h", "fetch/fetcher.h", "fetch/reference.h", "fetch/remote.h",
+         "fetch/settings.h", "fetch/stats.h"]
 ZFILE = ["zfile/tar.h", "zfile/zfile.h", "zfile/zformat.h"]  # its other headers are its own
 
 RULES = [
@@ -20,14 +22,18 @@ RULES = [
     (["core/base/*"], BASE),
     # formats and stages of a read know no other stage
     (["zfile/*"], BASE + ["zfile/*.h"]),
+    # network and cache know neither formats nor the image
+    (["fetch/*"], BASE + ["fetch/*.h"]),
     # neither compression nor network
     (["core/format.*", "core/index.*", "core/layer.*", "core/layer_writer.*", "core/upper.*"],
      BASE + LAYERS),
     # the stack over them, which opens each stage by name
-    (["core/chain.*", "core/config.*", "core/image.*"], BASE + LAYERS + IMAGE + ZFILE),
+    (["core/chain.*", "core/config*", "core/image.*", "core/lowers.*", "core/service.*"],
+     BASE + LAYERS + IMAGE + ["core/service.h"] + ZFILE + FETCH),
     # users of the image
-    (["nbdkit-plugin/*"], BASE + IMAGE + ["nbdkit-plugin/*.h"]),
-    (["tools/*"], BASE + IMAGE + LAYERS + ZFILE + ["zfile/zwriter.h", "tools/*.h"]),
+    (["nbdkit-plugin/*"], BASE + IMAGE + FETCH + ["nbdkit-plugin/*.h"]),
+    (["tools/*"], BASE + IMAGE + LAYERS + ZFILE + FETCH +
+     ["fetch/cache.h", "fetch/cache_admin.h", "fetch/image_manifest.h", "fetch/push.h", "zfile/zwriter.h", "tools/*.h"]),
     # these measure and test every part by itself
     (["bench/*"], BASE + IMAGE + LAYERS + ["zfile/*.h", "bench/*.h"]),
     (["tests/*"], ["*"]),
@@ -38,9 +44,10 @@ OUTSIDE = [
     # the plugin and the tool print these libraries' versions
     (["lz4*.h", "zstd*.h"], ["zfile/*", "nbdkit-plugin/*", "tools/*", "bench/*", "tests/*"]),
     (["yaml.h"], ["core/base/yaml.*", "nbdkit-plugin/*", "tools/*", "tests/*"]),
-    (["openssl/*"], ["core/base/digest.*", "tests/*"]),
-    (["jansson.h"], ["tools/*", "tests/*"]),
-    (["curl/*", "libnbd.h"], ["tests/*"]),
+    (["openssl/*"], ["core/base/digest.*", "fetch/auth.c", "tests/*"]),
+    (["jansson.h"], ["fetch/*", "tools/*", "tests/*"]),
+    (["curl/*"], ["fetch/*", "nbdkit-plugin/plugin.c", "tests/*"]),
+    (["libnbd.h"], ["tests/*"]),
 ]
 
 SKIPPED = re.compile(r"(\.git|build[^/]*|quickstart\.d)(/|$)")

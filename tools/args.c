@@ -109,19 +109,19 @@ static int bad_option(const struct tool_command *command, int result, const char
 		       command->name, optopt, command->name);
 }
 
-static int take_operand(const struct tool_command *command, int argc, char **argv,
-			struct tool_args *out, struct err *e)
+static int take_operands(const struct tool_command *command, int argc, char **argv,
+			 struct tool_args *out, struct err *e)
 {
-	int wanted = command->operand ? 1 : 0;
+	size_t count = (size_t)(argc - optind);
 
-	if (argc - optind < wanted)
+	if (count < command->min_operands)
 		return err_set(e, EINVAL, "%s: %s is missing; see overlaybd %s --help",
 			       command->name, command->operand, command->name);
-	if (argc - optind > wanted)
+	if (count > command->max_operands)
 		return err_set(e, EINVAL, "%s: unexpected argument '%s'", command->name,
-			       argv[optind + wanted]);
-	if (wanted)
-		out->operand = argv[optind];
+			       argv[(size_t)optind + command->max_operands]);
+	out->operands = argv + optind;
+	out->operand_count = count;
 	return 0;
 }
 
@@ -145,7 +145,7 @@ int args_parse(const struct tool_command *command, int argc, char **argv, struct
 			return 1;
 		out->values[find_option(command, result)] = optarg ? optarg : "";
 	}
-	return take_operand(command, argc, argv, out, e);
+	return take_operands(command, argc, argv, out, e);
 }
 
 static void print_option(const struct tool_option *option)
@@ -219,6 +219,26 @@ int args_number(const char *text, uint64_t max, const char *what, uint64_t *out,
 		return err_set(e, EINVAL, "%s '%s' is not a number from 0 to %" PRIu64, what, text,
 			       max);
 	*out = value;
+	return 0;
+}
+
+int args_size(const char *text, const char *what, uint64_t *out, struct err *e)
+{
+	static const char units[] = "KMGT";
+	const char *p = text, *unit;
+	uint64_t value = 0;
+	unsigned shift = 0;
+	bool good = parse_digits(&p, UINT64_MAX, &value);
+
+	if (good && *p != '\0') {
+		unit = strchr(units, *p >= 'a' ? *p - 'a' + 'A' : *p);
+		good = unit && p[1] == '\0';
+		shift = good ? 10 * (unsigned)(unit - units + 1) : 0;
+	}
+	if (!good || value > UINT64_MAX >> shift)
+		return err_set(e, EINVAL, "%s '%s' is not a size such as 1073741824, 1024M or 1G",
+			       what, text);
+	*out = value << shift;
 	return 0;
 }
 

@@ -23,6 +23,10 @@ int args_need(const char *value, const char *option, struct err *e);
 /* A whole decimal number of at most `max`.  `what` names it in the message.  -EINVAL. */
 int args_number(const char *text, uint64_t max, const char *what, uint64_t *out, struct err *e);
 
+/* A number of bytes, also with K, M, G or T for powers of 1024.  `what` names it in the message.
+ * -EINVAL. */
+int args_size(const char *text, const char *what, uint64_t *out, struct err *e);
+
 /* A ZFile's block size: 4096 to 65536, also written as 4K to 64K, a power of two.  -EINVAL. */
 int args_block_size(const char *text, uint32_t *out, struct err *e);
 

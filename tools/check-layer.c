@@ -169,7 +169,9 @@ bool check_layer(const struct layer_claim *claim, size_t number, bool must_hold_
 	struct err e;
 	bool opened;
 
-	if (chain_open(claim->file, &c, &e) < 0) {
+	if (claim->bytes) {
+		chain_begin(claim->bytes, &c);
+	} else if (chain_open(claim->file, &c, &e) < 0) {
 		findings_add(f, FINDING_ERROR, "%s", e.msg);
 		return false;
 	}

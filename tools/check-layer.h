@@ -10,7 +10,9 @@
 
 /* A layer file and what is said of it. */
 struct layer_claim {
-	const char *file;
+	const char *file; /* its name in messages, when `bytes` are given */
+	struct source
+		*bytes; /* of a layer that is no file, check_layer's then; NULL: read the file */
 	const char *digest; /* NULL: nothing */
 	uint64_t size; /* 0: nothing */
 };

@@ -13,6 +13,7 @@
 #include "core/chain.h"
 #include "core/config.h"
 #include "core/image.h"
+#include "core/lowers.h"
 #include "tools/check-layer.h"
 #include "tools/tool.h"
 
@@ -119,10 +120,21 @@ static void check_upper(const struct image_config *config, size_t number, struct
 	layer_close(&layer);
 }
 
-static void check_lower(const struct lower_config *lower, const char *file, size_t number,
-			struct workers *pool, struct findings *f, struct identity *id)
+/* The layers of an image that are to be checked. */
+struct subjects {
+	const struct image_config *config;
+	const struct lower_config *list; /* the config's, or what its `image` stands for */
+	char **paths; /* of local files; NULL: it is remote, or was not found */
+	size_t count; /* without an upper */
+	struct lowers lowers; /* when some are remote */
+	bool has_lowers;
+};
+
+static void check_lower(const struct lower_config *lower, const char *name, struct source *bytes,
+			size_t number, struct workers *pool, struct findings *f,
+			struct identity *id)
 {
-	struct layer_claim claim = { file, lower->digest, lower->size };
+	struct layer_claim claim = { name, bytes, lower->digest, lower->size };
 	struct layer layer;
 
 	if (check_layer(&claim, number, true, pool, f, &layer)) {
@@ -132,44 +144,117 @@ static void check_lower(const struct lower_config *lower, const char *file, size
 	}
 }
 
-/* Finds the layers' files; the path is NULL, and a finding there, where there is none. */
-static void find_lowers(const struct image_config *config, char **paths, struct findings *f)
+static bool use_lowers(struct subjects *s, struct findings *f)
 {
-	char part[64];
-	uint64_t total = 0;
 	struct err e;
-	size_t i;
 
-	f->part = part;
-	for (i = 0; i < config->lower_count; i++) {
-		snprintf(part, sizeof part, "layer %zu (line %u)", i, config->lowers[i].line);
-		if (config_find_lower(&config->lowers[i], &paths[i], &e) < 0)
-			findings_add(f, FINDING_ERROR, "%s", e.msg);
-		else
-			total += file_size(paths[i]);
-	}
-	f->part = NULL;
-	progress_init(&f->progress, "checking", total);
+	if (s->has_lowers)
+		return true;
+	s->has_lowers = lowers_open(s->config, NULL, &s->lowers, &e) == 0;
+	if (s->has_lowers)
+		lowers_opened(&s->lowers);
+	else
+		findings_add(f, FINDING_ERROR, "%s", e.msg);
+	return s->has_lowers;
 }
 
-static void check_layers(const struct image_config *config, char *const *paths,
-			 struct workers *pool, struct findings *f, struct identity *ids)
+/* Finds the layers' files; the path is NULL, and a finding there, where there is none. */
+static void find_files(struct subjects *s, struct findings *f, uint64_t *total)
+{
+	char part[64];
+	struct err e;
+	size_t i;
+	int r;
+
+	f->part = part;
+	for (i = 0; i < s->count; i++) {
+		snprintf(part, sizeof part, "layer %zu (line %u)", i, s->list[i].line);
+		r = config_find_lower(&s->list[i], &s->paths[i], &e);
+		if (r < 0)
+			findings_add(f, FINDING_ERROR, "%s", e.msg);
+		else if (r == 0)
+			*total += file_size(s->paths[i]);
+		else if (use_lowers(s, f))
+			*total += s->list[i].size;
+	}
+	f->part = NULL;
+}
+
+static int find_subjects(struct subjects *s, struct findings *f)
+{
+	uint64_t total = 0;
+	size_t i;
+
+	s->list = s->config->lowers;
+	s->count = s->config->lower_count;
+	if (s->config->image && use_lowers(s, f)) {
+		s->list = s->lowers.list;
+		s->count = s->lowers.count;
+		for (i = 0; i < s->count; i++)
+			total += s->list[i].size;
+	}
+	s->paths = calloc(s->count + 1, sizeof *s->paths);
+	if (!s->paths)
+		return -1;
+	if (!s->config->image)
+		find_files(s, f, &total);
+	progress_init(&f->progress, "checking", total);
+	return 0;
+}
+
+/* What can be said of a layer that is in a registry: the same, after reading all of it. */
+static void check_remote(struct subjects *s, size_t i, struct workers *pool, struct findings *f,
+			 struct identity *id)
+{
+	struct source *bytes;
+	struct stats *stats;
+	const char *name;
+	struct err e;
+	int r = lowers_open_layer(&s->lowers, i, &bytes, &name, &stats, &e);
+
+	if (r < 0)
+		findings_add(f, FINDING_ERROR, "%s", e.msg);
+	else
+		check_lower(&s->list[i], name, bytes, i, pool, f, id);
+}
+
+static void check_layers(struct subjects *s, struct workers *pool, struct findings *f,
+			 struct identity *ids)
 {
 	char part[512];
 	size_t i;
 
 	f->part = part;
-	for (i = 0; i < config->lower_count; i++) {
-		if (!paths[i])
-			continue;
-		snprintf(part, sizeof part, "layer %zu (%s)", i, paths[i]);
-		check_lower(&config->lowers[i], paths[i], i, pool, f, &ids[i]);
+	for (i = 0; i < s->count; i++) {
+		const struct lower_config *lower = &s->list[i];
+
+		snprintf(part, sizeof part, "layer %zu (%s)", i,
+			 s->paths[i]	 ? s->paths[i]
+			 : lower->digest ? lower->digest
+					 : "");
+		if (s->paths[i])
+			check_lower(lower, s->paths[i], NULL, i, pool, f, &ids[i]);
+		else if (s->has_lowers && lower->digest)
+			check_remote(s, i, pool, f, &ids[i]);
 	}
-	if (config->upper_data) {
+	if (s->config->upper_data) {
 		f->part = "upper"; /* its messages name the file */
-		check_upper(config, i, f, &ids[i]);
+		check_upper(s->config, i, f, &ids[i]);
 	}
 	f->part = NULL;
+}
+
+static void subjects_release(struct subjects *s)
+{
+	size_t i;
+
+	if (s->has_lowers) {
+		lowers_shut(&s->lowers);
+		lowers_close(&s->lowers);
+	}
+	for (i = 0; s->paths && i < s->config->lower_count; i++)
+		free(s->paths[i]);
+	free(s->paths);
 }
 
 /* Mappings that reach beyond the image, layer by layer.  They are the last of the merged index.
@@ -222,57 +307,55 @@ static void check_stack(const struct image_config *config, struct findings *f)
 	image_close(image);
 }
 
-static void free_paths(char **paths, size_t count)
+static void check_subjects(struct subjects *s, struct workers *pool, struct findings *f)
 {
-	size_t i;
+	AUTO_FREE struct identity *ids = NULL;
+	size_t count = s->count + (s->config->upper_data != NULL);
 
-	for (i = 0; paths && i < count; i++)
-		free(paths[i]);
-	free(paths);
+	ids = calloc(count + 1, sizeof *ids);
+	if (!ids) {
+		findings_add(f, FINDING_ERROR, "out of memory");
+		return;
+	}
+	check_layers(s, pool, f, ids);
+	check_parents(ids, count, f);
+	if (f->errors == 0)
+		check_stack(s->config, f);
 }
 
 static int check_image(const char *path, struct workers *pool, struct findings *f, struct err *e)
 {
-	AUTO_FREE struct identity *ids = NULL;
+	struct subjects s = { 0 };
 	struct image_config *config;
-	size_t count;
-	char **paths;
-	int r = config_load(path, &config, e);
+	int r = config_load(path, NULL, &config, e);
 
 	if (r < 0)
 		return r;
-	count = config->lower_count + (config->upper_data != NULL);
-	ids = calloc(count + 1, sizeof *ids);
-	paths = calloc(count + 1, sizeof *paths);
-	if (ids && paths) {
-		find_lowers(config, paths, f);
-		check_layers(config, paths, pool, f, ids);
-		check_parents(ids, count, f);
-		if (f->errors == 0)
-			check_stack(config, f);
-	} else {
+	s.config = config;
+	if (find_subjects(&s, f) < 0)
 		findings_add(f, FINDING_ERROR, "out of memory");
-	}
-	free_paths(paths, count);
+	else
+		check_subjects(&s, pool, f);
+	subjects_release(&s);
 	config_free(config);
 	return 0;
 }
 
 static int run(const struct tool_args *args, struct err *e)
 {
-	struct findings f = { .file = args->operand };
+	struct findings f = { .file = args->operands[0] };
 	struct workers *pool;
-	int is_layer = chain_is_layer(args->operand, e), r;
+	int is_layer = chain_is_layer(args->operands[0], e), r;
 
 	if (is_layer < 0)
-		return err_wrap(e, is_layer, "%s", args->operand);
+		return err_wrap(e, is_layer, "%s", args->operands[0]);
 	r = workers_open(workers_cpus(), &pool, e);
 	if (r < 0)
 		return r;
 	if (is_layer)
-		check_lone_layer(args->operand, pool, &f);
+		check_lone_layer(args->operands[0], pool, &f);
 	else
-		r = check_image(args->operand, pool, &f, e);
+		r = check_image(args->operands[0], pool, &f, e);
 	workers_close(pool);
 	if (r < 0)
 		return r;
@@ -283,6 +366,8 @@ static int run(const struct tool_args *args, struct err *e)
 const struct tool_command cmd_check = {
 	.name = "check",
 	.operand = "FILE|CONFIG",
+	.min_operands = 1,
+	.max_operands = 1,
 	.summary = "Look for everything that is wrong with a layer file or an image",
 	.run = run,
 };

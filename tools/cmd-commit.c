@@ -297,7 +297,7 @@ static int open_raw(struct commit *c, struct err *e)
 static int open_base(struct commit *c, const char *path, struct err *e)
 {
 	struct image_options as_disk = { .virtual_size = c->size };
-	int r = config_load(path, &c->base_config, e);
+	int r = config_load(path, NULL, &c->base_config, e);
 
 	return r < 0 ? r : image_open(c->base_config, &as_disk, &c->base, e);
 }

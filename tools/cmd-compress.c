@@ -95,13 +95,13 @@ static int run_compress(const struct tool_args *args, struct err *e)
 		err_set(e, EINVAL, "unknown compression 'none': lz4 or zstd");
 		return TOOL_USAGE;
 	}
-	r = need_output(path, args->operand, e);
+	r = need_output(path, args->operands[0], e);
 	if (r != 0)
 		return r;
-	r = source_open_file(args->operand, &from, e);
+	r = source_open_file(args->operands[0], &from, e);
 	if (r < 0)
-		return err_wrap(e, r, "%s", args->operand);
-	r = write_output(args->operand, from, path, &form, e);
+		return err_wrap(e, r, "%s", args->operands[0]);
+	r = write_output(args->operands[0], from, path, &form, e);
 	source_close(from);
 	return r;
 }
@@ -109,6 +109,8 @@ static int run_compress(const struct tool_args *args, struct err *e)
 const struct tool_command cmd_compress = {
 	.name = "compress",
 	.operand = "FILE",
+	.min_operands = 1,
+	.max_operands = 1,
 	.summary = "Compress any file into a ZFile",
 	.options = compress_options,
 	.option_count = sizeof compress_options / sizeof compress_options[0],
@@ -126,18 +128,18 @@ static int run_extract(const struct tool_args *args, struct err *e)
 	static const struct output_form plain = { 0 };
 	const char *path = args->values[EXTRACT_OUTPUT];
 	struct chain c;
-	int r = need_output(path, args->operand, e);
+	int r = need_output(path, args->operands[0], e);
 
 	if (r != 0)
 		return r;
-	r = chain_open_all(args->operand, &c, e);
+	r = chain_open_all(args->operands[0], &c, e);
 	if (r == 0 && !c.in_tar && !c.in_zfile) {
 		chain_close(&c);
 		r = err_set(e, EINVAL, "neither a ZFile nor in a tar archive");
 	}
 	if (r < 0)
-		return err_wrap(e, r, "%s", args->operand);
-	r = write_output(args->operand, c.top, path, &plain, e);
+		return err_wrap(e, r, "%s", args->operands[0]);
+	r = write_output(args->operands[0], c.top, path, &plain, e);
 	chain_close(&c);
 	return r;
 }
@@ -145,6 +147,8 @@ static int run_extract(const struct tool_args *args, struct err *e)
 const struct tool_command cmd_extract = {
 	.name = "extract",
 	.operand = "FILE",
+	.min_operands = 1,
+	.max_operands = 1,
 	.summary = "Write what a ZFile or a tar wrapper holds",
 	.options = extract_options,
 	.option_count = sizeof extract_options / sizeof extract_options[0],

@@ -255,7 +255,7 @@ static int describe_image(const char *path, json_t **out, struct err *e)
 {
 	struct image_config *config;
 	struct image *image;
-	int r = config_load(path, &config, e);
+	int r = config_load(path, NULL, &config, e);
 
 	if (r < 0)
 		return r;
@@ -323,12 +323,12 @@ static void print_lines(json_t *object, int depth)
 static int run(const struct tool_args *args, struct err *e)
 {
 	json_t *out = NULL;
-	int r = chain_is_layer(args->operand, e);
+	int r = chain_is_layer(args->operands[0], e);
 
 	if (r > 0)
-		r = describe_layer(args->operand, &out, e);
+		r = describe_layer(args->operands[0], &out, e);
 	else if (r == 0) {
-		r = describe_image(args->operand, &out, e);
+		r = describe_image(args->operands[0], &out, e);
 		if (r < 0) {
 			json_decref(out);
 			return r; /* the text begins with the config's name */
@@ -338,7 +338,7 @@ static int run(const struct tool_args *args, struct err *e)
 		r = err_set(e, ENOMEM, "out of memory");
 	if (r < 0) {
 		json_decref(out);
-		return err_wrap(e, r, "%s", args->operand);
+		return err_wrap(e, r, "%s", args->operands[0]);
 	}
 	if (args->values[OPT_JSON])
 		show_json(out);
@@ -351,6 +351,8 @@ static int run(const struct tool_args *args, struct err *e)
 const struct tool_command cmd_info = {
 	.name = "info",
 	.operand = "FILE|CONFIG",
+	.min_operands = 1,
+	.max_operands = 1,
 	.summary = "Show all fields of a layer file, or of an image and its layers",
 	.options = options,
 	.option_count = sizeof options / sizeof options[0],

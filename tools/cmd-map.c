@@ -130,7 +130,7 @@ static int run(const struct tool_args *args, struct err *e)
 {
 	struct image_config *config;
 	struct image *image;
-	int r = config_load(args->operand, &config, e);
+	int r = config_load(args->operands[0], NULL, &config, e);
 
 	if (r < 0)
 		return r;
@@ -146,6 +146,8 @@ static int run(const struct tool_args *args, struct err *e)
 const struct tool_command cmd_map = {
 	.name = "map",
 	.operand = "CONFIG",
+	.min_operands = 1,
+	.max_operands = 1,
 	.summary = "Show which range of an image comes from which layer",
 	.options = options,
 	.option_count = sizeof options / sizeof options[0],

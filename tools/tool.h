@@ -10,7 +10,7 @@
 
 #include "core/base/err.h"
 
-enum { TOOL_MAX_OPTIONS = 12 };
+enum { TOOL_MAX_OPTIONS = 20 };
 
 /* What tool_command.run returns, besides 0 and -errno. */
 enum tool_outcome {
@@ -26,25 +26,29 @@ struct tool_option {
 };
 
 struct tool_args {
-	const char *operand;
+	char **operands;
+	size_t operand_count;
 	const char
 		*values[TOOL_MAX_OPTIONS]; /* by place in the table; "" for one without a value */
 };
 
 struct tool_command {
 	const char *name;
-	const char *operand; /* what the help calls it, NULL: takes none; otherwise exactly one */
+	const char *operand; /* what the help calls them, NULL: takes none */
+	size_t min_operands, max_operands;
 	const char *summary; /* one line */
 	const struct tool_option *options;
 	size_t option_count; /* at most TOOL_MAX_OPTIONS */
 	int (*run)(const struct tool_args *args, struct err *e);
 };
 
+extern const struct tool_command cmd_cache;
 extern const struct tool_command cmd_check;
 extern const struct tool_command cmd_commit;
 extern const struct tool_command cmd_compress;
 extern const struct tool_command cmd_extract;
 extern const struct tool_command cmd_info;
 extern const struct tool_command cmd_map;
+extern const struct tool_command cmd_push;
 
 #endif

@@ -270,6 +270,14 @@ static void zfile_prefetch(struct source *s, uint64_t off, uint64_t n)
 	source_prefetch(z->below, start, length);
 }
 
+static void zfile_want(struct source *s, uint64_t off, uint64_t n)
+{
+	struct zfile *z = (struct zfile *)s;
+	uint64_t start, length = packed_range(z, off, n, &start);
+
+	source_want(z->below, start, length);
+}
+
 static void zfile_drop(struct source *s, uint64_t off, uint64_t n)
 {
 	struct zfile *z = (struct zfile *)s;
@@ -292,6 +300,7 @@ static const struct source_ops zfile_ops = {
 	.name = "zfile",
 	.pread = zfile_pread,
 	.prefetch = zfile_prefetch,
+	.want = zfile_want,
 	.drop = zfile_drop,
 	.close = zfile_close,
 };

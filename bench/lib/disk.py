@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""disk.py - one disk in many forms: a raw file, images of 30 layers, a chain of 30 qcow2 files.
+"""disk.py - one disk in many forms: a raw file, images of several layers, a chain of qcow2 files.
 
-The first half of the disk is data without a hole, in pieces of 4 to 256 KiB (small ones as frequent
-as large ones), each in a layer drawn at random; a quarter of the pieces hide an older one in a lower
+The first half of the disk is data without a hole, in pieces of 4 to 256 KiB or as Shape says (small
+ones as frequent as large ones), each in a layer drawn at random; a quarter of the pieces hide an older one in a lower
 layer.  Blocks of 4 KiB compress to about half."""
 import json
 import math
@@ -16,7 +16,6 @@ from servers import Server
 
 BLOCK = 4096
 POOL = 4096  # different blocks
-SMALLEST, LARGEST = 1, 64  # blocks of a piece
 COMPRESSIONS = ["none", "lz4", "zstd"]
 
 
@@ -24,6 +23,8 @@ COMPRESSIONS = ["none", "lz4", "zstd"]
 class Shape:
     size: int  # bytes of the disk; half of them are data
     layers: int
+    smallest: int = 1  # blocks of a piece
+    largest: int = 64
     seed: int = 1
 
     @property
@@ -52,8 +53,8 @@ def pick_pieces(shape, rng):
     """(first block, blocks) that cover the data without gaps."""
     at, end = 0, shape.data // BLOCK
     while at < end:
-        octaves = math.log2(LARGEST / SMALLEST)
-        blocks = min(round(SMALLEST * 2 ** rng.uniform(0, octaves)), end - at)
+        octaves = math.log2(shape.largest / shape.smallest)
+        blocks = min(round(shape.smallest * 2 ** rng.uniform(0, octaves)), end - at)
         yield at, blocks
         at += blocks
 
@@ -103,7 +104,7 @@ def chain_qcow2(folder, shape):
         backing = ["-b", target, "-F", "qcow2"]
 
 
-def make(folder, shape, tool):
+def make(folder, shape, tool, compressions=tuple(COMPRESSIONS), qcow2=True):
     """Makes what is not there yet, or was made in another shape."""
     stamp = folder / "made.json"
     made = json.dumps(asdict(shape))
@@ -114,9 +115,10 @@ def make(folder, shape, tool):
     for old in [stamp, *folder.glob("*.raw"), *folder.glob("*.obd"), *folder.glob("*.qcow2")]:
         old.unlink(missing_ok=True)
     write_raws(folder, shape)
-    for compression in COMPRESSIONS:
+    for compression in compressions:
         commit_layers(folder, shape, tool, compression)
-    chain_qcow2(folder, shape)
+    if qcow2:
+        chain_qcow2(folder, shape)
     for i in range(shape.layers):
         Path(folder / f"{i:02}.raw").unlink()
     stamp.write_text(made, encoding="utf-8")

@@ -19,42 +19,84 @@ bool digest_is_valid(const char *text)
 	       text[7 + 64] == '\0';
 }
 
-static int digest_feed(struct source *s, EVP_MD_CTX *context, void *piece, struct err *e)
+int digest_open(struct digest *d, struct err *e)
+{
+	d->context = EVP_MD_CTX_new();
+	if (d->context && EVP_DigestInit_ex(d->context, EVP_sha256(), NULL) == 1)
+		return 0;
+	digest_close(d);
+	return err_set(e, ENOMEM, "out of memory");
+}
+
+int digest_update(struct digest *d, const void *bytes, size_t n, struct err *e)
+{
+	if (EVP_DigestUpdate(d->context, bytes, n) != 1)
+		return err_set(e, ENOMEM, "sha256 failed");
+	return 0;
+}
+
+int digest_finish(struct digest *d, char out[DIGEST_TEXT], struct err *e)
+{
+	uint8_t sum[EVP_MAX_MD_SIZE];
+	unsigned i;
+
+	if (EVP_DigestFinal_ex(d->context, sum, NULL) != 1)
+		return err_set(e, ENOMEM, "sha256 failed");
+	memcpy(out, "sha256:", 7);
+	for (i = 0; i < 32; i++)
+		snprintf(out + 7 + 2 * i, 3, "%02x", sum[i]);
+	return 0;
+}
+
+void digest_close(struct digest *d)
+{
+	EVP_MD_CTX_free(d->context);
+	d->context = NULL;
+}
+
+int digest_bytes(const void *bytes, size_t n, char out[DIGEST_TEXT], struct err *e)
+{
+	struct digest d;
+	int r = digest_open(&d, e);
+
+	if (r < 0)
+		return r;
+	r = digest_update(&d, bytes, n, e);
+	if (r == 0)
+		r = digest_finish(&d, out, e);
+	digest_close(&d);
+	return r;
+}
+
+static int feed(struct digest *d, struct source *s, void *piece, struct err *e)
 {
 	uint64_t off;
+	int r = 0;
 
-	for (off = 0; off < s->size; off += PIECE) {
+	for (off = 0; r == 0 && off < s->size; off += PIECE) {
 		size_t n = (size_t)min_u64(PIECE, s->size - off);
-		int r = source_pread(s, piece, n, off, e);
 
-		if (r < 0)
-			return r;
-		if (EVP_DigestUpdate(context, piece, n) != 1)
-			return err_set(e, ENOMEM, "sha256 failed");
+		r = source_pread(s, piece, n, off, e);
+		if (r == 0)
+			r = digest_update(d, piece, n, e);
 	}
-	return 0;
+	return r;
 }
 
 int digest_source(struct source *s, char out[DIGEST_TEXT], struct err *e)
 {
 	AUTO_FREE void *piece = malloc(PIECE);
-	EVP_MD_CTX *context = EVP_MD_CTX_new();
-	uint8_t sum[EVP_MAX_MD_SIZE];
-	unsigned i;
+	struct digest d;
 	int r;
 
-	if (!piece || !context || EVP_DigestInit_ex(context, EVP_sha256(), NULL) != 1) {
-		EVP_MD_CTX_free(context);
+	if (!piece)
 		return err_set(e, ENOMEM, "out of memory");
-	}
-	r = digest_feed(s, context, piece, e);
-	if (r == 0 && EVP_DigestFinal_ex(context, sum, NULL) != 1)
-		r = err_set(e, ENOMEM, "sha256 failed");
-	EVP_MD_CTX_free(context);
+	r = digest_open(&d, e);
 	if (r < 0)
 		return r;
-	memcpy(out, "sha256:", 7);
-	for (i = 0; i < 32; i++)
-		snprintf(out + 7 + 2 * i, 3, "%02x", sum[i]);
-	return 0;
+	r = feed(&d, s, piece, e);
+	if (r == 0)
+		r = digest_finish(&d, out, e);
+	digest_close(&d);
+	return r;
 }

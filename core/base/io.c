@@ -141,3 +141,14 @@ char *io_absolute_path(const char *folder, const char *path)
 		return NULL;
 	return out;
 }
+
+char *io_parent(const char *path)
+{
+	char *folder = strdup(path), *slash;
+
+	if (folder) {
+		slash = strrchr(folder, '/');
+		slash[slash == folder] = '\0'; /* "/" stays */
+	}
+	return folder;
+}

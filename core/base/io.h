@@ -31,4 +31,8 @@ int io_replace_file(const char *path, const void *bytes, size_t n, struct err *e
  */
 char *io_absolute_path(const char *folder, const char *path);
 
+/* The folder of an absolute path: all before its last slash, or "/".  The caller frees it; NULL: no
+ * memory. */
+char *io_parent(const char *path);
+
 #endif

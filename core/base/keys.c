@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/log.h"
 #include "core/base/nearest.h"
 
 static const char *const want_names[] = {
@@ -15,6 +16,7 @@ static const char *const want_names[] = {
 	[KEY_SWITCH] = "true or false",
 	[KEY_LIST] = "a list",
 	[KEY_MAP] = "a map of keys",
+	[KEY_ANY] = "", /* never refused */
 };
 
 int keys_fail(const struct keys_place *place, unsigned line, int code, const char *fmt, ...)
@@ -38,6 +40,11 @@ static int unknown_key(const struct keys_place *place, const struct key *keys, s
 	const char *names[KEYS_MAX], *meant;
 	size_t i;
 
+	if (place->ignores_unknown) {
+		log_debug("%s:%u: unknown key '%.64s' is ignored", place->file, key->line,
+			  key->text);
+		return 0;
+	}
 	for (i = 0; i < n; i++)
 		names[i] = keys[i].name;
 	meant = nearest_word(key->text, names, n);
@@ -62,9 +69,11 @@ static bool has_type(const struct yaml_node *value, enum key_want want)
 	case KEY_LIST:
 		return value->kind == YAML_LIST;
 	case KEY_MAP:
+		return value->kind == YAML_MAP;
+	case KEY_ANY:
 		break;
 	}
-	return value->kind == YAML_MAP;
+	return true;
 }
 
 static int check_value(const struct keys_place *place, const struct key *key,
@@ -104,14 +113,14 @@ int keys_read(const struct keys_place *place, const struct yaml_node *map, const
 	for (value = map->first; value; value = value->next) {
 		for (i = 0; i < n && !is_named(value->key, keys[i].name); i++)
 			;
-		if (i == n)
-			return unknown_key(place, keys, n, value->key);
-		if (is_absent(value))
+		if (i < n && is_absent(value))
 			continue;
-		r = check_value(place, &keys[i], value);
+		r = i < n ? check_value(place, &keys[i], value)
+			  : unknown_key(place, keys, n, value->key);
 		if (r < 0)
 			return r;
-		values[i] = value;
+		if (i < n)
+			values[i] = value;
 	}
 	return 0;
 }

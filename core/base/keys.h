@@ -17,6 +17,7 @@ enum key_want {
 	KEY_SWITCH, /* true or false */
 	KEY_LIST,
 	KEY_MAP,
+	KEY_ANY, /* whoever reads the value looks at its form */
 };
 
 struct key {
@@ -30,6 +31,7 @@ struct key {
 struct keys_place {
 	const char *file; /* as messages name it */
 	char part[32]; /* "layer 3", or "" */
+	bool ignores_unknown; /* an unknown key is a line of the debug log, and no error */
 	struct err *e;
 };
 
@@ -39,7 +41,7 @@ int keys_fail(const struct keys_place *place, unsigned line, int code, const cha
 
 /* Checks `map` against keys[0..n), at most KEYS_MAX, and sets values[i] to what keys[i] has.  NULL
  * stands for a key that is absent, null or an empty string, which is allowed whatever the key
- * wants. Errors: EINVAL for an unknown key, a value of a wrong type, a refused key. */
+ * wants.  Errors: EINVAL for an unknown key, a value of a wrong type, a refused key. */
 int keys_read(const struct keys_place *place, const struct yaml_node *map, const struct key *keys,
 	      size_t n, const struct yaml_node **values);
 

@@ -29,6 +29,12 @@ void source_prefetch(struct source *s, uint64_t off, uint64_t n)
 		s->ops->prefetch(s, off, min_u64(n, s->size - off));
 }
 
+void source_want(struct source *s, uint64_t off, uint64_t n)
+{
+	if (s->ops->want && off < s->size && n > 0)
+		s->ops->want(s, off, min_u64(n, s->size - off));
+}
+
 void source_drop(struct source *s, uint64_t off, uint64_t n)
 {
 	if (s->ops->drop && off < s->size && n > 0)
@@ -156,6 +162,13 @@ static void slice_prefetch(struct source *s, uint64_t off, uint64_t n)
 	source_prefetch(slice->below, slice->start + off, n);
 }
 
+static void slice_want(struct source *s, uint64_t off, uint64_t n)
+{
+	struct slice_source *slice = (struct slice_source *)s;
+
+	source_want(slice->below, slice->start + off, n);
+}
+
 static void slice_drop(struct source *s, uint64_t off, uint64_t n)
 {
 	struct slice_source *slice = (struct slice_source *)s;
@@ -173,6 +186,7 @@ static const struct source_ops slice_ops = {
 	.name = "slice",
 	.pread = slice_pread,
 	.prefetch = slice_prefetch,
+	.want = slice_want,
 	.drop = slice_drop,
 	.close = slice_close,
 };

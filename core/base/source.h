@@ -4,8 +4,8 @@
  *
  * Units: bytes.
  *
- * Threads: pread, prefetch and drop may run concurrently on one source; close must be the last
- * call.
+ * Threads: pread, prefetch, want and drop may run concurrently on one source; close must be the
+ * last call.
  *
  * Ownership: a source that was opened on another one closes it.  When such an open fails, the lower
  * source stays with the caller.
@@ -27,6 +27,8 @@ struct source_ops {
 	const char *name; /* "file", "zfile": for messages and statistics */
 	int (*pread)(struct source *s, void *buf, size_t n, uint64_t off, struct err *e);
 	void (*prefetch)(struct source *s, uint64_t off, uint64_t n); /* hint, returns at once */
+	void (*want)(struct source *s, uint64_t off,
+		     uint64_t n); /* is read next, returns at once */
 	void (*drop)(struct source *s, uint64_t off, uint64_t n); /* these bytes were wrong */
 	void (*close)(struct source *s); /* frees s */
 };
@@ -42,6 +44,10 @@ int source_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err
 
 /* Says that the range will be read soon.  Cut to the source's size. */
 void source_prefetch(struct source *s, uint64_t off, uint64_t n);
+
+/* Says that the caller is about to read the range: who would make it wait for the network begins to
+ * fetch at once, as if the read were there.  Cut to the source's size. */
+void source_want(struct source *s, uint64_t off, uint64_t n);
 
 /* Says that the range held wrong bytes (a checksum above failed): whoever keeps a copy discards it,
  * and the caller may read once more.  Cut to the source's size. */

@@ -3,8 +3,14 @@
 """client.py - an NBD client that compares an export with a flat file of the same content.
 
   client.py random URI FLAT COUNT SEED   reads of random place, length and alignment
+  client.py spread URI FLAT COUNT SIZE DEPTH SEED
+                                         reads of that many blocks of SIZE that hold data, each once, in
+                                         no order, DEPTH at a time; prints the ms that each took,
+                                         the slowest first
   client.py edges URI FLAT               reads that touch the start, the end, and block borders
   client.py scan URI FLAT                every 4 KiB block; counts those that fail, by errno
+  client.py survive URI FLAT SEED        every 64 KiB once, in random order: right, or EIO; tells how
+                                         many of each, and the milliseconds of the longest read
   client.py map URI FLAT                 extents: no gap, what is called zero is zero
   client.py faults URI FLAT CONTROL STEP each STEPth pread of the server fails once
                                          (fault-preload.c)
@@ -15,6 +21,7 @@ import mmap
 import os
 import random
 import sys
+import time
 
 import nbd
 
@@ -49,6 +56,25 @@ def do_random(h, flat, count, seed):
     print(f"{count} random reads match (seed {seed})")
 
 
+def do_spread(h, flat, count, size, depth, seed):
+    dice, size = random.Random(int(seed)), int(size)
+    blocks = range(len(flat) // size)
+    full = [n * size for n in blocks if not is_zero(flat, n * size, size)]
+    todo, active, took = dice.sample(full, int(count)), [], []
+    while todo or active:
+        while todo and len(active) < int(depth):
+            buf, began = nbd.Buffer(size), time.monotonic()
+            active.append((h.aio_pread(buf, todo[-1]), buf, todo.pop(), began))
+        h.poll(-1)
+        done = {a[0] for a in active if h.aio_command_completed(a[0])}
+        for _, buf, offset, began in (a for a in active if a[0] in done):
+            took.append(int((time.monotonic() - began) * 1000))
+            if buf.to_bytearray() != flat[offset : offset + size]:
+                sys.exit(f"wrong bytes in a read of {size} at {offset}")
+        active = [a for a in active if a[0] not in done]
+    print(*sorted(took, reverse=True))
+
+
 def do_edges(h, flat):
     size = len(flat)
     places = {0, 1, 511, 512, 4095, 4096, 65535, 65536}
@@ -78,6 +104,22 @@ def do_scan(h, flat):
         except nbd.Error as e:
             outcome[errno.errorcode.get(e.errnum, "unknown")] += 1
     print(" ".join(f"{k}={outcome[k]}" for k in sorted(outcome)))
+
+
+def do_survive(h, flat, seed):
+    piece, failed, longest = 65536, 0, 0
+    offsets = list(range(0, len(flat), piece))
+    random.Random(int(seed)).shuffle(offsets)
+    for offset in offsets:
+        began = time.monotonic()
+        try:
+            compare(h, flat, offset, min(piece, len(flat) - offset))
+        except nbd.Error as e:
+            if e.errnum != errno.EIO:
+                sys.exit(f"a read at {offset}: {e}")
+            failed += 1
+        longest = max(longest, time.monotonic() - began)
+    print(len(offsets) - failed, failed, int(longest * 1000))
 
 
 def read_all(h, flat):
@@ -174,8 +216,8 @@ def do_map(h, flat):
 
 def main():
     command, uri, flat, *rest = sys.argv[1:]
-    commands = {"random": do_random, "edges": do_edges, "scan": do_scan, "map": do_map,
-                "faults": do_faults}
+    commands = {"random": do_random, "spread": do_spread, "edges": do_edges, "scan": do_scan,
+                "map": do_map, "survive": do_survive, "faults": do_faults}
     h = connect(uri)
     commands[command](h, open_flat(flat), *rest)
     h.shutdown()

@@ -7,20 +7,90 @@ need nbdkit nbdinfo
 config=$GOLDEN/raw-5/config.v1.json
 cd "$work"
 
-refuses "nothing to serve: config=FILE or dir=DIR is needed"
-refuses "config= and dir= exclude each other" config="$config" dir="$work"
+# names FILE TABLE: the names in a table of a C file.
+names()
+{
+	awk -v start=" $2[] = {" 'index($0, start) { on = 1 } on { print } on && /};/ { exit }' \
+		"$SOURCE/$1" | grep -o '"[a-z-]*"' | tr -d '"'
+}
+
+# Parameters as the parser knows them, in the order of the manual: what to serve, then the rest.
+settings=$(names core/config_setting.c settings)
+others=$(names nbdkit-plugin/params.c known)
+[ "$(wc -w <<<"$settings $others")" -gt 20 ] || fail "no parameters found in the sources"
+
+refuses "nothing to serve: config=FILE, dir=DIR or image=REF is needed"
+refuses "config=, dir= and image= exclude each other" config="$config" dir="$work"
+refuses "config=, dir= and image= exclude each other" "$config" image=reg.example.com/app
 refuses "config= is given twice" "$config" config="$config"
 refuses "dir= is given twice" dir="$work" dir="$work"
 refuses "config= is empty" config=
 refuses "unknown parameter 'confg' (did you mean 'config'?)" confg="$config"
 refuses "unknown parameter 'colour'" "$config" colour=red
+refuses "unknown parameter 'cache-dri' (did you mean 'cache-dir'?)" "$config" cache-dri=x
 refuses "$work/none.yaml: No such file or directory" none.yaml
 refuses "$work/none: No such file or directory" dir=none
 refuses "$config: Not a directory" dir="$config"
-for name in $(sed -n '/^static const char \*const later/,/};/p' \
-	"$SOURCE/nbdkit-plugin/params.c" | grep -o '"[a-z-]*"' | tr -d '"'); do
+for name in $(names nbdkit-plugin/params.c later); do
 	refuses "'$name' is not in this version" "$name=1"
 done
+
+say "settings: each is refused when it is empty, and most when they are given twice"
+value()
+{
+	case $1 in
+	connections | timeout | cache-limit) echo 1 ;;
+	download | insecure) echo true ;;
+	mirror) echo http://localhost ;;
+	password) echo "+$work/password" ;;
+	platform) echo linux/amd64 ;;
+	*) echo "my-$1" ;;
+	esac
+}
+echo hush >"$work/password"
+for name in $settings; do
+	case $name in
+	password) refuses "password= would show it in the process list" password= ;;
+	*) refuses "$name=: it is empty" "$name=" ;;
+	esac
+	case $name in
+	mirror) ;;
+	*) refuses "$name= is given twice" "$name=$(value "$name")" "$name=$(value "$name")" ;;
+	esac
+done
+refuses "connections=: '1025' is not a whole number from 1 to 1024" "$config" connections=1025
+refuses "timeout=: '60s' is not a whole number of seconds from 0 to" "$config" timeout=60s
+refuses "'user' is given without 'password'" "$config" service=none user=me
+refuses "service file $work/none.json: No such file" "$config" service=none.json
+
+say "all of them together, over a service file"
+all=()
+for name in $settings; do
+	all+=("$name=$(value "$name")")
+done
+cat >"$work/service.json" <<-end
+	{"cacheConfig": {"cacheDir": "cache", "cacheSizeGB": 1}, "logConfig": {"logLevel": 1}}
+end
+serve all "$plugin" "$config" service=service.json "${all[@]}" mirror=http://localhost/second
+same "size" "$(nbdinfo --size "$(uri all)")" "$(expected raw-5 virtual_size)"
+stop all
+
+say "no secret in an error, wherever it stands"
+printf 'lowers: [{file: x}]\nproxy: "ftp://me:hush@proxy"\n' >"$work/proxy.yaml"
+printf 'lowers: [{file: x}]\nuser: me\npassword: "hush\\n"\n' >"$work/password.yaml"
+printf 'image: "https://me:hush@reg.example.com/app"\n' >"$work/image.yaml"
+for arguments in "password=hush" "password=-hush" "proxy=http://me:hush@proxy" \
+	"mirror=https://me:hush@mirror" "credentials=http://me:hush@helper" \
+	"image=me:hush@reg.example.com/app" "config=proxy.yaml service=none" \
+	"config=password.yaml service=none" "config=image.yaml service=none"; do
+	# shellcheck disable=SC2086
+	refuses "" $arguments
+	if grep -q hush "$work/refused.log"; then
+		fail "the secret of $arguments is told: $(cat "$work/refused.log")"
+	fi
+	same "lines of the error" "$(wc -l <"$work/refused.log")" 1
+done
+refuses "open $work/gone: No such file" "$config" user=me password=+"$work/gone"
 
 for reference in reg.example.com/app:v1 app:v1 localhost/app reg:5000/a/b \
 	reg.example.com/app@sha256:0123 ; do
@@ -53,12 +123,20 @@ grep -qx "thread_model=parallel" "$work/dump"
 say "every parameter is in --help and in the manual"
 pod=$SOURCE/man/nbdkit-overlaybd-plugin.pod
 nbdkit_ "$plugin" --help >"$work/help"
-names=$(sed -n '/^static const char \*const known/,/};/p' "$SOURCE/nbdkit-plugin/params.c" |
-	grep -o '"[a-z-]*"' | tr -d '"')
-[ -n "$names" ] || fail "no parameters found in params.c"
-for name in $names; do
+for name in $others $settings; do
 	grep -Eq "^\[?$name=" "$work/help" || fail "$name= is not in --help"
-	grep -Eq "^=item (\[B<$name=>\]|B<$name=>)" "$pod" || fail "$name= is not in the manual"
+done
+# The manual has the same list, and no other.
+same "parameters of the manual" \
+	"$(sed -n '/^=head1 PARAMETERS/,/^=head1 THE CONFIG/s/^=item \[\?B<\([a-z-]*\)=>.*/\1/p' "$pod" |
+		sort | tr '\n' ' ')" "$(printf '%s\n' $others $settings | sort | tr '\n' ' ')"
+for name in $(names nbdkit-plugin/params.c later); do
+	grep -qF "C<$name>" "$pod" || fail "$name is not in the manual"
+done
+# So have the keys: settings by a reference to the parameters, the others one by one.
+for name in $(sed -n '/^static const struct key/,/^};/s/.*{ "\([A-Za-z]*\)", KEY_[A-Z]*, NULL }.*/\1/p' \
+	"$SOURCE/core/config.c" "$SOURCE/core/config_setting.c" "$SOURCE/core/service.c"); do
+	grep -qF "C<$name>" "$pod" || fail "the key $name is not in the manual"
 done
 grep -o '^overlaybd_[a-z0-9_]*' "$work/dump" | while read -r key; do
 	grep -qF "C<$key=" "$pod" || fail "$key is not in the manual"

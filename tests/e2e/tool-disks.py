@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes a raw disk for the tests of `overlaybd`.
 
-  tool-disks.py SEED SIZE OUT [BEFORE]
+  tool-disks.py SEED SIZE OUT [BEFORE [PIECES]]
 
-Writes random data, text that compresses, and zeroes at random places, over BEFORE (a disk of any
-size) or over nothing.  Runs of zeroes become holes in every second disk."""
+Writes random data, text that compresses, and zeroes at random places (PIECES, or 40), over BEFORE
+(a disk of any size) or over nothing.  Runs of zeroes become holes in every second disk."""
 import os
 import random
 import sys
@@ -21,9 +21,9 @@ def fill(rng, size):
     return (word * (size // len(word) + 1))[:size]
 
 
-def make(rng, size, before):
+def make(rng, size, before, pieces):
     disk = bytearray(before[:size].ljust(size, b"\0"))
-    for _ in range(40):
+    for _ in range(pieces):
         length = min(size, rng.choice([1, 512, 4096, 12288, 70000, 300000]))
         start = rng.randrange(0, size - length + 1)
         if rng.randrange(2):
@@ -51,7 +51,8 @@ def main():
         with open(sys.argv[4], "rb") as old:
             before = old.read()
     rng = random.Random(seed)
-    write(out, make(rng, size, before), seed % 2 == 0)
+    pieces = int(sys.argv[5]) if len(sys.argv) > 5 else 40
+    write(out, make(rng, size, before, pieces), seed % 2 == 0)
 
 
 main()

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz-config.c - any bytes as an image config.
  *
- * Properties: what is accepted is usable (absolute paths, right digests, a layer at least, an upper
- * with both its files) and is accepted the same way again; what is refused gets a message that
- * begins with the file's name and is one line of plain text once it is escaped. */
+ * Properties: what is accepted is usable (absolute paths, right digests, a layer at least or an
+ * image's name, an upper with both its files) and is accepted the same way again; what is refused
+ * gets a message that begins with the file's name and is one line of plain text once it is escaped.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,9 @@
 
 #define NAME "/img/c.yaml"
 
+/* No file is read, whatever the input names. */
+static const struct config_options no_service = { .service = "none" };
+
 static void check_path(const char *path)
 {
 	FUZZ_CHECK(!path || path[0] == '/');
@@ -25,7 +29,9 @@ static void check_config(const struct image_config *c)
 	size_t i;
 
 	FUZZ_CHECK(strcmp(c->path, NAME) == 0);
-	FUZZ_CHECK(c->lower_count > 0 || c->upper_data);
+	FUZZ_CHECK(c->lower_count > 0 || c->image || c->upper_data);
+	FUZZ_CHECK(!c->image || (c->lower_count == 0 && !c->repo_blob_url));
+	check_path(c->acceleration_dir);
 	FUZZ_CHECK(!c->upper_data == !c->upper_index);
 	check_path(c->upper_data);
 	check_path(c->upper_index);
@@ -49,8 +55,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	FUZZ_CHECK(text);
 	if (n > 0)
 		memcpy(text, bytes, n);
-	r = config_parse(NAME, text, n, &c, &e);
-	FUZZ_CHECK(config_parse(NAME, text, n, &again, NULL) == r);
+	r = config_parse(NAME, text, n, &no_service, &c, &e);
+	FUZZ_CHECK(config_parse(NAME, text, n, &no_service, &again, NULL) == r);
 	if (r == 0) {
 		check_config(c);
 		check_config(again);

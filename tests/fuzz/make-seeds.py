@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of fuzz-tar and fuzz-zfile: small files built here by hand, and pieces of golden
-files.  Usage: tests/fuzz/make-seeds.py (no arguments; the output is the same each time)."""
+"""Writes the seeds of fuzz-tar, fuzz-zfile, and of what registries say: small files built here by
+hand, and pieces of golden files.  Usage: tests/fuzz/make-seeds.py (no arguments; the output is the same each time)."""
+import json
 import os
 import struct
 
@@ -136,5 +137,67 @@ def zfile_seeds():
     write('zfile', 'cut', b'\x07' + seeds['lz4'][:700])
 
 
+# What registries, users and credential stores write
+
+DIGEST = 'sha256:' + '0123456789abcdef' * 4
+MARK = 'containerd.io/snapshot/overlaybd/'
+
+
+def layer(size, **more):
+    notes = {MARK + 'blob-digest': DIGEST, MARK + 'blob-size': size}
+    notes.update((MARK + key.replace('_', '-'), value) for key, value in more.items())
+    return {'digest': DIGEST, 'size': 7, 'annotations': notes}
+
+
+def entry(arch, **more):
+    return {'digest': DIGEST, 'platform': {'os': 'linux', 'architecture': arch}, **more}
+
+
+def texts(target, seeds, prefix=b''):
+    for name, text in seeds.items():
+        text = text if isinstance(text, str) else json.dumps(text)
+        write(target, name, prefix + text.encode())
+
+
+def registry_seeds():
+    texts('reference', {
+        'short': 'debian', 'tag': 'debian:12', 'hub': 'index.docker.io/user/app:x_y',
+        'port': 'http://localhost:5000/a/b__c:tag', 'address': '[::1]:80/a.b',
+        'digest': 'reg.io/a:t@' + DIGEST, 'password': 'https://me:pw@reg.io/a',
+        'blobs': 'https://reg.io/v2/a/b/blobs/',
+    })
+    texts('manifest', {
+        'image': {'schemaVersion': 2, 'mediaType': 'application/vnd.oci.image.manifest.v1+json',
+                  'layers': [layer('9'), layer('10'), layer('3', acceleration_layer='yes')]},
+        'plain': {'layers': [{'digest': DIGEST, 'size': 1}]},
+        'turbo': {'layers': [layer('9', **{'turbo_oci/target_digest': DIGEST})]},
+        'index': {'manifests': [entry('arm64'), entry('amd64'), entry(
+            'amd64', artifactType='application/vnd.containerd.overlaybd.native.v1+json')]},
+        'no-platform': {'manifests': [entry('s390x'), {'digest': DIGEST}]},
+        'both': {'layers': [], 'manifests': []},
+        'schema1': {'fsLayers': []},
+    })
+    texts('challenge', {
+        'bearer': 'Bearer realm="https://a.io/t?x=y#z",service="r",scope="repository:a:pull"',
+        'basic': 'Basic realm="a \\"b\\"", charset=UTF-8', 'token68': 'Negotiate YWJj==, Basic',
+        'many': 'Digest a=b,c="d", , Bearer realm="http://a",error=invalid_token',
+    }, b'\x00')
+    texts('challenge', {
+        'token': {'token': 'abc', 'expires_in': 300}, 'access': {'access_token': 'abc'},
+        'blank': {'token': 'a b'},
+    }, b'\x01')
+    auth = {'auth': 'bWU6c2VjcmV0'}
+    texts('auths', {
+        'keys': {'auths': {'reg.io': auth, 'https://reg.io/a': {'identitytoken': 'x'},
+                           'reg.io/a/b': {'username': 'u', 'password': 'p'}}},
+        'hub': {'auths': {'https://index.docker.io/v1/': auth}},
+        'store': {'auths': {'reg.io': {}}, 'credsStore': 'x'},
+        'helper': {'credHelpers': {'reg.io:5000': 'y'}},
+        'token': {'auths': {'reg.io:5000': {'registrytoken': 'r'}}},
+        'bad': {'auths': {'reg.io': {'auth': 'bWU='}}},
+    })
+
+
 tar_seeds()
 zfile_seeds()
+registry_seeds()

@@ -236,13 +236,27 @@ static void digests(void **state)
 {
 	static const char abc[] =
 		"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+	static const char empty[] =
+		"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 	char text[DIGEST_TEXT];
+	struct digest d;
 	struct source *s;
 
 	assert_int_equal(source_open_memory("abc", 3, &s, NULL), 0);
 	assert_int_equal(digest_source(s, text, NULL), 0);
 	assert_string_equal(text, abc);
 	source_close(s);
+	assert_int_equal(digest_bytes("abc", 3, text, NULL), 0);
+	assert_string_equal(text, abc);
+	assert_int_equal(digest_open(&d, NULL), 0);
+	assert_int_equal(digest_update(&d, "a", 1, NULL), 0);
+	assert_int_equal(digest_update(&d, NULL, 0, NULL), 0);
+	assert_int_equal(digest_update(&d, "bc", 2, NULL), 0);
+	assert_int_equal(digest_finish(&d, text, NULL), 0);
+	assert_string_equal(text, abc);
+	digest_close(&d);
+	assert_int_equal(digest_bytes(NULL, 0, text, NULL), 0);
+	assert_string_equal(text, empty);
 	assert_true(digest_is_valid(abc));
 	assert_false(digest_is_valid("sha256:BA7816"));
 	assert_false(digest_is_valid("md5:00"));

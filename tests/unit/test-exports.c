@@ -21,6 +21,9 @@
 #include "nbdkit-plugin/exports.h"
 #include "nbdkit-plugin/params.h"
 
+/* What the machine's own file says must not matter. */
+static const struct config_options no_service = { .service = "none" };
+
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* ---- parameters ---- */
@@ -54,27 +57,125 @@ static void test_reference(void **state)
 			fail_msg("'%s'", rows[i].text);
 }
 
+/* In place of nbdkit's: what is read is what follows the first character. */
+static int read_password(const char *value, char **password)
+{
+	if (strcmp(value, "+gone") == 0)
+		return -1;
+	*password = strdup(value + 1);
+	return *password ? 0 : -1;
+}
+
+static void takes(struct params *p, const char *key, const char *value)
+{
+	struct err e;
+
+	if (params_set(p, key, value, read_password, &e) != 0)
+		fail_msg("%s=%s: %s", key, value, e.msg);
+}
+
+static void refuses(struct params *p, const char *key, const char *value, const char *message)
+{
+	struct err e;
+
+	assert_int_equal(params_set(p, key, value, read_password, &e), -EINVAL);
+	assert_string_equal(e.msg, message);
+}
+
 static void test_params(void **state)
 {
 	struct params p = { 0 };
 	struct err e;
 
 	assert_int_equal(params_complete(&p, &e), -EINVAL);
-	assert_int_equal(params_set(&p, "config", "/image.yaml", &e), 0);
+	takes(&p, "config", "/image.yaml");
 	assert_int_equal(params_complete(&p, &e), 0);
-	assert_int_equal(params_set(&p, "config", "/other.yaml", &e), -EINVAL);
+	refuses(&p, "config", "/other.yaml", "config= is given twice");
 	assert_string_equal(p.config, "/image.yaml");
-	assert_int_equal(params_set(&p, "dir", "images", &e), 0);
+	takes(&p, "dir", "images");
 	assert_true(p.dir[0] == '/');
 	assert_int_equal(params_complete(&p, &e), -EINVAL);
-	assert_int_equal(params_set(&p, "image", "x", &e), -EINVAL);
-	assert_string_equal(e.msg, "'image' is not in this version");
-	assert_int_equal(params_set(&p, "dri", "x", &e), -EINVAL);
-	assert_string_equal(e.msg, "unknown parameter 'dri'; there are config=FILE and dir=DIR");
-	assert_int_equal(params_set(&p, "cofnig", "x", &e), -EINVAL);
-	assert_string_equal(e.msg, "unknown parameter 'cofnig' (did you mean 'config'?)");
+	refuses(&p, "trace", "x", "'trace' is not in this version");
+	refuses(&p, "dri", "x", "unknown parameter 'dri'; nbdkit overlaybd --help lists them");
+	refuses(&p, "cofnig", "x", "unknown parameter 'cofnig' (did you mean 'config'?)");
+	refuses(&p, "mirrors", "x", "unknown parameter 'mirrors' (did you mean 'mirror'?)");
 	params_release(&p);
 	assert_null(p.config);
+	params_release(&p);
+}
+
+static void test_image_params(void **state)
+{
+	struct params p = { 0 };
+	struct err e;
+
+	refuses(&p, "image", "",
+		"image=: a name is HOST/REPOSITORY:TAG or ...@sha256:DIGEST, of printable ASCII "
+		"characters");
+	refuses(&p, "image", "me:hush@reg/app",
+		"image=: a name is HOST/REPOSITORY:TAG or ...@sha256:DIGEST, without user and "
+		"password");
+	takes(&p, "image", "reg/app:v1");
+	refuses(&p, "image", "reg/app:v2", "image= is given twice");
+	assert_int_equal(params_complete(&p, &e), 0);
+	takes(&p, "dir", "/x");
+	assert_int_equal(params_complete(&p, &e), -EINVAL);
+	assert_string_equal(e.msg, "config=, dir= and image= exclude each other");
+	params_release(&p);
+}
+
+static void test_setting_params(void **state)
+{
+	AUTO_FREE char *cwd = getcwd(NULL, 0);
+	struct params p = { 0 };
+	const struct config_options *o = &p.options;
+
+	refuses(&p, "connections", "0", "connections=: '0' is not a whole number from 1 to 1024");
+	refuses(&p, "stats", "", "stats=: it is empty");
+	assert_int_equal(o->setting_count, 0);
+	takes(&p, "connections", "8");
+	refuses(&p, "connections", "9", "connections= is given twice");
+	takes(&p, "mirror", "http://a");
+	takes(&p, "stats", "out.json");
+	takes(&p, "mirror", "http://b");
+	assert_int_equal(o->setting_count, 4);
+	assert_string_equal(o->settings[0].name, "connections");
+	assert_string_equal(o->settings[0].value, "8");
+	assert_string_equal(o->settings[1].value, "http://a");
+	assert_string_equal(o->settings[3].value, "http://b");
+	assert_string_equal(o->folder, cwd);
+	assert_null(o->service);
+	takes(&p, "service", "none");
+	assert_string_equal(o->service, "none");
+	refuses(&p, "service", "x", "service= is given twice");
+	params_release(&p);
+	takes(&p, "service", "x");
+	assert_int_equal(o->service[0], '/');
+	refuses(&p, "service", "none", "service= is given twice");
+	params_release(&p);
+}
+
+static void test_password_params(void **state)
+{
+	static const char *const literal[] = { "hush", "-hush", "-1hush", "+", "" };
+	struct params p = { 0 };
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(literal); i++)
+		refuses(&p, "password", literal[i],
+			"password= would show it in the process list: use password=+FILE, or "
+			"password=- to be asked");
+	assert_int_equal(params_set(&p, "password", "+gone", read_password, &e), 1);
+	refuses(&p, "password", "+hu\tsh",
+		"password=: it holds a line break or another control character");
+	refuses(&p, "password", "-", "password=: it is empty");
+	refuses(&p, "proxy", "http://me:hush@proxy",
+		"proxy=: an address with '@' in it would show a user or password in the process "
+		"list: say it in a config file");
+	takes(&p, "password", "+hush");
+	refuses(&p, "password", "-7", "password= is given twice");
+	assert_string_equal(p.options.settings[0].value, "hush");
 	params_release(&p);
 }
 
@@ -135,9 +236,9 @@ static void test_folder(void **state)
 	struct disk *d;
 	struct err e;
 
-	assert_int_equal(exports_open("/no/such/folder", &x, &e), -ENOENT);
+	assert_int_equal(exports_open("/no/such/folder", &no_service, NULL, &x, &e), -ENOENT);
 	assert_string_equal(e.msg, "/no/such/folder: No such file or directory");
-	assert_int_equal(exports_open(*state, &x, &e), 0);
+	assert_int_equal(exports_open(*state, &no_service, NULL, &x, &e), 0);
 	assert_int_equal(exports_acquire(x, "", &d, &e), -ENOENT);
 	assert_non_null(strstr(e.msg, "no image (*.yaml) in this folder"));
 	add_image(*state, "b.yaml");
@@ -169,7 +270,7 @@ static void test_sharing(void **state)
 	struct err e;
 
 	add_image(*state, "one.yaml");
-	assert_int_equal(exports_open(*state, &x, &e), 0);
+	assert_int_equal(exports_open(*state, &no_service, NULL, &x, &e), 0);
 	assert_int_equal(exports_acquire(x, "one", &first, &e), 0);
 	assert_int_equal(exports_acquire(x, "", &second, &e), 0);
 	assert_ptr_equal(first, second);
@@ -210,7 +311,7 @@ static int open_with_result(const char *folder, const char *text, char *result, 
 
 	write_text(folder, "c.yaml", text);
 	write_text(folder, "res", "success");
-	r = disk_open(path, &d, e);
+	r = disk_open(path, &no_service, NULL, &d, e);
 	disk_close(d);
 	read_text(folder, "res", result, room);
 	return r;
@@ -279,7 +380,7 @@ static void test_description(void **state)
 			     "description: \"a\\nb \\u20ac \\e[31m\"\n",
 			     getenv("GOLDEN")) > 0);
 	write_text(*state, "c.yaml", text);
-	assert_int_equal(disk_open(path, &d, NULL), 0);
+	assert_int_equal(disk_open(path, &no_service, NULL, &d, NULL), 0);
 	assert_string_equal(d->description, "a\\x0ab \xe2\x82\xac \\x1b[31m");
 	disk_close(d);
 }
@@ -294,7 +395,7 @@ static void test_broken_neighbour(void **state)
 
 	add_image(*state, "good.yaml");
 	assert_int_equal(symlink("loop.yaml", link_path), 0);
-	assert_int_equal(exports_open(*state, &x, &e), 0);
+	assert_int_equal(exports_open(*state, &no_service, NULL, &x, &e), 0);
 	assert_int_equal(exports_acquire(x, "good", &d, &e), 0);
 	exports_release(x, d);
 	assert_int_equal(exports_acquire(x, "loop", &d, &e), -ENOENT);
@@ -347,7 +448,7 @@ static void test_threads(void **state)
 	add_image(*state, "good1.yaml");
 	write_text(*state, "bad0.yaml", "lowers: [{file: none}]");
 	write_text(*state, "bad1.yaml", "{{{");
-	assert_int_equal(exports_open(*state, &x, &e), 0);
+	assert_int_equal(exports_open(*state, &no_service, NULL, &x, &e), 0);
 	pthread_barrier_init(&start, NULL, THREADS);
 	for (i = 0; i < THREADS; i++) {
 		struct client *c = &clients[i];
@@ -369,6 +470,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reference),
 		cmocka_unit_test(test_params),
+		cmocka_unit_test(test_image_params),
+		cmocka_unit_test(test_setting_params),
+		cmocka_unit_test(test_password_params),
 		cmocka_unit_test_setup_teardown(test_folder, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_sharing, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_result_file, make_folder, remove_folder),

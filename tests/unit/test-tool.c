@@ -86,6 +86,16 @@ static void numbers(void **state)
 	assert_string_equal(e.msg, "x '10' is not a number from 0 to 9");
 	assert_int_equal(args_number("+1", 9, "x", &number, &e), -EINVAL);
 	assert_int_equal(args_number(" 1", 9, "x", &number, &e), -EINVAL);
+	assert_int_equal(args_size("3g", "x", &number, &e), 0);
+	assert_true(number == UINT64_C(3) << 30);
+	assert_int_equal(args_size("0", "x", &number, &e), 0);
+	assert_true(number == 0);
+	assert_int_equal(args_size("16777216T", "x", &number, &e), -EINVAL);
+	assert_string_equal(e.msg, "x '16777216T' is not a size such as 1073741824, 1024M or 1G");
+	assert_int_equal(args_size("", "x", &number, &e), -EINVAL);
+	assert_int_equal(args_size("G", "x", &number, &e), -EINVAL);
+	assert_int_equal(args_size("1GB", "x", &number, &e), -EINVAL);
+	assert_int_equal(args_size("1 G", "x", &number, &e), -EINVAL);
 	assert_int_equal(args_block_size("64K", &size, &e), 0);
 	assert_int_equal(size, 65536);
 	assert_int_equal(args_block_size("4096", &size, &e), 0);
@@ -114,20 +124,34 @@ static void option_tables(void **state)
 		{ "beta", 0, "N", "" },
 	};
 	static const struct tool_command command = {
-		.name = "test", .operand = "FILE", .options = options, .option_count = 2
+		.name = "test",
+		.operand = "FILE...",
+		.min_operands = 1,
+		.max_operands = 2,
+		.options = options,
+		.option_count = 2,
 	};
 	char good[] = "test --beta=1 name -a --beta 2", help[] = "test -h",
-	     unknown[] = "test -ax name";
+	     unknown[] = "test -ax name", two[] = "test one -a two", none[] = "test -a",
+	     three[] = "test a b c";
 	struct tool_args args;
 	struct err e;
 
 	assert_int_equal(parse(&command, good, &args, &e), 0);
-	assert_string_equal(args.operand, "name");
+	assert_int_equal(args.operand_count, 1);
+	assert_string_equal(args.operands[0], "name");
 	assert_non_null(args.values[0]);
 	assert_string_equal(args.values[1], "2"); /* the last one counts */
 	assert_int_equal(parse(&command, help, &args, &e), 1);
 	assert_int_equal(parse(&command, unknown, &args, &e), -EINVAL);
 	assert_string_equal(e.msg, "test: unknown option '-x'; see overlaybd test --help");
+	assert_int_equal(parse(&command, two, &args, &e), 0);
+	assert_int_equal(args.operand_count, 2);
+	assert_string_equal(args.operands[1], "two");
+	assert_int_equal(parse(&command, none, &args, &e), -EINVAL);
+	assert_string_equal(e.msg, "test: FILE... is missing; see overlaybd test --help");
+	assert_int_equal(parse(&command, three, &args, &e), -EINVAL);
+	assert_string_equal(e.msg, "test: unexpected argument 'c'");
 }
 
 /* What the spans of one run were. */

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* auth.h - the Authorization header that one host wants for one repository: found out by the first
+ * request, shared by all, renewed before it expires.
+ *
+ * Threads: the engine's only (http.h), but for open and close.
+ * Credentials are looked up by a thread of their own, since files and helper programs block.
+ * No message quotes a secret. */
+#ifndef OVERLAYBD_FETCH_AUTH_H
+#define OVERLAYBD_FETCH_AUTH_H
+
+#include <stdbool.h>
+
+#include "fetch/http.h"
+
+struct auth;
+
+struct auth_options {
+	struct http *http;
+	const struct http_route *route;
+	const char *base; /* SCHEME://HOST[:PORT] of the host */
+	const char *host; /* its name in credential files */
+	const char *repository;
+	const char *blob_url; /* what a credential helper is asked about */
+	const char *scope; /* "repository:REPO:pull"; NULL: what the challenge says */
+	const char *source; /* fetch_settings.credentials */
+	const char *user, *password; /* before any file; NULL: none */
+};
+
+/* Copies the strings; the route must stay alive. */
+int auth_open(const struct auth_options *options, struct auth **out, struct err *e);
+
+/* Gives up what is under way.  False: a lookup runs still; try again later. */
+bool auth_quiesce(struct auth *a);
+
+/* Nothing may be under way.  NULL is allowed. */
+void auth_close(struct auth *a);
+
+/* Somebody who waits.  `ready` is called with 0 when it is worth asking again, or with the error.
+ */
+struct auth_wait {
+	void (*ready)(struct auth_wait *w, int r, const struct err *e);
+	struct auth_wait *next;
+};
+
+enum auth_answer {
+	AUTH_GO, /* send the request with *header, or without one when that is NULL */
+	AUTH_WAIT, /* w->ready will be called */
+	AUTH_REFUSED, /* we were refused a moment ago: the text says by whom */
+};
+
+/* What to send.  Before the host has said what it wants, one request goes ahead and the others wait
+ * for its answer: whoever got AUTH_GO reports it by auth_accepted, auth_challenged or auth_lost.
+ * *header lives until the engine's thread returns to this module. */
+enum auth_answer auth_ask(struct auth *a, struct auth_wait *w, const char **header, struct err *e);
+
+/* Takes a waiter out.  It may be none. */
+void auth_leave(struct auth *a, struct auth_wait *w);
+
+/* The host answered a request with something else than 401. */
+void auth_accepted(struct auth *a);
+
+/* No answer came: the next one may go ahead. */
+void auth_lost(struct auth *a);
+
+/* The host answered 401 to a request that carried `header` (NULL: none), for the `strike`-th time
+ * in a row (from 0).  0: ask again with auth_ask, a renewal is under way or done; -EACCES: it is no
+ * use, and the text says what to do. */
+int auth_challenged(struct auth *a, const struct challenge *c, const char *header, unsigned strike,
+		    struct err *e);
+
+/* The host answered 403 to a request that carried `header`, which some do when it has run out.  0:
+ * ask again, with what a renewal brings; -EACCES: there is nothing to renew. */
+int auth_doubted(struct auth *a, const char *header);
+
+#endif

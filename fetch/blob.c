@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* blob.c - reading a blob, see blob.h; its fetches under way are in flight.c.
+ *
+ * A read takes what the cache has, in order, and waits for what it has not.  When another process
+ * has claimed a chunk, the read looks for it in the cache for a while (PATIENCE or four round
+ * trips), then tries to be the second to fetch it, and when that place is taken too, waits much
+ * longer before it fetches it all the same: so fifty processes that start together fetch each chunk
+ * at most twice.
+ *
+ * When the cache finds that the whole has another digest, it has dropped it all.  The bytes may
+ * have been spoilt on their way: all are fetched once more, and reads wait for the verdict.  Until
+ * the whole is right no read succeeds. */
+#include "fetch/blob.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "core/base/le.h"
+#include "core/base/scope.h"
+#include "fetch/flight.h"
+
+enum {
+	PATIENCE = 1000, /* ms for the first fetcher, at least */
+	PATIENCE_2 = 15 * 1000, /* ms for the second one, more than a stalled exchange lives */
+	GRACE = 250, /* ms */
+	STUCK_DROP = 16, /* rounds after which a chunk that cannot be read is dropped, */
+	STUCK_MAX = 64, /* and the read fails */
+	LOOK_EVERY = 20, /* ms between two looks, at most */
+	HEAD = 16 * 1024, /* bytes of a layer's beginning that opening reads */
+	TAIL_MIN = 64 * 1024, /* of its end */
+	TAIL_MAX = 4 * 1024 * 1024,
+	VERDICT_EVERY = 50, /* ms between two looks for the cache's verdict on the whole */
+	MEND_PAUSE = 10 * 1000, /* ms after the first mending; doubled each time... */
+	MEND_DOUBLINGS = 9, /* ...up to 85 minutes */
+};
+
+/* A read under way. */
+struct reading {
+	uint8_t *buf;
+	size_t n;
+	uint64_t off;
+	uint64_t start; /* where off was at first */
+	uint64_t deadline;
+	uint64_t claimed_since; /* ms; 0: nobody else has claimed the chunk */
+	unsigned looks;
+	unsigned stuck; /* rounds in which the cache had it and could not give it */
+	uint64_t ahead; /* up to where read-ahead wants it fetched; 0: it was not asked */
+};
+
+struct blob *blob_of(struct source *s)
+{
+	return (struct blob *)s;
+}
+
+static void advance(struct reading *rd, size_t n)
+{
+	rd->buf += n;
+	rd->off += n;
+	rd->n -= n;
+	if (n > 0) {
+		rd->claimed_since = 0;
+		rd->looks = rd->stuck = 0;
+	}
+}
+
+static uint64_t end_chunk(const struct reading *rd)
+{
+	return (rd->off + rd->n + CACHE_CHUNK - 1) / CACHE_CHUNK;
+}
+
+/* ---- waiting for a flight ---- */
+
+static void extend_deadline(struct flight *f, uint64_t deadline)
+{
+	uint64_t old = atomic_load(&f->request.deadline);
+
+	while (old < deadline &&
+	       !atomic_compare_exchange_weak(&f->request.deadline, &old, deadline))
+		;
+}
+
+/* How a flight that gives no more bytes is for a reader.  One at low priority may have failed for
+ * lack of time: the reader makes its own then. */
+static int judge(const struct flight *f, struct err *e)
+{
+	if (!f->done || f->r == 0)
+		return 0;
+	if (f->unasked && f->r != -ESHUTDOWN)
+		return 0;
+	return err_set(e, -f->r, "%s", f->why.msg);
+}
+
+/* A flight whose own time is over says why: it goes first. */
+static uint64_t late(const struct reading *rd)
+{
+	return rd->deadline == CLOCK_NEVER ? CLOCK_NEVER : rd->deadline + GRACE;
+}
+
+/* Waits for what a flight has of the rest of a read, and takes it. */
+static int read_flight_locked(struct blob *b, struct flight *f, struct reading *rd, struct err *e)
+{
+	uint64_t skip = rd->off - flight_start(f);
+	uint64_t end = min_u64(skip + rd->n, flight_size(f)), arrived;
+	int r = 0;
+
+	flight_ref_locked(f);
+	extend_deadline(f, rd->deadline);
+	flight_promote_locked(f);
+	while (f->arrived < end && !f->done && f->listed && clock_ms() < late(rd)) {
+		if (b->cache && cache_blob_has(b->cache, rd->off / CACHE_CHUNK))
+			break; /* a whole blob passes by */
+		flight_await_locked(f, end, late(rd));
+		end = min_u64(skip + rd->n, flight_size(f)); /* it may have become longer */
+	}
+	arrived = min_u64(f->arrived, end);
+	if (arrived <= skip)
+		r = judge(f, e);
+	if (r == 0 && arrived < end && clock_ms() >= late(rd))
+		r = err_set(e, ETIMEDOUT, "not there in time (timeout=%u)", b->timeout);
+	pthread_mutex_unlock(&b->lock);
+	if (r == 0 && arrived > skip) {
+		memcpy(rd->buf, f->bytes + skip, (size_t)(arrived - skip)); /* (3) */
+		advance(rd, (size_t)(arrived - skip));
+	}
+	pthread_mutex_lock(&b->lock);
+	flight_unref_locked(f);
+	return r;
+}
+
+/* ---- what is nowhere yet ---- */
+
+/* As which fetcher to try, by how long others have kept us waiting. */
+static unsigned rank_of(const struct blob *b, const struct reading *rd)
+{
+	uint64_t patience = max_u64(PATIENCE, 4 * queue_round_trip(b->queue));
+	uint64_t waited = rd->claimed_since ? clock_ms() - rd->claimed_since : 0;
+
+	if (waited < patience)
+		return 0;
+	return waited < patience + PATIENCE_2 ? 1 : CLAIM_NONE;
+}
+
+/* Makes the flights that a read needs: 0, 1 when another process has claimed what it waits for. */
+static int ask_locked(struct blob *b, struct reading *rd, struct request **made, struct err *e)
+{
+	uint64_t first = rd->off / CACHE_CHUNK, end;
+	unsigned rank = rank_of(b, rd);
+	int r;
+
+	if (rd->ahead == 0) /* once a read, however often it comes by */
+		rd->ahead = readahead_miss(&b->ahead, first, end_chunk(rd));
+	/* Without a cache, only as much as is sure to be kept until it is read. */
+	end = b->cache ? rd->ahead : min_u64(rd->ahead, first + FLIGHT_CHUNKS);
+	/* Another's claim may have ended with its process. */
+	r = flight_make_locked(b, first, end, 0, REQUEST_DEMAND, made);
+	if (r == 1 && rank > 0)
+		r = flight_make_locked(b, first, first + 1, rank, REQUEST_DEMAND, made);
+	return r < 0 ? err_set(e, -r, "out of memory") : r;
+}
+
+/* Another process fetches it: looks again a moment later. */
+static int look_later(struct blob *b, struct reading *rd, struct err *e)
+{
+	uint64_t ms = min_u64((uint64_t)1 << (rd->looks < 8 ? rd->looks : 8), LOOK_EVERY);
+	struct timespec pause = { .tv_nsec = (long)ms * 1000000 };
+	uint64_t now = clock_ms();
+
+	if (rd->claimed_since == 0)
+		rd->claimed_since = now;
+	rd->looks++;
+	if (now >= rd->deadline)
+		return err_set(e, ETIMEDOUT, "another process did not fetch it in time");
+	if (queue_is_closing(b->queue))
+		return err_set(e, ESHUTDOWN, "shutting down");
+	nanosleep(&pause, NULL);
+	return 0;
+}
+
+/* The chunk at rd->off is not in the cache: takes it, or at least one byte of it, from a flight,
+ * which is made when there is none.  May return 0 without progress. */
+static int read_missing(struct blob *b, struct reading *rd, struct err *e)
+{
+	uint64_t chunk = rd->off / CACHE_CHUNK;
+	struct request *made = NULL;
+	struct flight *f;
+	int r = 0;
+
+	pthread_mutex_lock(&b->lock);
+	f = flight_find_locked(b, chunk);
+	if (f) {
+		r = read_flight_locked(b, f, rd, e);
+		pthread_mutex_unlock(&b->lock);
+		return r;
+	}
+	if (!b->cache || !cache_blob_has(b->cache, chunk))
+		r = ask_locked(b, rd, &made, e);
+	pthread_mutex_unlock(&b->lock);
+	flight_submit(made);
+	return r == 1 ? look_later(b, rd, e) : r;
+}
+
+uint64_t blob_present(const struct blob *b, uint64_t off, uint64_t n)
+{
+	uint64_t end = off + n, at, next, present = 0;
+
+	for (at = off; b->cache && at < end; at = next) {
+		next = min_u64((at / CACHE_CHUNK + 1) * CACHE_CHUNK, end);
+		present += cache_blob_has(b->cache, at / CACHE_CHUNK) ? next - at : 0;
+	}
+	return present;
+}
+
+/* ---- read-ahead ---- */
+
+static void ask_ahead(struct blob *b, uint64_t first, uint64_t end)
+{
+	struct request *made = NULL;
+	uint64_t from, to;
+
+	pthread_mutex_lock(&b->lock);
+	to = readahead_hit(&b->ahead, first, end, &from);
+	if (to > 0)
+		(void)flight_make_locked(b, from, to, 0, REQUEST_DEMAND, &made);
+	pthread_mutex_unlock(&b->lock);
+	flight_submit(made);
+}
+
+/* ---- the source ---- */
+
+static uint64_t deadline_of(const struct blob *b)
+{
+	return b->timeout ? clock_ms() + b->timeout * (uint64_t)1000 : CLOCK_NEVER;
+}
+
+static bool is_wrong(const struct blob *b)
+{
+	return b->cache && cache_blob_state(b->cache) == CACHE_WRONG;
+}
+
+/* Whether the cache still empties it, or all is being fetched once more, or is there and waits for
+ * the cache's verdict. */
+static bool is_mending_locked(const struct blob *b)
+{
+	return cache_blob_is_sealed(b->cache) ||
+	       (b->mend && (!b->mend->exhausted || b->mend->flights > 0 ||
+			    blob_present(b, 0, b->source.size) == b->source.size));
+}
+
+/* Begins it when that is due. */
+static struct hint *begin_mending_locked(struct blob *b)
+{
+	uint64_t now = clock_ms();
+	unsigned doublings = b->mends < MEND_DOUBLINGS ? b->mends : MEND_DOUBLINGS;
+
+	if (is_mending_locked(b) || now < b->mend_at)
+		return NULL;
+	free(b->mend);
+	b->mend = hint_make_locked(b, 0, b->source.size, REQUEST_BACKGROUND);
+	if (!b->mend)
+		return NULL;
+	b->mend->awaited = true;
+	b->mend_at = now + ((uint64_t)MEND_PAUSE << doublings);
+	b->mends++;
+	return b->mend;
+}
+
+static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
+{
+	struct hint *begun;
+	uint64_t now;
+
+	pthread_mutex_lock(&b->lock);
+	while (is_wrong(b) && !queue_is_closing(b->queue) && (now = clock_ms()) < deadline) {
+		begun = begin_mending_locked(b);
+		if (begun) {
+			pthread_mutex_unlock(&b->lock);
+			queue_feed(b->queue, &begun->feeder);
+			pthread_mutex_lock(&b->lock);
+		}
+		if (!is_mending_locked(b))
+			break;
+		flight_wait_cond(&b->changed, &b->lock, min_u64(deadline, now + VERDICT_EVERY));
+	}
+	pthread_mutex_unlock(&b->lock);
+	if (!is_wrong(b))
+		return 0;
+	return err_set(e, EIO, "the registry's bytes do not have the digest %s", b->digest);
+}
+
+/* What was read so far may be wrong: begins anew. */
+static void rewind_reading(struct reading *rd)
+{
+	size_t n = (size_t)(rd->off - rd->start);
+
+	rd->buf -= n;
+	rd->off -= n;
+	rd->n += n;
+}
+
+/* A chunk that is there, but cannot be read: fetching it anew may help. */
+static int get_unstuck(struct blob *b, struct reading *rd, struct err *e)
+{
+	rd->stuck++;
+	if (rd->stuck == STUCK_DROP)
+		cache_blob_drop(b->cache, rd->off, 1);
+	return rd->stuck < STUCK_MAX ? 0 : err_set(e, EIO, "the cache cannot be read");
+}
+
+static int read_rest(struct blob *b, struct reading *rd, struct err *e)
+{
+	uint64_t began = clock_us();
+	int r = 0;
+
+	rd->deadline = deadline_of(b);
+	while (rd->n > 0 && r == 0) {
+		if (b->cache)
+			advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off));
+		if (rd->n > 0 && b->cache && cache_blob_has(b->cache, rd->off / CACHE_CHUNK))
+			r = get_unstuck(b, rd, e);
+		if (rd->n > 0 && r == 0)
+			r = read_missing(b, rd, e);
+		if (r == 0 && is_wrong(b)) {
+			rewind_reading(rd);
+			r = await_mending(b, rd->deadline, e);
+		}
+	}
+	stats_demand(b->stats, clock_us() - began);
+	if (b->cache)
+		stats_set(b->stats, STATS_CACHE_DROPS, cache_blob_bad_chunks(b->cache));
+	return r;
+}
+
+static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	struct blob *b = blob_of(s);
+	struct reading rd = { .buf = buf, .n = n, .off = off, .start = off };
+	uint64_t first = off / CACHE_CHUNK, end = end_chunk(&rd);
+	int r = is_wrong(b) ? await_mending(b, deadline_of(b), e) : 0;
+
+	if (r < 0)
+		return r;
+	stats_add(b->stats, STATS_READS, 1);
+	stats_add(b->stats, STATS_READ_BYTES, n);
+	if (b->cache)
+		advance(&rd, cache_blob_read(b->cache, rd.buf, rd.n, rd.off));
+	stats_add(b->stats, rd.n == 0 ? STATS_CACHE_HITS : STATS_CACHE_MISSES, 1);
+	if (readahead_is_due(&b->ahead, first, end))
+		ask_ahead(b, first, end);
+	return rd.n > 0 ? read_rest(b, &rd, e) : 0;
+}
+
+static void blob_prefetch(struct source *s, uint64_t off, uint64_t n)
+{
+	struct blob *b = blob_of(s);
+	struct hint *h;
+
+	if (is_wrong(b) || blob_present(b, off, n) == n)
+		return;
+	pthread_mutex_lock(&b->lock);
+	h = hint_make_locked(b, off, n, REQUEST_PREFETCH);
+	pthread_mutex_unlock(&b->lock);
+	if (h)
+		queue_feed(b->queue, &h->feeder);
+}
+
+static void blob_want(struct source *s, uint64_t off, uint64_t n)
+{
+	struct blob *b = blob_of(s);
+	uint64_t first = off / CACHE_CHUNK, end = (off + n + CACHE_CHUNK - 1) / CACHE_CHUNK;
+	struct request *made = NULL;
+
+	if (blob_present(b, off, n) == n)
+		return;
+	pthread_mutex_lock(&b->lock);
+	/* A read that finds all of it under way is no miss for read-ahead either. */
+	if (flight_is_missing_locked(b, first, end))
+		(void)flight_make_locked(b, first, readahead_miss(&b->ahead, first, end), 0,
+					 REQUEST_DEMAND, &made);
+	pthread_mutex_unlock(&b->lock);
+	flight_submit(made);
+}
+
+static void blob_drop(struct source *s, uint64_t off, uint64_t n)
+{
+	struct blob *b = blob_of(s);
+
+	stats_add(b->stats, STATS_CRC_DROPS, 1);
+	if (b->cache)
+		cache_blob_drop(b->cache, off, n);
+	WITH_LOCK(&b->lock);
+	flight_drop_locked(b, off, n);
+	if (queue_places(b->queue) > 1)
+		b->suspect = (struct suspect){ .off = off, .end = off + n, .place = b->last_place };
+}
+
+void blob_unref(struct blob *b)
+{
+	pthread_mutex_lock(&b->lock);
+	if (--b->refs > 0) {
+		pthread_mutex_unlock(&b->lock);
+		return;
+	}
+	flight_drop_locked(b, 0, b->source.size);
+	pthread_mutex_unlock(&b->lock);
+	pthread_cond_destroy(&b->changed);
+	pthread_mutex_destroy(&b->lock);
+	cache_blob_close(b->cache);
+	request_targets_release(&b->targets);
+	free(b->mend);
+	free(b->digest);
+	free(b->path);
+	free(b);
+}
+
+static void blob_close(struct source *s)
+{
+	blob_unref(blob_of(s));
+}
+
+static const struct source_ops blob_ops = {
+	.name = "blob",
+	.pread = blob_pread,
+	.prefetch = blob_prefetch,
+	.want = blob_want,
+	.drop = blob_drop,
+	.close = blob_close,
+};
+
+/* ---- opening ---- */
+
+static void init_locks(struct blob *b)
+{
+	pthread_mutex_init(&b->lock, NULL);
+	flight_init_cond(&b->changed);
+}
+
+/* The cache is a convenience: only a blob that it knows otherwise is an error. */
+static int open_cache(struct blob *b, const struct blob_options *o, struct err *e)
+{
+	int r;
+
+	if (!o->cache)
+		return 0;
+	r = cache_blob_open(o->cache, o->origin, o->digest, o->size, &b->cache, e);
+	if (r < 0)
+		b->cache = NULL;
+	return r == -EBADMSG || r == -ENOMEM ? r : 0;
+}
+
+int blob_open(const struct blob_options *o, struct source **out, struct err *e)
+{
+	struct blob *b = calloc(1, sizeof *b);
+	int r;
+
+	if (!b)
+		return err_set(e, ENOMEM, "out of memory");
+	b->source = (struct source){ .ops = &blob_ops, .size = o->size };
+	b->queue = o->queue;
+	b->stats = o->stats;
+	b->timeout = o->timeout;
+	atomic_init(&b->retry_until, o->retry_until);
+	b->refs = 1;
+	b->digest = strdup(o->digest);
+	init_locks(b);
+	if (!b->digest || asprintf(&b->path, "/blobs/%s", o->digest) < 0) {
+		b->path = NULL;
+		r = err_set(e, ENOMEM, "out of memory");
+	} else {
+		r = open_cache(b, o, e);
+	}
+	if (r < 0) {
+		blob_unref(b);
+		return r;
+	}
+	*out = &b->source;
+	return 0;
+}
+
+void blob_opened(struct blob *b)
+{
+	atomic_store(&b->retry_until, CLOCK_NEVER);
+}
+
+void blob_ask_for_ends(struct blob *b)
+{
+	uint64_t size = b->source.size;
+	uint64_t tail = min_u64(max_u64(TAIL_MIN, size / 256), TAIL_MAX);
+	uint64_t from = (size - min_u64(tail, size)) / CACHE_CHUNK;
+	struct request *head = NULL, *rest = NULL;
+
+	pthread_mutex_lock(&b->lock);
+	if (from > HEAD / CACHE_CHUNK)
+		(void)flight_make_locked(b, 0, HEAD / CACHE_CHUNK, 0, REQUEST_DEMAND, &head);
+	else
+		from = 0;
+	(void)flight_make_locked(b, from, blob_chunks(b), 0, REQUEST_DEMAND, &rest);
+	pthread_mutex_unlock(&b->lock);
+	flight_submit(head);
+	flight_submit(rest);
+}
+
+/* ---- for background download ---- */
+
+int blob_fill(struct blob *b, uint64_t off, uint64_t n, struct err *e)
+{
+	struct hint *h;
+	int r;
+
+	pthread_mutex_lock(&b->lock);
+	h = hint_make_locked(b, off, n, REQUEST_BACKGROUND);
+	pthread_mutex_unlock(&b->lock);
+	if (!h)
+		return err_set(e, ENOMEM, "out of memory");
+	h->awaited = true;
+	queue_feed(b->queue, &h->feeder);
+	pthread_mutex_lock(&b->lock);
+	while (!h->exhausted || h->flights > 0)
+		flight_wait_cond(&b->changed, &b->lock, CLOCK_NEVER);
+	r = h->r < 0 ? err_set(e, -h->r, "%s", h->why.msg) : h->skipped;
+	if (r == 1 && queue_is_closing(b->queue))
+		r = err_set(e, ESHUTDOWN, "shutting down");
+	pthread_mutex_unlock(&b->lock);
+	free(h);
+	return r;
+}
+
+const char *blob_digest(const struct blob *b)
+{
+	return b->digest;
+}
+
+uint64_t blob_size(const struct blob *b)
+{
+	return b->source.size;
+}
+
+struct cache_blob *blob_cache(struct blob *b)
+{
+	return b->cache;
+}
+
+struct stats *blob_stats(struct blob *b)
+{
+	return b->stats;
+}
+
+bool blob_is_closing(const struct blob *b)
+{
+	return queue_is_closing(b->queue);
+}

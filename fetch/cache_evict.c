@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache_evict.c - CLOCK over all chunks of all blobs, see cache_evict.h.
+ *
+ * The blobs stand in a circle, ordered by path.  The hand goes on where it stopped, in whichever
+ * process that was.  Where it passes, a chunk that was referenced since the last time loses the
+ * mark, and another its place.  Two rounds see every chunk without its mark. */
+#include "fetch/cache_evict.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/base/scope.h"
+
+enum { USAGE_SIZE = 4096 };
+
+/* ---- the two files ---- */
+
+/* Whole even if somebody cut it.  What is in it does not matter. */
+static int map_usage(struct cache *c, int fd, struct err *e)
+{
+	void *at;
+
+	if (fallocate(fd, 0, 0, USAGE_SIZE) < 0)
+		return err_set(e, errno, "usage: %s", strerror(errno));
+	at = mmap(NULL, USAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (at == MAP_FAILED)
+		return err_set(e, errno, "usage: %s", strerror(errno));
+	c->page = at;
+	c->usage = &c->page->bytes;
+	return 0;
+}
+
+int cache_evict_open(struct cache *c, struct err *e)
+{
+	AUTO_CLOSE int fd = openat(c->root, "usage", O_RDWR | O_CLOEXEC);
+	int r = 0;
+
+	if (fd < 0 && errno == ENOENT) {
+		r = cache_folder_make_file(c->root, "usage", "", 0, USAGE_SIZE, e);
+		if (r < 0)
+			return r;
+		fd = openat(c->root, "usage", O_RDWR | O_CLOEXEC);
+	}
+	if (fd < 0)
+		return err_set(e, errno, "usage: %s", strerror(errno));
+	c->lock_file = openat(c->root, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (c->lock_file < 0)
+		return err_set(e, errno, "lock: %s", strerror(errno));
+	return map_usage(c, fd, e);
+}
+
+void cache_evict_close(struct cache *c)
+{
+	if (c->page)
+		munmap(c->page, USAGE_SIZE);
+	if (c->lock_file >= 0)
+		close(c->lock_file);
+}
+
+/* The right to evict.  Waiting is for tools, which their user can end. */
+static int take_right(struct cache *c, bool wait, struct err *e)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
+	int r;
+
+	if (wait)
+		pthread_mutex_lock(&c->evicting);
+	else if (pthread_mutex_trylock(&c->evicting) != 0)
+		return err_set(e, EAGAIN, "another thread evicts");
+	do
+		r = fcntl(c->lock_file, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock);
+	while (r < 0 && errno == EINTR);
+	if (r == 0)
+		return 0;
+	r = err_set(e, errno == EACCES ? EAGAIN : errno, "lock: %s", strerror(errno));
+	pthread_mutex_unlock(&c->evicting);
+	return r;
+}
+
+static void yield_right(struct cache *c)
+{
+	cache_folder_lock(c->lock_file, F_UNLCK, 0, 1);
+	pthread_mutex_unlock(&c->evicting);
+}
+
+/* ---- a blob by its path ---- */
+
+struct visit {
+	_Atomic uint64_t bad; /* nobody asks */
+	struct cache_map *m;
+};
+
+/* Only the clock discards what is damaged: counting changes nothing. */
+static int open_visit(struct visit *v, struct cache *c, const char *path, bool discard,
+		      struct err *e)
+{
+	const struct cache_map_counters counters = { c->usage, &v->bad };
+	const char *digest = strchr(path, '/') + 1;
+
+	*v = (struct visit){ 0 };
+	if (discard)
+		return cache_open_map(c, path, digest, CACHE_MAP_ANY_SIZE, false, &counters, &v->m,
+				      e);
+	return cache_map_open(c->root, path, digest, CACHE_MAP_ANY_SIZE, false, &counters, &v->m,
+			      e);
+}
+
+/* What is published meanwhile may count twice, never not at all. */
+static int recount(struct cache *c, const struct cache_names *names, struct err *e)
+{
+	uint64_t before = atomic_load(c->usage), sum = 0;
+	size_t i;
+
+	for (i = 0; i < names->count; i++) {
+		struct visit v;
+		int r = open_visit(&v, c, names->names[i], false, e);
+
+		if (r == -ENOENT || r == -ESTALE || r == -EUCLEAN)
+			continue;
+		if (r < 0)
+			return err_wrap(e, r, "%s", names->names[i]);
+		sum += cache_map_present(v.m) + cache_map_file_size(v.m);
+		cache_map_close(v.m);
+	}
+	atomic_fetch_add(c->usage, sum - before);
+	return 0;
+}
+
+int cache_evict_recount(struct cache *c, bool wait, struct err *e)
+{
+	struct cache_names names;
+	int r = take_right(c, wait, e);
+
+	if (r < 0)
+		return r;
+	r = cache_folder_list(c->root, &names, e);
+	if (r == 0) {
+		r = recount(c, &names, e);
+		cache_names_release(&names);
+	}
+	yield_right(c);
+	return r;
+}
+
+/* ---- the clock ---- */
+
+struct hand {
+	char path[CACHE_PATH];
+	uint64_t chunk;
+};
+
+static void load_hand(const struct cache *c, struct hand *hand)
+{
+	memcpy(hand->path, c->page->hand_path, CACHE_PATH);
+	hand->path[CACHE_PATH - 1] = '\0';
+	hand->chunk = atomic_load(&c->page->hand_chunk);
+}
+
+static void store_hand(struct cache *c, const struct hand *hand)
+{
+	memcpy(c->page->hand_path, hand->path, CACHE_PATH);
+	atomic_store(&c->page->hand_chunk, hand->chunk);
+}
+
+static void set_hand(struct hand *hand, const char *path, uint64_t chunk)
+{
+	snprintf(hand->path, sizeof hand->path, "%s", path);
+	hand->chunk = chunk;
+}
+
+static size_t find_hand(const struct cache_names *names, struct hand *hand)
+{
+	size_t i = 0;
+
+	while (i < names->count && strcmp(names->names[i], hand->path) < 0)
+		i++;
+	i = i < names->count ? i : 0;
+	if (strcmp(names->names[i], hand->path) != 0)
+		set_hand(hand, names->names[i], 0);
+	return i;
+}
+
+static void remove_if_idle(struct cache *c, const char *path, struct cache_map *m)
+{
+	if (cache_map_present(m) == 0 && cache_map_take_alone(m) &&
+	    cache_map_is_at(m, c->root, path) && cache_folder_remove(c->root, path, NULL) == 0)
+		cache_map_subtract(c->usage, cache_map_file_size(m));
+}
+
+/* Moves the hand to the blob's end, or to where enough is evicted.  Returns the bytes evicted. */
+static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
+{
+	uint64_t freed = 0, chunks;
+	struct visit v;
+
+	if (open_visit(&v, c, hand->path, true, NULL) < 0) {
+		hand->chunk = UINT64_MAX;
+		return 0;
+	}
+	chunks = cache_map_chunks(v.m);
+	while (hand->chunk < chunks && atomic_load(c->usage) > target)
+		freed += cache_map_evict(v.m, hand->chunk++);
+	if (hand->chunk >= chunks) {
+		hand->chunk = UINT64_MAX;
+		remove_if_idle(c, hand->path, v.m);
+	}
+	cache_map_close(v.m);
+	return freed;
+}
+
+static uint64_t run_clock(struct cache *c, const struct cache_names *names, uint64_t target)
+{
+	uint64_t freed = 0;
+	struct hand hand;
+	size_t at, step;
+
+	load_hand(c, &hand);
+	at = find_hand(names, &hand);
+	/* One blob more than two rounds: the first may have been begun in its middle. */
+	for (step = 0; step <= 2 * names->count && atomic_load(c->usage) > target; step++) {
+		freed += sweep_blob(c, &hand, target);
+		if (hand.chunk == UINT64_MAX) {
+			at = (at + 1) % names->count;
+			set_hand(&hand, names->names[at], 0);
+		}
+	}
+	store_hand(c, &hand);
+	return freed;
+}
+
+int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed, struct err *e)
+{
+	struct cache_names names;
+	int r = take_right(c, wait, e);
+
+	*freed = 0;
+	if (r < 0)
+		return r;
+	cache_folder_sweep(c->root);
+	r = cache_folder_list(c->root, &names, e);
+	if (r == 0) {
+		r = recount(c, &names, e);
+		if (r == 0 && names.count > 0)
+			*freed = run_clock(c, &names, target);
+		cache_names_release(&names);
+	}
+	yield_right(c);
+	return r;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache_evict.h - the folder's size, and the clock that keeps it under its limit.
+ *
+ * DIR/v1/usage: struct cache_usage_page, mapped by all processes.  Its count is kept up by whoever
+ *   publishes or discards, and made anew by whoever evicts.  Any contents are valid.
+ * DIR/v1/lock: an OFD lock on it is the right to evict. */
+#ifndef OVERLAYBD_FETCH_CACHE_EVICT_H
+#define OVERLAYBD_FETCH_CACHE_EVICT_H
+
+#include "fetch/cache_internal.h"
+
+/* Opens and maps the files.  They go with the cache: cache_evict_close. */
+int cache_evict_open(struct cache *c, struct err *e);
+void cache_evict_close(struct cache *c);
+
+/* Counts the folder's bytes.  Whoever evicts meanwhile makes it wait, or with `wait` false return
+ * -EAGAIN. */
+int cache_evict_recount(struct cache *c, bool wait, struct err *e);
+
+/* Evicts chunks, least recently used first, until at most `target` bytes are there or all were
+ * looked at; removes folders that nobody uses and that hold nothing.  -EAGAIN as above. */
+int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed, struct err *e);
+
+#endif

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache_internal.h - what the cache's own files share: the structs behind cache.h.
+ *
+ * Order of locks: blob.change, blob.locks; cache.evicting; cache.lock is a leaf. */
+#ifndef OVERLAYBD_FETCH_CACHE_INTERNAL_H
+#define OVERLAYBD_FETCH_CACHE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "fetch/cache_map.h"
+
+/* DIR/v1/usage.  The hand belongs to whoever evicts. */
+struct cache_usage_page {
+	_Atomic uint64_t bytes; /* of all chunks and maps in the folder */
+	_Atomic uint64_t hand_chunk; /* of the blob at hand_path: where the clock goes on */
+	char hand_path[CACHE_PATH];
+};
+
+struct cache {
+	char *dir; /* as given, for messages and documents */
+	uint64_t limit; /* 0: none */
+	int root; /* DIR/v1 */
+	int lock_file; /* held by who evicts */
+	struct cache_usage_page *page;
+	_Atomic uint64_t *usage; /* its bytes */
+	atomic_bool filling;
+	atomic_bool told_damage; /* a warning was given */
+	atomic_bool kicked; /* the keeper was told that the folder is over its limit */
+	pthread_mutex_t evicting; /* lock_file between the threads of this process */
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* stopping, a kick, a blob no longer tended */
+	struct cache_blob *blobs; /* guarded by lock, as all below */
+	struct cache_blob *next; /* that the keeper looks at */
+	struct cache_blob *tended; /* that it looks at now: must stay open */
+	bool running;
+	atomic_bool stopping; /* read without the lock too */
+	bool evict_failed; /* and a warning was given; the keeper's */
+	pthread_t keeper;
+};
+
+enum { LEVEL_LOCKS = 16 };
+
+struct cache_blob {
+	struct cache *cache;
+	struct cache_blob *next; /* guarded by cache->lock */
+	char *origin;
+	char digest[DIGEST_TEXT];
+	char place[CACHE_PLACE]; /* of the origin */
+	char own_path[CACHE_PATH], shared_path[CACHE_PATH];
+	uint64_t size, chunks;
+	/* The two levels, NULL where there is none.  They change under `change` and all of `locks`;
+	 * `change` or one of `locks`, that of the reader's processor, is enough to use them.  So
+	 * readers do not pass one cache line around.  `change` is held long (while the whole is
+	 * checked), `locks` never. */
+	pthread_mutex_t change;
+	union {
+		pthread_rwlock_t lock;
+		char line[128]; /* no two of them in one cache line, wherever the struct begins */
+	} locks[LEVEL_LOCKS];
+	struct cache_map *shared, *own;
+	bool checking; /* the seal of `own` is ours; guarded by change */
+	_Atomic uint64_t bad;
+	atomic_bool closing; /* whoever checks the whole gives up */
+	uint64_t cursor; /* the keeper's: all chunks before it were seen present */
+	bool hopeless; /* the keeper's: checking it failed, and a warning was given */
+};
+
+/* Turns filling off, with a warning, when the trouble is of the kind that lasts.  Returns r. */
+int cache_note_trouble(struct cache *c, int r, const struct err *e);
+
+struct cache_map_counters cache_blob_counters(struct cache_blob *b);
+
+/* Opens a folder of the cache; what is damaged there is set aside and, with `create`, made anew.
+ * -ENOENT as cache_map_open. */
+int cache_open_map(struct cache *c, const char *path, const char *digest, uint64_t size,
+		   bool create, const struct cache_map_counters *counters, struct cache_map **out,
+		   struct err *e);
+
+/* Closes levels that were removed, replaced or moved, and opens what is there now.  The caller
+ * holds b->change. */
+int cache_blob_renew_locked(struct cache_blob *b, struct err *e);
+
+/* Replaces both levels and closes what is no longer one.  The caller holds b->change. */
+void cache_blob_set_levels_locked(struct cache_blob *b, struct cache_map *shared,
+				  struct cache_map *own);
+
+/* The sha256 of n bytes as 64 hex digits. */
+int cache_hash(const void *bytes, size_t n, char out[CACHE_PLACE], struct err *e);
+
+#endif

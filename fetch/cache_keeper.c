@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache_keeper.c - once a second, and when kicked: looks at each open blob, then at the limit.
+ *
+ * A blob that the keeper looks at is `tended` and stays open until it is done; closing it makes a
+ * check of the whole end early. */
+#include "fetch/cache_keeper.h"
+
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/base/log.h"
+#include "core/base/scope.h"
+#include "fetch/cache_evict.h"
+
+/* Looks whether all chunks are there, from where it last met a missing one. */
+static bool is_complete(struct cache_blob *b)
+{
+	while (b->cursor < b->chunks && cache_blob_has(b, b->cursor))
+		b->cursor++;
+	return b->cursor == b->chunks;
+}
+
+static void check_whole(struct cache_blob *b)
+{
+	struct err e = { .msg = "" };
+	int r = cache_blob_verify(b, &e);
+
+	b->cursor = 0; /* right and moved; or a chunk behind it had gone; or all of them have */
+	if (r == 0 || r == 1 || r == -EAGAIN || r == -ECANCELED)
+		return;
+	log_warn("cache %s: %s: %s", b->cache->dir, b->digest, e.msg);
+	b->hopeless = r != -EBADMSG;
+}
+
+static void tend(struct cache_blob *b)
+{
+	if (pthread_mutex_trylock(&b->change) != 0)
+		return; /* somebody checks the whole */
+	(void)cache_blob_renew_locked(b, NULL);
+	pthread_mutex_unlock(&b->change);
+	if (cache_blob_state(b) != CACHE_WHOLE && !b->hopeless && is_complete(b))
+		check_whole(b);
+}
+
+static void tend_blobs_locked(struct cache *c)
+{
+	c->next = c->blobs;
+	while (c->next && !atomic_load(&c->stopping)) {
+		c->tended = c->next;
+		c->next = c->tended->next;
+		pthread_mutex_unlock(&c->lock);
+		tend(c->tended);
+		pthread_mutex_lock(&c->lock);
+		c->tended = NULL;
+		pthread_cond_broadcast(&c->changed); /* cache_blob_close may wait */
+	}
+}
+
+static bool is_over(const struct cache *c)
+{
+	return c->limit > 0 && atomic_load(c->usage) > c->limit;
+}
+
+static void keep_limit(struct cache *c)
+{
+	struct err e;
+	uint64_t freed;
+	int r;
+
+	if (is_over(c)) {
+		r = cache_evict_run(c, c->limit - c->limit / 10, false, &freed, &e);
+		if (r < 0 && r != -EAGAIN && !c->evict_failed) {
+			log_warn("cache %s: evicting: %s", c->dir, e.msg);
+			c->evict_failed = true;
+		}
+	}
+	atomic_store(&c->kicked, is_over(c));
+}
+
+/* A kick ends the sleep, but not when the last one could not be obeyed: then a kick is pending. */
+static void sleep_locked(struct cache *c, const struct timespec *until)
+{
+	bool pending = atomic_load(&c->kicked);
+
+	while (!atomic_load(&c->stopping) && (pending || !atomic_load(&c->kicked)))
+		if (pthread_cond_timedwait(&c->changed, &c->lock, until) == ETIMEDOUT)
+			break;
+}
+
+static void *keep(void *arg)
+{
+	struct cache *c = arg;
+	struct timespec now, next = { 0 };
+
+	(void)cache_evict_recount(c, false, NULL); /* after a crash it may be wrong */
+	pthread_mutex_lock(&c->lock);
+	while (!atomic_load(&c->stopping)) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec >= next.tv_sec) {
+			tend_blobs_locked(c);
+			next = (struct timespec){ now.tv_sec + 1, now.tv_nsec };
+		}
+		pthread_mutex_unlock(&c->lock);
+		keep_limit(c);
+		pthread_mutex_lock(&c->lock);
+		sleep_locked(c, &next);
+	}
+	pthread_mutex_unlock(&c->lock);
+	return NULL;
+}
+
+int cache_start(struct cache *c, struct err *e)
+{
+	int r;
+
+	atomic_store(&c->stopping, false);
+	r = pthread_create(&c->keeper, NULL, keep, c);
+	if (r != 0)
+		return err_set(e, EAGAIN, "cache %s: starting a thread: %s", c->dir, strerror(r));
+	WITH_LOCK(&c->lock);
+	c->running = true;
+	return 0;
+}
+
+void cache_stop(struct cache *c)
+{
+	if (!c->running)
+		return;
+	pthread_mutex_lock(&c->lock);
+	atomic_store(&c->stopping, true);
+	pthread_cond_broadcast(&c->changed);
+	pthread_mutex_unlock(&c->lock);
+	pthread_join(c->keeper, NULL);
+	atomic_store(&c->stopping, false); /* cache_blob_verify may still be called */
+	c->running = false;
+}
+
+void cache_keeper_kick(struct cache *c)
+{
+	if (atomic_exchange(&c->kicked, true))
+		return;
+	WITH_LOCK(&c->lock);
+	pthread_cond_broadcast(&c->changed);
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cache_whole.c - a blob that is all there: is it right, and then into v1/sha256 with it.
+ *
+ * (10) Who checks a blob holds the checker's right in its folder and has sealed it (5).  So what is
+ *      hashed, what is moved or copied, and what stands in v1/sha256 afterwards are the same bytes.
+ * (11) A right whole is brought to the disk before it moves: from then on only the chunks' CRCs are
+ *      looked at, and after a power loss an older fill with its older word could pass for checked.
+ *      (Nothing else in the cache is ever synced, see (4).)
+ * (12) A wrong whole is emptied in place, so that all who have it open see CACHE_MAP_WRONG at once.
+ *      What came from v1/sha256 was right once and is spared, unless it is to blame: nothing came
+ *      from the origin's folder, or emptying that did not help the last time. */
+#include "fetch/cache_whole.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "core/base/scope.h"
+
+/* ---- the digest ---- */
+
+struct whole_source {
+	struct source source;
+	const struct cache_whole *whole;
+};
+
+static bool is_stopped(const struct cache_whole *w)
+{
+	return (w->stops[0] && atomic_load(w->stops[0])) ||
+	       (w->stops[1] && atomic_load(w->stops[1]));
+}
+
+static int whole_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	const struct cache_whole *w = ((struct whole_source *)s)->whole;
+	size_t done = 0, before, i;
+
+	do {
+		before = done;
+		for (i = 0; i < 2; i++)
+			if (w->levels[i])
+				done += cache_map_read(w->levels[i], (char *)buf + done, n - done,
+						       off + done, false);
+	} while (done < n && done > before);
+	if (is_stopped(w))
+		return err_set(e, ECANCELED, "stopped");
+	if (done < n)
+		return err_set(e, ENODATA, "a chunk is missing");
+	if (w->progress)
+		w->progress(w->arg, n);
+	return 0;
+}
+
+int cache_whole_digest(const struct cache_whole *w, uint64_t size, char out[DIGEST_TEXT],
+		       struct err *e)
+{
+	static const struct source_ops ops = { .name = "cache", .pread = whole_pread };
+	struct whole_source s = { .source = { .ops = &ops, .size = size }, .whole = w };
+	int r = digest_source(&s.source, out, e);
+
+	return r == -ENODATA ? 1 : r;
+}
+
+/* ---- a right one ---- */
+
+/* Copies what v1/sha256 misses.  1: it is missing here too, by now. */
+static int copy_missing(struct cache_map *from, struct cache_map *to, struct err *e)
+{
+	uint8_t chunk[CACHE_CHUNK];
+	uint64_t i;
+	int r;
+
+	for (i = 0; i < cache_map_chunks(to); i++) {
+		size_t n = (size_t)cache_map_chunk_bytes(to, i);
+
+		if (cache_map_has(to, i))
+			continue;
+		if (cache_map_read(from, chunk, n, i * CACHE_CHUNK, false) != n)
+			return 1;
+		r = cache_map_publish(to, i, chunk, true);
+		if (r < 0)
+			return err_set(e, r == -EBUSY ? EAGAIN : -r,
+				       "copying chunk %" PRIu64 ": %s", i, strerror(-r));
+	}
+	return 0;
+}
+
+/* v1/sha256 has the blob, in part. */
+static int merge(struct cache_blob *b, struct err *e)
+{
+	struct cache *c = b->cache;
+	int r = copy_missing(b->own, b->shared, e);
+
+	if (r != 0)
+		return r;
+	if (!cache_map_set_whole(b->shared))
+		return 1;
+	if (cache_folder_remove(c->root, b->own_path, NULL) == 0)
+		cache_map_subtract(c->usage,
+				   cache_map_present(b->own) + cache_map_file_size(b->own));
+	cache_blob_set_levels_locked(b, b->shared, NULL);
+	return 0;
+}
+
+/* Moves the origin's folder, or what is in it, to v1/sha256. */
+static int promote(struct cache_blob *b, struct err *e)
+{
+	int tries, r = b->own ? cache_map_sync(b->own, e) : 0;
+
+	for (tries = 0; r == 0 && b->own && tries < 3; tries++) {
+		if (b->shared)
+			return merge(b, e);
+		cache_map_change_flags(b->own, 0, CACHE_MAP_WRONG);
+		if (renameat(b->cache->root, b->own_path, b->cache->root, b->shared_path) == 0)
+			cache_blob_set_levels_locked(b, b->own, NULL);
+		else if (errno == ENOTEMPTY || errno == EEXIST)
+			r = cache_blob_renew_locked(b, e); /* another's was moved there */
+		else
+			r = err_set(e, errno, "moving it to " CACHE_SHARED ": %s", strerror(errno));
+	}
+	if (r < 0)
+		return r;
+	return b->shared && cache_map_set_whole(b->shared) ? 0 : 1;
+}
+
+/* ---- a wrong one ---- */
+
+static void empty(struct cache_map *m)
+{
+	uint64_t i;
+
+	for (i = 0; i < cache_map_chunks(m); i++)
+		cache_map_drop(m, i);
+}
+
+static int condemn(struct cache_blob *b, const char *digest, struct err *e)
+{
+	bool again = cache_blob_state(b) == CACHE_WRONG;
+	bool ours = b->own && cache_map_present(b->own) > 0;
+
+	cache_map_change_flags(b->own ? b->own : b->shared, CACHE_MAP_WRONG, 0);
+	if (b->own)
+		empty(b->own);
+	if (b->shared && (again || !ours))
+		empty(b->shared);
+	return err_set(e, EBADMSG, "the blob is wrong: its bytes have the digest %s", digest);
+}
+
+/* ---- either ---- */
+
+/* The caller has the checker's right. */
+static int check_locked(struct cache_blob *b, struct err *e)
+{
+	const struct cache_whole w = {
+		.levels = { b->shared, b->own },
+		.stops = { &b->closing, &b->cache->stopping },
+	};
+	char digest[DIGEST_TEXT];
+	int r;
+
+	if (b->own && !cache_map_is_at(b->own, b->cache->root, b->own_path))
+		return err_set(e, EAGAIN, "another process has just moved it");
+	if (b->own)
+		cache_map_change_flags(b->own, CACHE_MAP_SEALED, 0);
+	r = cache_whole_digest(&w, b->size, digest, e);
+	if (r == 0)
+		r = strcmp(digest, b->digest) == 0 ? promote(b, e) : condemn(b, digest, e);
+	if (b->own)
+		cache_map_change_flags(b->own, 0, CACHE_MAP_SEALED);
+	return r;
+}
+
+int cache_blob_verify(struct cache_blob *b, struct err *e)
+{
+	struct cache_map *folder;
+	int r;
+
+	WITH_LOCK(&b->change);
+	r = cache_blob_renew_locked(b, e);
+	if (r < 0)
+		return r;
+	if (cache_blob_state(b) == CACHE_WHOLE)
+		return 0;
+	folder = b->own ? b->own : b->shared;
+	if (!folder)
+		return 1;
+	if (!cache_map_take(folder, CACHE_MAP_CHECKER))
+		return err_set(e, EAGAIN, "another process checks it");
+	b->checking = true;
+	r = check_locked(b, e);
+	b->checking = false;
+	if (folder == b->own || folder == b->shared) /* else closed, its locks with it */
+		cache_map_yield(folder, CACHE_MAP_CHECKER);
+	return r;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* document.c - see document.h. */
+#include "fetch/document.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/clock.h"
+#include "core/base/scope.h"
+
+struct errand {
+	struct request request; /* first member */
+	struct document *document;
+	pthread_mutex_t lock;
+	pthread_cond_t ended;
+	bool done; /* guarded by lock */
+	int r;
+	struct err *e;
+};
+
+static int take_bytes(struct request *q, uint64_t off, const void *buf, size_t n, struct err *e)
+{
+	struct document *d = ((struct errand *)q)->document;
+	char *more;
+
+	if (off == 0)
+		d->n = 0; /* a new try */
+	if (n > d->limit - d->n)
+		return err_set(e, EFBIG, "an answer of more than %zu bytes", d->limit);
+	more = realloc(d->text, d->n + n + 1);
+	if (!more)
+		return err_set(e, ENOMEM, "out of memory");
+	memcpy(more + d->n, buf, n);
+	d->text = more;
+	d->n += n;
+	d->text[d->n] = '\0';
+	return 0;
+}
+
+static void on_done(struct request *q, int r, const struct err *e)
+{
+	struct errand *x = (struct errand *)q;
+
+	WITH_LOCK(&x->lock);
+	x->r = r;
+	if (r < 0 && x->e)
+		*x->e = *e;
+	x->done = true;
+	pthread_cond_signal(&x->ended);
+}
+
+static void await(struct errand *x)
+{
+	WITH_LOCK(&x->lock);
+	while (!x->done)
+		pthread_cond_wait(&x->ended, &x->lock);
+}
+
+int document_fetch(struct document *d, struct err *e)
+{
+	struct errand x = { .document = d, .e = e };
+
+	x.request = (struct request){
+		.queue = d->queue,
+		.priority = REQUEST_DEMAND,
+		.method = d->method,
+		.path = d->path,
+		.accept = d->accept,
+		.if_none_match = d->if_none_match,
+		.content_type = d->content_type,
+		.body = d->body,
+		.silence = d->silence,
+		.companions = d->companions,
+		.stats = d->stats,
+		.retry_until = d->retry_until,
+		.bytes = take_bytes,
+		.done = on_done,
+	};
+	atomic_init(&x.request.deadline, d->deadline);
+	pthread_mutex_init(&x.lock, NULL);
+	pthread_cond_init(&x.ended, NULL);
+	request_submit(&x.request);
+	await(&x);
+	pthread_cond_destroy(&x.ended);
+	pthread_mutex_destroy(&x.lock);
+	d->answer = x.request.x.answer;
+	return x.r;
+}
+
+void document_release(struct document *d)
+{
+	http_answer_release(&d->answer);
+	free(d->text);
+	d->text = NULL;
+	d->n = 0;
+}

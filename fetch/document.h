@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* document.h - a small answer as a whole, waited for: manifests, sizes, uploads.
+ *
+ * Threads: any but the engine's; calls block.  Units: bytes; ms of clock_ms. */
+#ifndef OVERLAYBD_FETCH_DOCUMENT_H
+#define OVERLAYBD_FETCH_DOCUMENT_H
+
+#include "fetch/request.h"
+
+struct document {
+	/* Set by the caller. */
+	struct queue *queue;
+	const char *method, *path, *accept, *if_none_match, *content_type;
+	struct source *body; /* what is sent, NULL: nothing */
+	unsigned silence, companions; /* as in http.h */
+	size_t limit; /* of the answer's body; EFBIG beyond it */
+	uint64_t deadline, retry_until;
+	struct stats *stats;
+
+	/* The answer; document_release frees it. */
+	char *text; /* with a NUL behind it; NULL: empty */
+	size_t n;
+	struct http_answer answer;
+};
+
+/* Does the request.  Errors: as `done` of request.h. */
+int document_fetch(struct document *d, struct err *e);
+
+void document_release(struct document *d);
+
+#endif

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fetcher.h - what all images of a process share for fetching: the engine's thread and the cache
+ * folders that are open.
+ *
+ * Threads: all may run concurrently, but for stop, resume and close.
+ * Process life: the threads start with the first image that needs them.  Before a fork stop it,
+ * after it resume it; reads need it running. */
+#ifndef OVERLAYBD_FETCH_FETCHER_H
+#define OVERLAYBD_FETCH_FETCHER_H
+
+#include "fetch/cache.h"
+#include "fetch/http.h"
+
+struct fetcher;
+
+int fetcher_open(struct fetcher **out, struct err *e);
+
+/* Starts the threads, unless they run.  -EAGAIN when the system refuses one. */
+int fetcher_use(struct fetcher *f, struct err *e);
+
+/* Starts them again if they ran before fetcher_stop. */
+int fetcher_resume(struct fetcher *f, struct err *e);
+
+/* Whether some image has needed the threads. */
+bool fetcher_is_used(struct fetcher *f);
+
+/* Ends what is under way with ESHUTDOWN, and joins the threads. */
+void fetcher_stop(struct fetcher *f);
+
+/* Lets all reads that wait for the network fail with ESHUTDOWN, now and later.  Returns at once. */
+void fetcher_interrupt(struct fetcher *f);
+
+/* All images must be closed.  Stops it.  NULL is allowed. */
+void fetcher_close(struct fetcher *f);
+
+struct http *fetcher_http(struct fetcher *f);
+
+/* The cache in this folder, opened once a process and open until the end.  A folder that cannot be
+ * used is *out NULL, with one warning.  -ENOMEM. */
+int fetcher_cache(struct fetcher *f, const char *dir, uint64_t limit, struct cache **out,
+		  struct err *e);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flight.h - the inside of a blob, for blob.c and flight.c: its fetches under way.
+ *
+ * A flight is a run of chunks that is being fetched by one request.  Invariants:
+ * (1) `lock` guards the list, and of each flight what is marked (L).  No I/O happens under it, but
+ * for claims, which are locks themselves. (2) Flights in the list do not overlap.  A chunk that is
+ * in one is not asked for again. (3) The bytes of a flight below `arrived` never change; who holds
+ * a reference may read them without the lock.  Only the engine's thread writes. (4) A flight that
+ * is done stays in the list as long as its bytes are nowhere else (`kept`), the oldest leaving when
+ * there are more than KEPT_BYTES of them. */
+#ifndef OVERLAYBD_FETCH_FLIGHT_H
+#define OVERLAYBD_FETCH_FLIGHT_H
+
+#include <pthread.h>
+
+#include "core/base/source.h"
+#include "fetch/blob.h"
+#include "fetch/readahead.h"
+
+enum {
+	FLIGHT_CHUNKS = 256, /* at most; 4 MiB */
+	KEPT_BYTES = 8 * 1024 * 1024, /* a blob */
+	HINTS_MAX = 65536, /* a blob; more are ignored, for clients may send any number */
+};
+
+struct flight {
+	struct request request;
+	struct blob *blob;
+	struct flight *next; /* (L) in the list */
+	uint64_t first, count; /* chunks (L until `started`, then fixed) */
+	unsigned rank; /* of its claim, CLAIM_NONE: it has none */
+	unsigned refs; /* (L) the list, the request, each reader */
+	bool listed; /* (L) */
+	bool unasked; /* it was made for a hint, not for a reader */
+	bool low; /* (L) nobody waits for it */
+	bool started; /* (L) the range is fixed */
+	bool done; /* (L) */
+	bool kept; /* (L) it is done, and bytes of it are nowhere else */
+	int r; /* (L) how it ended */
+	struct err why; /* (L) */
+	uint8_t *bytes; /* allocated when it starts */
+	uint64_t arrived; /* (L) bytes from its beginning */
+	uint64_t awaited; /* (L) when so many have, some reader goes on; UINT64_MAX: none waits */
+	pthread_cond_t moved; /* `awaited` is reached, or it ended, or lost its place in the list */
+	uint64_t published; /* bytes that were offered to the cache; the engine's */
+	bool refused; /* the cache did not take all of them; the engine's */
+	struct hint *hint; /* that it was made for, NULL: none */
+	struct http_call promote;
+};
+
+enum { CLAIM_NONE = 2 };
+
+/* A range that is to be fetched at low priority. */
+struct hint {
+	struct feeder feeder; /* first member */
+	struct blob *blob;
+	uint64_t next, end; /* chunks; the engine's */
+	unsigned flights; /* (L) under way */
+	bool exhausted; /* (L) it makes no more */
+	bool awaited; /* blob_fill waits for it and frees it */
+	bool skipped; /* (L) another process had claimed some of it */
+	int r; /* (L) the first failure */
+	struct err why;
+};
+
+/* What the last `drop` said: bytes, and the endpoint that they came from. */
+struct suspect {
+	uint64_t off, end;
+	uint32_t place; /* as a bit */
+};
+
+struct blob {
+	struct source source; /* first member */
+	struct queue *queue;
+	struct cache_blob *cache; /* NULL: none */
+	struct stats *stats;
+	char *digest, *path;
+	unsigned timeout;
+	_Atomic uint64_t retry_until;
+	struct request_targets targets; /* the engine's */
+
+	pthread_mutex_t lock;
+	pthread_cond_t changed; /* a hint ended */
+	struct flight *flights; /* (L) */
+	uint64_t kept_bytes; /* (L) */
+	unsigned refs; /* (L) the source, each flight, each hint */
+	unsigned hints; /* (L) that may make more flights */
+	struct readahead ahead; /* (L) */
+	struct suspect suspect; /* (L) */
+	uint32_t last_place; /* (L) that delivered, as a bit */
+
+	/* The whole was wrong, so all of it is fetched once more, see blob.c. */
+	struct hint *mend; /* (L) the last such fetch; NULL: none */
+	uint64_t mend_at; /* (L) ms: not before */
+	unsigned mends; /* (L) so far */
+
+	/* A whole blob that came for a range; the engine's. */
+	struct request *stream; /* NULL: none */
+	uint64_t stream_at;
+	uint8_t *stream_chunk;
+};
+
+static inline uint64_t blob_chunks(const struct blob *b)
+{
+	return (b->source.size + CACHE_CHUNK - 1) / CACHE_CHUNK;
+}
+
+static inline uint64_t flight_start(const struct flight *f)
+{
+	return f->first * CACHE_CHUNK;
+}
+
+/* Bytes of it. */
+uint64_t flight_size(const struct flight *f);
+
+/* The listed flight that has the chunk, or NULL. */
+struct flight *flight_find_locked(const struct blob *b, uint64_t chunk);
+
+/* Whether some chunk of [first, end) is neither in the cache nor in a flight. */
+bool flight_is_missing_locked(const struct blob *b, uint64_t first, uint64_t end);
+
+/* Makes flights, or lengthens one that has not started, for what neither the cache nor a flight has
+ * of [first, end), as far as other processes have not claimed it, and appends them to `*made`
+ * (linked by request.next) for the caller to submit without the lock.  `rank` as in
+ * cache_blob_claim, or CLAIM_NONE.  Returns 0; 1 when the chunk `first` itself is claimed by
+ * another process; -ENOMEM. */
+int flight_make_locked(struct blob *b, uint64_t first, uint64_t end, unsigned rank,
+		       enum request_priority priority, struct request **made);
+
+/* Submits what flight_make_locked has made. */
+void flight_submit(struct request *made);
+
+/* Somebody waits for it now: one at low priority becomes a demand. */
+void flight_promote_locked(struct flight *f);
+
+/* Waits, up to a time of clock_ms, until `bytes` have arrived, or something else happened to it. */
+void flight_await_locked(struct flight *f, uint64_t bytes, uint64_t until);
+
+void flight_ref_locked(struct flight *f);
+void flight_unref_locked(struct flight *f);
+
+/* Discards what flights hold of [off, off + n): nobody reads it again. */
+void flight_drop_locked(struct blob *b, uint64_t off, uint64_t n);
+
+/* A hint over [off, off + n) for queue_feed, without the lock; it frees itself in the end, unless
+ * `awaited` was set.  NULL: no memory, or HINTS_MAX. */
+struct hint *hint_make_locked(struct blob *b, uint64_t off, uint64_t n,
+			      enum request_priority priority);
+
+/* pthread_cond_init by the monotonic clock; and a wait up to a time of clock_ms. */
+void flight_init_cond(pthread_cond_t *c);
+void flight_wait_cond(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until);
+
+/* Gives a reference back; frees the blob with the last. */
+void blob_unref(struct blob *b);
+
+#endif

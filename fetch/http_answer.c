@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http_answer.c - headers of an answer, see http_answer.h. */
+#include "fetch/http_answer.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "core/base/scope.h"
+
+enum { DELAY_MAX = 24 * 60 * 60 }; /* s */
+
+void http_answer_release(struct http_answer *a)
+{
+	free(a->location);
+	free(a->etag);
+	free(a->digest);
+	free(a->link);
+	challenge_release(&a->challenge);
+	*a = (struct http_answer){ 0 };
+}
+
+/* The decimal number at *p, which is moved behind it.  False: no digit, or over 2^63. */
+static bool take_number(const char **p, uint64_t *out)
+{
+	const char *begin = *p;
+	uint64_t v = 0;
+
+	for (; **p >= '0' && **p <= '9'; (*p)++) {
+		if (v > (UINT64_MAX >> 1) / 10 - 1)
+			return false;
+		v = v * 10 + (uint64_t)(**p - '0');
+	}
+	*out = v;
+	return *p > begin;
+}
+
+static bool take_word(const char **p, const char *word)
+{
+	size_t n = strlen(word);
+
+	if (strncasecmp(*p, word, n) != 0)
+		return false;
+	*p += n;
+	return true;
+}
+
+/* "bytes 0-16383/1474560", the total also '*'; "bytes * /1474560" (without the space) comes with
+ * 416 and tells no range. */
+static int take_range(struct http_answer *a, const char *value, struct err *e)
+{
+	const char *p = value;
+	uint64_t first, last, total = UINT64_MAX;
+
+	if (take_word(&p, "bytes */"))
+		return 0;
+	p = value;
+	if (!take_word(&p, "bytes ") || !take_number(&p, &first) || !take_word(&p, "-") ||
+	    !take_number(&p, &last) || !take_word(&p, "/") ||
+	    (!take_word(&p, "*") && !take_number(&p, &total)) || *p != '\0' || last < first)
+		return err_set(e, EPROTO, "header 'Content-Range: %.80s' makes no sense", value);
+	a->has_range = true;
+	a->first = first;
+	a->last = last;
+	a->total = total;
+	return 0;
+}
+
+static int take_length(struct http_answer *a, const char *value, struct err *e)
+{
+	const char *p = value;
+
+	a->has_length = take_number(&p, &a->length) && *p == '\0';
+	if (!a->has_length)
+		return err_set(e, EPROTO, "header 'Content-Length: %.80s' makes no sense", value);
+	return 0;
+}
+
+bool http_answer_parse_delay(const char *value, unsigned *seconds)
+{
+	const char *p = value;
+	uint64_t v;
+	time_t date, now = time(NULL);
+
+	if (take_number(&p, &v) && *p == '\0') {
+		*seconds = v > DELAY_MAX ? DELAY_MAX : (unsigned)v;
+		return true;
+	}
+	date = curl_getdate(value, NULL);
+	if (date < 0)
+		return false;
+	if (date <= now)
+		*seconds = 0;
+	else
+		*seconds = date - now > DELAY_MAX ? DELAY_MAX : (unsigned)(date - now);
+	return true;
+}
+
+static int take_copy(char **to, const char *value, struct err *e)
+{
+	free(*to);
+	*to = strdup(value);
+	return *to ? 0 : err_set(e, ENOMEM, "out of memory");
+}
+
+static int take_header(struct http_answer *a, const char *name, const char *value, struct err *e)
+{
+	if (strcasecmp(name, "content-length") == 0)
+		return take_length(a, value, e);
+	if (strcasecmp(name, "content-range") == 0)
+		return take_range(a, value, e);
+	if (strcasecmp(name, "location") == 0)
+		return take_copy(&a->location, value, e);
+	if (strcasecmp(name, "etag") == 0)
+		return take_copy(&a->etag, value, e);
+	if (strcasecmp(name, "docker-content-digest") == 0)
+		return take_copy(&a->digest, value, e);
+	if (strcasecmp(name, "link") == 0)
+		return take_copy(&a->link, value, e);
+	if (strcasecmp(name, "www-authenticate") == 0)
+		(void)challenge_parse(value, &a->challenge, NULL); /* none is what we know then */
+	if (strcasecmp(name, "retry-after") == 0)
+		a->has_retry_after = http_answer_parse_delay(value, &a->retry_after);
+	if (strcasecmp(name, "content-encoding") == 0)
+		a->encoded = strcasecmp(value, "identity") != 0;
+	return 0;
+}
+
+/* "HTTP/1.1 206 Partial Content", "HTTP/2 200" */
+static bool take_status(struct http_answer *a, const char *line)
+{
+	const char *p = line;
+	uint64_t status;
+
+	if (!take_word(&p, "HTTP/"))
+		return false;
+	p += strcspn(p, " ");
+	p += strspn(p, " ");
+	http_answer_release(a);
+	if (take_number(&p, &status) && status < 1000)
+		a->status = (unsigned)status;
+	return true;
+}
+
+int http_answer_take(struct http_answer *a, const char *line, size_t n, struct err *e)
+{
+	AUTO_FREE char *copy = strndup(line, n);
+	char *value, *end;
+
+	if (!copy)
+		return err_set(e, ENOMEM, "out of memory");
+	for (end = copy + strlen(copy); end > copy && strchr(" \t\r\n", end[-1]); end--)
+		end[-1] = '\0';
+	if (take_status(a, copy))
+		return 0;
+	value = strchr(copy, ':');
+	if (!value)
+		return 0;
+	*value++ = '\0';
+	value += strspn(value, " \t");
+	return take_header(a, copy, value, e);
+}

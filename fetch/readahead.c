@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* readahead.c - see readahead.h. */
+#include "fetch/readahead.h"
+
+#include "core/base/le.h"
+
+enum { STREAM_MISSES = 3 };
+
+static bool follows(const struct readahead_stream *s, uint64_t first)
+{
+	return first + 1 >= s->next && first <= s->next; /* it may begin in the last one's end */
+}
+
+/* A reader may come out of order, or leave out what upper layers hide; and as reads that need
+ * nothing are not seen, it may be anywhere up to `ahead` by now. */
+static bool goes_on(const struct readahead_stream *s, uint64_t first)
+{
+	uint64_t slack = s->established ? s->window : 2 * s->window;
+
+	return s->window > 0 && first + slack >= s->next &&
+	       first <= max_u64(s->next, s->ahead) + slack;
+}
+
+/* An established one, if there is one: reads that began it out of order have left others there. */
+static struct readahead_stream *find(struct readahead *ra, uint64_t first)
+{
+	struct readahead_stream *found = NULL;
+	size_t i;
+
+	for (i = 0; i < READAHEAD_STREAMS; i++)
+		if (goes_on(&ra->streams[i], first) && (!found || ra->streams[i].established))
+			found = &ra->streams[i];
+	return found;
+}
+
+/* An established one is seen only now and then, and outlives many that may never be. */
+static uint64_t keep_until(const struct readahead_stream *s)
+{
+	return s->used + (s->established ? 8 * READAHEAD_STREAMS : 0);
+}
+
+static struct readahead_stream *replace_oldest(struct readahead *ra)
+{
+	struct readahead_stream *oldest = &ra->streams[0];
+	size_t i;
+
+	for (i = 1; i < READAHEAD_STREAMS; i++)
+		if (keep_until(&ra->streams[i]) < keep_until(oldest))
+			oldest = &ra->streams[i];
+	return oldest;
+}
+
+static void set_due(struct readahead *ra, const struct readahead_stream *s)
+{
+	uint64_t due = s->established ? s->ahead - min_u64(s->ahead, s->window / 2) : 0;
+
+	atomic_store_explicit(&ra->due[s - ra->streams], due, memory_order_relaxed);
+}
+
+/* No window is longer than twice what its reader was seen to read: else reads that are a stream's
+ * by chance would soon make it catch all others. */
+static void grow(struct readahead_stream *s, uint64_t factor)
+{
+	s->window = min_u64(min_u64(factor * s->window, 2 * s->seen), READAHEAD_MAX);
+}
+
+/* Two that follow each other may do so by chance, which must not cost much; three that are close
+ * hardly do. */
+static void join(struct readahead_stream *s, uint64_t first, uint64_t end)
+{
+	s->misses++;
+	s->established = s->established || s->misses >= STREAM_MISSES || follows(s, first);
+	s->seen += end - first;
+	s->next = max_u64(s->next, end);
+	if (s->misses >= STREAM_MISSES)
+		grow(s, 4);
+	s->ahead = max_u64(s->ahead, s->established ? end + s->window : end);
+}
+
+uint64_t readahead_miss(struct readahead *ra, uint64_t first, uint64_t end)
+{
+	struct readahead_stream *s = find(ra, first);
+
+	if (s) {
+		join(s, first, end);
+	} else {
+		s = replace_oldest(ra);
+		*s = (struct readahead_stream){
+			.next = end,
+			.ahead = end,
+			.window = min_u64(end - first, READAHEAD_MAX),
+			.misses = 1,
+			.seen = end - first,
+		};
+	}
+	s->used = ++ra->clock;
+	set_due(ra, s);
+	return s->established ? end + s->window : end;
+}
+
+uint64_t readahead_hit(struct readahead *ra, uint64_t first, uint64_t end, uint64_t *from)
+{
+	struct readahead_stream *s = find(ra, first);
+
+	if (!s || !s->established)
+		return 0;
+	s->used = ++ra->clock;
+	/* What it passed over was there, and read; or else it was never its reader. */
+	s->seen += min_u64(end - min_u64(s->next, first), 8 * (end - first));
+	s->next = max_u64(s->next, end);
+	if (s->next + s->window / 2 < s->ahead)
+		return 0;
+	*from = max_u64(s->ahead, s->next);
+	grow(s, 2);
+	s->ahead = *from + s->window;
+	set_due(ra, s);
+	return s->ahead;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* settings.h - how an image's blobs are fetched and kept: what the service file, the image's config
+ * and the parameters said, in that order, over the built-in defaults.
+ *
+ * Filled by core/config.c, read by everything in fetch/.  Threads: never changes once filled.
+ * Ownership: settings own their strings. */
+#ifndef OVERLAYBD_FETCH_SETTINGS_H
+#define OVERLAYBD_FETCH_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/err.h"
+
+enum {
+	FETCH_CONNECTIONS = 16,
+	FETCH_CONNECTIONS_MAX = 1024,
+	FETCH_TIMEOUT = 60, /* s */
+	FETCH_PASSWORD_MAX = 64 * 1024, /* bytes */
+};
+
+#define FETCH_CACHE_LIMIT ((uint64_t)10 << 30)
+
+/* Background download of whole blobs, with the reference's key names and defaults. */
+struct fetch_download {
+	bool enable;
+	unsigned delay; /* s after opening, default 300 */
+	unsigned delay_extra; /* s more, at random, default 30 */
+	unsigned max_mbps; /* MB/s (10^6 bytes), 0: no limit; default 100 */
+	unsigned tries; /* a blob, default 5 */
+	uint64_t block_size; /* bytes a request, default 262144 */
+};
+
+struct fetch_settings {
+	char *cache_dir; /* absolute path; NULL: no cache */
+	uint64_t cache_limit; /* bytes in the whole folder, 0: none */
+	unsigned connections; /* at a time, of one image */
+	unsigned timeout; /* s, all tries of one read together; 0: for ever */
+	char **mirrors; /* in order of preference, as given, see remote.h */
+	size_t mirror_count;
+	char *proxy; /* NULL: what the environment says, as curl does */
+	char *cainfo; /* absolute path of a PEM file, NULL: the system's */
+	char *client_cert; /* absolute path, PEM; NULL: none */
+	char *client_key; /* absolute path, PEM; NULL: in client_cert */
+	char *credentials; /* absolute path of a docker-style file; or a helper's http://, https://
+			    * or unix:/PATH address; NULL: where docker and podman keep theirs */
+	char *user; /* with `password`: for the image's registry, before any file */
+	char *password;
+	char *platform; /* "linux/arm64" or "linux/arm/v7"; NULL: this machine's */
+	char *user_agent; /* NULL: ours */
+	bool insecure; /* plain HTTP, and certificates that are not checked */
+	struct fetch_download download;
+	char *stats; /* absolute path of a file, or "-"; NULL: none */
+};
+
+/* The built-in defaults.  The cache is $XDG_CACHE_HOME/overlaybd, else $HOME/.cache/overlaybd, for
+ * root /var/cache/overlaybd.  -ENOMEM. */
+int fetch_settings_init(struct fetch_settings *s, struct err *e);
+
+void fetch_settings_release(struct fetch_settings *s);
+
+#endif
