@@ -20,6 +20,7 @@
 #include "core/base/scope.h"
 #include "fetch/credentials.h"
 #include "fetch/reference.h"
+#include "fetch/secret.h"
 
 enum {
 	TOKEN_MAX = 1024 * 1024, /* bytes of the token service's answer */
@@ -63,11 +64,9 @@ struct auth {
 	struct source *form_source;
 };
 
-static void free_secret(char **text)
+static void clear_secret(char **text)
 {
-	if (*text)
-		explicit_bzero(*text, strlen(*text));
-	free(*text);
+	secret_free(*text);
 	*text = NULL;
 }
 
@@ -105,7 +104,7 @@ static void settle_header(struct auth *a, char *header, uint64_t lifetime_ms)
 {
 	uint64_t now = clock_ms();
 
-	free_secret(&a->header);
+	clear_secret(&a->header);
 	a->header = header;
 	a->state = AUTH_HAVE;
 	a->renew_at = a->expires_at = CLOCK_NEVER;
@@ -146,7 +145,7 @@ static char *basic_header(const struct credentials *c)
 		memcpy(header, "Basic ", 6);
 		EVP_EncodeBlock((unsigned char *)header + 6, (const unsigned char *)plain, n);
 	}
-	free_secret(&plain);
+	clear_secret(&plain);
 	return header;
 }
 
@@ -203,8 +202,8 @@ static void clear_token(struct auth *a)
 	http_answer_release(&a->token.answer);
 	source_close(a->form_source);
 	a->form_source = NULL;
-	free_secret(&a->form);
-	free_secret(&a->token_header);
+	clear_secret(&a->form);
+	clear_secret(&a->token_header);
 	free(a->token_url);
 	a->token_url = NULL;
 	if (a->answer)
@@ -228,7 +227,7 @@ static void take_token(struct auth *a)
 		return;
 	}
 	settle_bearer(a, token, (uint64_t)lifetime * 1000);
-	free_secret(&token);
+	clear_secret(&token);
 }
 
 static void token_refused(struct auth *a, unsigned status)
@@ -642,8 +641,8 @@ void auth_close(struct auth *a)
 	clear_token(a);
 	challenge_release(&a->challenge);
 	credentials_release(&a->credentials);
-	free_secret(&a->header);
-	free_secret(&a->password);
+	clear_secret(&a->header);
+	clear_secret(&a->password);
 	free(a->base);
 	free(a->host);
 	free(a->repository);

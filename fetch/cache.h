@@ -90,7 +90,8 @@ enum cache_state {
 };
 enum cache_state cache_blob_state(const struct cache_blob *b);
 
-/* Whether it takes no chunks for now: the whole is being checked, and emptied if it is wrong. */
+/* Whether it takes no chunks at the moment: the whole is being checked, and emptied if it is wrong.
+ */
 bool cache_blob_is_sealed(const struct cache_blob *b);
 
 /* When every chunk is there: checks the whole against the digest now, in this thread.  0: it is

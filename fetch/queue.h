@@ -17,7 +17,7 @@ void queue_add(struct queue *k, struct request *q, bool first);
 /* Takes a waiting request out. */
 void queue_remove(struct queue *k, struct request *q);
 
-/* A started request needs its slot no longer (for now); others may start. */
+/* A started request gives its slot back, for good or until its next try; others may start. */
 void queue_release(struct queue *k, struct request *q);
 
 /* What an exchange has shown about the link. */

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fetch/secret.h"
+
 /* An absolute $NAME, or NULL. */
 static const char *absolute_variable(const char *name)
 {
@@ -47,28 +49,21 @@ int fetch_settings_init(struct fetch_settings *s, struct err *e)
 	return default_cache(&s->cache_dir) < 0 ? err_set(e, ENOMEM, "out of memory") : 0;
 }
 
-static void free_secret(char *text)
-{
-	if (text)
-		explicit_bzero(text, strlen(text));
-	free(text);
-}
-
 void fetch_settings_release(struct fetch_settings *s)
 {
 	size_t i;
 
 	for (i = 0; i < s->mirror_count; i++)
-		free_secret(s->mirrors[i]);
+		secret_free(s->mirrors[i]);
 	free(s->mirrors);
 	free(s->cache_dir);
-	free_secret(s->proxy);
+	secret_free(s->proxy);
 	free(s->cainfo);
 	free(s->client_cert);
 	free(s->client_key);
 	free(s->credentials);
 	free(s->user);
-	free_secret(s->password);
+	secret_free(s->password);
 	free(s->platform);
 	free(s->user_agent);
 	free(s->stats);
