@@ -12,10 +12,13 @@ from pathlib import Path
 
 BASE = ["core/base/*.h"]
 LAYERS = ["core/format.h", "core/index.h", "core/layer.h", "core/layer_writer.h", "core/upper.h"]
-IMAGE = ["core/chain.h", "core/config.h", "core/config_setting.h", "core/image.h", "core/lowers.h"]
+IMAGE = ["core/chain.h", "core/config.h", "core/config_setting.h", "core/identity.h", "core/image.h",
+         "core/lowers.h"]
 FETCH = ["fetch/download.h", "fetch/fetcher.h", "fetch/reference.h", "fetch/remote.h",
          "fetch/settings.h", "fetch/stats.h"]
 ZFILE = ["zfile/tar.h", "zfile/zfile.h", "zfile/zformat.h"]  # its other headers are its own
+
+PREFETCH = ["prefetch/*.h"]
 
 RULES = [
     # the leaf: nothing else of ours
@@ -28,11 +31,13 @@ RULES = [
     (["core/format.*", "core/index.*", "core/layer.*", "core/layer_writer.*", "core/upper.*"],
      BASE + LAYERS),
     # the stack over them, which opens each stage by name
-    (["core/chain.*", "core/config*", "core/image.*", "core/lowers.*", "core/service.*"],
+    (["core/chain.*", "core/config*", "core/identity.*", "core/image.*", "core/lowers.*", "core/service.*"],
      BASE + LAYERS + IMAGE + ["core/service.h"] + ZFILE + FETCH),
+    # what start-up reads; below the image it speaks to blobs alone
+    (["prefetch/*"], BASE + IMAGE + LAYERS + FETCH + ["fetch/sequence.h", "prefetch/*.h"]),
     # users of the image
-    (["nbdkit-plugin/*"], BASE + IMAGE + FETCH + ["nbdkit-plugin/*.h"]),
-    (["tools/*"], BASE + IMAGE + LAYERS + ZFILE + FETCH +
+    (["nbdkit-plugin/*"], BASE + IMAGE + FETCH + PREFETCH + ["nbdkit-plugin/*.h"]),
+    (["tools/*"], BASE + IMAGE + LAYERS + ZFILE + FETCH + PREFETCH +
      ["fetch/cache.h", "fetch/cache_admin.h", "fetch/image_manifest.h", "fetch/push.h", "zfile/zwriter.h", "tools/*.h"]),
     # these measure and test every part by itself
     (["bench/*"], BASE + IMAGE + LAYERS + ["zfile/*.h", "bench/*.h"]),

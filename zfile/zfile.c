@@ -262,28 +262,18 @@ static uint64_t packed_range(const struct zfile *z, uint64_t off, uint64_t n, ui
 	return jump_end(&z->jump, (off + n - 1) >> z->shift) - *start;
 }
 
-static void zfile_prefetch(struct source *s, uint64_t off, uint64_t n)
+static struct source *zfile_below(struct source *s, uint64_t *off, uint64_t *n)
 {
 	struct zfile *z = (struct zfile *)s;
-	uint64_t start, length = packed_range(z, off, n, &start);
 
-	source_prefetch(z->below, start, length);
-}
-
-static void zfile_want(struct source *s, uint64_t off, uint64_t n)
-{
-	struct zfile *z = (struct zfile *)s;
-	uint64_t start, length = packed_range(z, off, n, &start);
-
-	source_want(z->below, start, length);
+	*n = packed_range(z, *off, *n, off);
+	return z->below;
 }
 
 static void zfile_drop(struct source *s, uint64_t off, uint64_t n)
 {
 	struct zfile *z = (struct zfile *)s;
-	uint64_t start, length = packed_range(z, off, n, &start);
 
-	source_drop(z->below, start, length);
 	atomic_store_explicit(&z->serial, new_serial(), memory_order_relaxed);
 }
 
@@ -299,8 +289,7 @@ static void zfile_close(struct source *s)
 static const struct source_ops zfile_ops = {
 	.name = "zfile",
 	.pread = zfile_pread,
-	.prefetch = zfile_prefetch,
-	.want = zfile_want,
+	.below = zfile_below,
 	.drop = zfile_drop,
 	.close = zfile_close,
 };

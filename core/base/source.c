@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -23,22 +24,53 @@ int source_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err
 	return n == 0 ? 0 : s->ops->pread(s, buf, n, off, e);
 }
 
+/* Cuts *n to what the source has from `off` on.  False: that is nothing. */
+static bool cut_to_size(const struct source *s, uint64_t off, uint64_t *n)
+{
+	if (off >= s->size)
+		return false;
+	*n = min_u64(*n, s->size - off);
+	return *n > 0;
+}
+
+struct source *source_bottom(struct source *s, uint64_t *off, uint64_t *n)
+{
+	while (s->ops->below && cut_to_size(s, *off, n))
+		s = s->ops->below(s, off, n);
+	if (!cut_to_size(s, *off, n))
+		*n = 0;
+	return s;
+}
+
 void source_prefetch(struct source *s, uint64_t off, uint64_t n)
 {
-	if (s->ops->prefetch && off < s->size && n > 0)
-		s->ops->prefetch(s, off, min_u64(n, s->size - off));
+	s = source_bottom(s, &off, &n);
+	if (s->ops->prefetch && n > 0)
+		s->ops->prefetch(s, off, n);
 }
 
 void source_want(struct source *s, uint64_t off, uint64_t n)
 {
-	if (s->ops->want && off < s->size && n > 0)
-		s->ops->want(s, off, min_u64(n, s->size - off));
+	s = source_bottom(s, &off, &n);
+	if (s->ops->want && n > 0)
+		s->ops->want(s, off, n);
 }
 
+/* The lowest first: what is above might read the wrong bytes again in between. */
 void source_drop(struct source *s, uint64_t off, uint64_t n)
 {
-	if (s->ops->drop && off < s->size && n > 0)
-		s->ops->drop(s, off, min_u64(n, s->size - off));
+	uint64_t below_off = off, below_n;
+
+	if (!cut_to_size(s, off, &n))
+		return;
+	below_n = n;
+	if (s->ops->below) {
+		struct source *below = s->ops->below(s, &below_off, &below_n);
+
+		source_drop(below, below_off, below_n);
+	}
+	if (s->ops->drop)
+		s->ops->drop(s, off, n);
 }
 
 void source_close(struct source *s)
@@ -155,25 +187,12 @@ static int slice_pread(struct source *s, void *buf, size_t n, uint64_t off, stru
 	return source_pread(slice->below, buf, n, slice->start + off, e);
 }
 
-static void slice_prefetch(struct source *s, uint64_t off, uint64_t n)
+static struct source *slice_below(struct source *s, uint64_t *off, uint64_t *n)
 {
 	struct slice_source *slice = (struct slice_source *)s;
 
-	source_prefetch(slice->below, slice->start + off, n);
-}
-
-static void slice_want(struct source *s, uint64_t off, uint64_t n)
-{
-	struct slice_source *slice = (struct slice_source *)s;
-
-	source_want(slice->below, slice->start + off, n);
-}
-
-static void slice_drop(struct source *s, uint64_t off, uint64_t n)
-{
-	struct slice_source *slice = (struct slice_source *)s;
-
-	source_drop(slice->below, slice->start + off, n);
+	*off += slice->start;
+	return slice->below;
 }
 
 static void slice_close(struct source *s)
@@ -185,9 +204,7 @@ static void slice_close(struct source *s)
 static const struct source_ops slice_ops = {
 	.name = "slice",
 	.pread = slice_pread,
-	.prefetch = slice_prefetch,
-	.want = slice_want,
-	.drop = slice_drop,
+	.below = slice_below,
 	.close = slice_close,
 };
 

@@ -26,10 +26,15 @@ struct source;
 struct source_ops {
 	const char *name; /* "file", "zfile": for messages and statistics */
 	int (*pread)(struct source *s, void *buf, size_t n, uint64_t off, struct err *e);
-	void (*prefetch)(struct source *s, uint64_t off, uint64_t n); /* hint, returns at once */
-	void (*want)(struct source *s, uint64_t off,
-		     uint64_t n); /* is read next, returns at once */
-	void (*drop)(struct source *s, uint64_t off, uint64_t n); /* these bytes were wrong */
+	/* The source that this one reads, and the range of it that holds *n > 0 bytes at *off.
+	 * NULL: none.  Hints pass through it. */
+	struct source *(*below)(struct source *s, uint64_t *off, uint64_t *n);
+	/* A hint; returns at once. */
+	void (*prefetch)(struct source *s, uint64_t off, uint64_t n);
+	/* Is read next; returns at once. */
+	void (*want)(struct source *s, uint64_t off, uint64_t n);
+	/* These bytes were wrong; those below have been told. */
+	void (*drop)(struct source *s, uint64_t off, uint64_t n);
 	void (*close)(struct source *s); /* frees s */
 };
 
@@ -41,6 +46,10 @@ struct source {
 
 /* Fills buf with bytes [off, off + n).  The only place where the range is checked (EINVAL). */
 int source_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e);
+
+/* The lowest source of the chain, and the range of it that [*off, *off + *n) is read from, cut to
+ * sizes; *n is 0 when nothing is left. */
+struct source *source_bottom(struct source *s, uint64_t *off, uint64_t *n);
 
 /* Says that the range will be read soon.  Cut to the source's size. */
 void source_prefetch(struct source *s, uint64_t off, uint64_t n);
