@@ -33,6 +33,7 @@ enum {
 	IMAGE_DESCRIPTION,
 	IMAGE_ACCELERATION_LAYER,
 	IMAGE_SERVICE,
+	IMAGE_RECORD_TRACE_PATH,
 };
 
 /* The settings of config_setting.h are keys too. */
@@ -45,12 +46,7 @@ static const struct key image_keys[] = {
 	[IMAGE_DESCRIPTION] = { "description", KEY_TEXT, NULL },
 	[IMAGE_ACCELERATION_LAYER] = { "accelerationLayer", KEY_SWITCH, NULL },
 	[IMAGE_SERVICE] = { "service", KEY_TEXT, NULL },
-	{ "recordTracePath", KEY_TEXT, LATER },
-	{ "trace", KEY_TEXT, LATER },
-	{ "trace-file", KEY_TEXT, LATER },
-	{ "trace-seconds", KEY_TEXT, LATER },
-	{ "trace-idle", KEY_TEXT, LATER },
-	{ "prefetch", KEY_TEXT, LATER },
+	[IMAGE_RECORD_TRACE_PATH] = { "recordTracePath", KEY_TEXT, NULL },
 	{ "control", KEY_TEXT, LATER },
 	{ "upper-garbage", KEY_TEXT, LATER },
 };
@@ -337,6 +333,8 @@ static int read_image(struct reader *rd, const struct yaml_node *root,
 	if (r == 0)
 		r = copy_path(rd, values[IMAGE_RESULT_FILE], &c->result_file);
 	if (r == 0)
+		r = copy_path(rd, values[IMAGE_RECORD_TRACE_PATH], &c->record_trace_path);
+	if (r == 0)
 		r = read_description(rd, values[IMAGE_DESCRIPTION], &c->description);
 	if (r == 0)
 		r = read_layers(rd, values, root, c);
@@ -451,6 +449,7 @@ void config_free(struct image_config *c)
 	free(c->image);
 	free(c->repo_blob_url);
 	free(c->acceleration_dir);
+	free(c->record_trace_path);
 	free(c->upper_data);
 	free(c->upper_index);
 	free(c->result_file);

@@ -35,6 +35,7 @@ struct image_config {
 	size_t lower_count;
 	bool acceleration_layer; /* the config had one more, on top, that holds no disk data */
 	char *acceleration_dir; /* the `dir` of that; NULL: not said */
+	char *record_trace_path; /* absolute path of a trace of the reference; NULL: none */
 	char *upper_data; /* NULL: no upper */
 	char *upper_index;
 	char *result_file; /* NULL: none; gets "success" or "failed:REASON" */

@@ -212,6 +212,62 @@ static int parse_mirror(struct config_level *level, const char *value, void *fie
 	return 0;
 }
 
+static int parse_trace(struct config_level *level, const char *value, void *field, struct err *e)
+{
+	static const char *const modes[] = {
+		[FETCH_TRACE_AUTO] = "auto",
+		[FETCH_TRACE_RECORD] = "record",
+		[FETCH_TRACE_REPLAY] = "replay",
+		[FETCH_TRACE_OFF] = "off",
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(modes); i++)
+		if (strcmp(modes[i], value) == 0) {
+			*(enum fetch_trace_mode *)field = (enum fetch_trace_mode)i;
+			return 0;
+		}
+	return err_set(e, EINVAL, "'%.64s' is neither auto nor record nor replay nor off", value);
+}
+
+static int parse_trace_time(struct config_level *level, const char *value, void *field,
+			    struct err *e)
+{
+	return parse_count(value, 1, FETCH_TRACE_SECONDS_MAX, field, " of seconds", e);
+}
+
+/* Those of a level take the place of those of the levels below. */
+static void begin_prefetch(struct config_level *level, struct fetch_settings *s)
+{
+	for (; !level->has_prefetch && s->prefetch_count > 0; s->prefetch_count--)
+		free(s->prefetch[s->prefetch_count - 1]);
+	level->has_prefetch = true;
+}
+
+/* `field`: all settings. */
+static int parse_prefetch(struct config_level *level, const char *value, void *field, struct err *e)
+{
+	struct fetch_settings *s = field;
+	char **grown, *copy;
+
+	if (value[0] != '/')
+		return err_set(e, EINVAL,
+			       "'%.64s' is no absolute path of a file or folder in the image",
+			       value);
+	begin_prefetch(level, s);
+	if (s->prefetch_count == CONFIG_SETTING_PATHS)
+		return err_set(e, EINVAL, "more than %d paths", CONFIG_SETTING_PATHS);
+	copy = strdup(value);
+	grown = copy ? realloc(s->prefetch, (s->prefetch_count + 1) * sizeof *grown) : NULL;
+	if (!grown) {
+		free(copy);
+		return err_set(e, ENOMEM, "out of memory");
+	}
+	s->prefetch = grown;
+	s->prefetch[s->prefetch_count++] = copy;
+	return 0;
+}
+
 /* As libcurl takes it: without a scheme it is an HTTP proxy. */
 static int parse_proxy(struct config_level *level, const char *value, void *field, struct err *e)
 {
@@ -321,9 +377,14 @@ static const struct setting {
 	{ "mirror", 0, parse_mirror },
 	{ "password", AT(password), parse_password },
 	{ "platform", AT(platform), parse_platform },
+	{ "prefetch", 0, parse_prefetch },
 	{ "proxy", AT(proxy), parse_proxy },
 	{ "stats", AT(stats), parse_stats },
 	{ "timeout", AT(timeout), parse_timeout },
+	{ "trace", AT(trace.mode), parse_trace },
+	{ "trace-file", AT(trace.file), parse_path },
+	{ "trace-idle", AT(trace.idle), parse_trace_time },
+	{ "trace-seconds", AT(trace.seconds), parse_trace_time },
 	{ "user", AT(user), parse_user },
 	{ "user-agent", AT(user_agent), parse_user_agent },
 };
@@ -343,6 +404,11 @@ int config_setting_find(const char *name)
 		if (strcmp(settings[i].name, name) == 0)
 			return i;
 	return -1;
+}
+
+bool config_setting_is_list(size_t i)
+{
+	return settings[i].parse == parse_mirror || settings[i].parse == parse_prefetch;
 }
 
 int config_setting_apply(struct config_level *level, size_t i, const char *value,
@@ -404,15 +470,18 @@ static int read_scalar(const struct keys_place *place, struct config_level *leve
 	return config_setting_read_as(place, level, node, name, node->text, s);
 }
 
-static int read_mirrors(const struct keys_place *place, struct config_level *level,
-			const struct yaml_node *list, struct fetch_settings *s)
+static int read_list(const struct keys_place *place, struct config_level *level,
+		     const struct yaml_node *list, size_t i, struct fetch_settings *s)
 {
 	const struct yaml_node *node;
 	int r = 0;
 
-	begin_mirrors(level, s); /* an empty list means none */
+	if (settings[i].parse == parse_mirror) /* an empty list means none */
+		begin_mirrors(level, s);
+	else
+		begin_prefetch(level, s);
 	for (node = list->first; r == 0 && node; node = node->next)
-		r = read_scalar(place, level, node, "mirror", s);
+		r = read_scalar(place, level, node, settings[i].name, s);
 	return r;
 }
 
@@ -489,8 +558,8 @@ int config_setting_read(struct keys_place *place, struct config_level *level,
 
 		if (!value)
 			continue;
-		if (value->kind == YAML_LIST && settings[i].parse == parse_mirror)
-			r = read_mirrors(place, level, value, s);
+		if (value->kind == YAML_LIST && config_setting_is_list(i))
+			r = read_list(place, level, value, i, s);
 		else if (value->kind == YAML_MAP && strcmp(settings[i].name, "download") == 0)
 			r = read_download(place, value, &s->download);
 		else

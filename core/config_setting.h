@@ -4,8 +4,9 @@
  *
  * Values come from levels, the lower one first: built-in defaults, the service file, the image's
  * config, parameters.  A value replaces that of the levels below; the mirrors of one level replace
- * theirs as a whole.  In a config file a value is a scalar, and its text is what a parameter would
- * say; `mirror` may be a list, and `download` the reference's map.
+ * theirs as a whole, and so do the paths to prefetch.  In a config file a value is a scalar, and
+ * its text is what a parameter would say; `mirror` and `prefetch` may be lists, and `download` the
+ * reference's map.
  *
  * No message quotes a password, nor an address, which may hold one.
  * Threads: no state but what the caller holds. */
@@ -20,9 +21,10 @@
 #include "fetch/settings.h"
 
 enum {
-	CONFIG_SETTING_COUNT = 17,
+	CONFIG_SETTING_COUNT = 22,
 	CONFIG_SETTING_MAX = 4096, /* bytes of a value other than a password */
 	CONFIG_SETTING_MIRRORS = 64,
+	CONFIG_SETTING_PATHS = 4096, /* to prefetch */
 	CONFIG_SETTING_TIMEOUT = 1000000, /* s */
 };
 
@@ -37,10 +39,14 @@ struct config_level {
 	const char *folder; /* base of relative paths, NULL: the working directory */
 	bool is_parameter; /* everybody can read it in the process list: no password may be there */
 	bool has_mirrors; /* it has given some: the next one is added, not in their place */
+	bool has_prefetch; /* the same of paths */
 };
 
 /* The name of setting i < CONFIG_SETTING_COUNT, in the order of the table. */
 const char *config_setting_name(size_t i);
+
+/* Whether a level may give it more than once, each a value more. */
+bool config_setting_is_list(size_t i);
 
 /* The number of the setting of this name, or -1. */
 int config_setting_find(const char *name);

@@ -221,13 +221,18 @@ int image_open(const struct image_config *config, const struct image_options *op
 	return 0;
 }
 
+void image_shut(struct image *image)
+{
+	lowers_shut(&image->lowers);
+}
+
 void image_close(struct image *image)
 {
 	size_t i;
 
 	if (!image)
 		return;
-	lowers_shut(&image->lowers);
+	image_shut(image);
 	for (i = 0; image->layers && i < image->layer_count; i++)
 		close_layer(&image->layers[i]);
 	lowers_close(&image->lowers);
@@ -239,6 +244,11 @@ void image_close(struct image *image)
 uint64_t image_size(const struct image *image)
 {
 	return image->size;
+}
+
+bool image_is_remote(const struct image *image)
+{
+	return image->lowers.remote != NULL;
 }
 
 int image_start_download(struct image *image, struct err *e)

@@ -54,7 +54,14 @@ int image_open(const struct image_config *config, const struct image_options *op
 /* NULL is allowed. */
 void image_close(struct image *image);
 
+/* Lets reads that wait for the network fail with ESHUTDOWN, now and later, so that threads that
+ * read can end.  Only image_close may follow. */
+void image_shut(struct image *image);
+
 uint64_t image_size(const struct image *image);
+
+/* Whether some layer is fetched from a registry. */
+bool image_is_remote(const struct image *image);
 
 /* Fills buf with [off, off + n), of any alignment, which must lie within the image (EINVAL). */
 int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct err *e);

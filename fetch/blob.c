@@ -429,6 +429,11 @@ static const struct source_ops blob_ops = {
 	.close = blob_close,
 };
 
+bool blob_is(const struct source *s)
+{
+	return s->ops == &blob_ops;
+}
+
 /* ---- opening ---- */
 
 static void init_locks(struct blob *b)

@@ -25,7 +25,8 @@ struct blob_options {
 /* Opens the blob; nothing is fetched yet.  EBADMSG: the cache knows it with another size. */
 int blob_open(const struct blob_options *options, struct source **out, struct err *e);
 
-/* The blob behind a source that blob_open made. */
+/* Whether blob_open made a source; the blob behind one that it made. */
+bool blob_is(const struct source *s);
 struct blob *blob_of(struct source *s);
 
 /* Asks for the parts that opening a layer reads: the first 16 KiB, and the last max(64 KiB,

@@ -2,7 +2,8 @@
 /* queue.c - see queue.h.
  *
  * (1) `running` counts the requests that hold a slot; it never exceeds `connections`.
- * (2) `low_bytes` is what prefetch and background requests that hold a slot asked for.
+ * (2) `low_bytes` is what prefetch and background requests that hold a slot asked for, less what
+ * has arrived of it.
  * (3) Feeders are asked only when a request of theirs could start at once, so none waits long. */
 #include "fetch/queue.h"
 
@@ -35,6 +36,7 @@ struct queue {
 	struct line waiting[REQUEST_PRIORITIES];
 	struct feeders feeders[REQUEST_PRIORITIES];
 	uint64_t low_bytes;
+	struct http_call refill;
 	bool starting; /* start_waiting is on the stack */
 	struct request *live; /* all that have not ended */
 
@@ -47,11 +49,12 @@ struct queue {
 	struct http_call close;
 
 	_Atomic uint64_t round_trip; /* us; 0: not known */
-	uint64_t bandwidth; /* bytes a second */
+	_Atomic uint64_t bandwidth; /* bytes a second; the engine's thread writes */
 	uint64_t measured_from, measured_bytes;
 };
 
 static void take_given(struct http_call *c);
+static void refill(struct http_call *c);
 
 int queue_open(struct http *http, struct endpoint_list *endpoints, unsigned connections,
 	       struct queue **out, struct err *e)
@@ -70,6 +73,7 @@ int queue_open(struct http *http, struct endpoint_list *endpoints, unsigned conn
 	}
 	k->given.last = &k->given.first;
 	k->take_given.run = take_given;
+	k->refill.run = refill;
 	pthread_mutex_init(&k->lock, NULL);
 	pthread_cond_init(&k->has_closed, NULL);
 	*out = k;
@@ -116,25 +120,38 @@ void queue_note_round_trip(struct queue *k, uint64_t us)
 
 void queue_note_bytes(struct queue *k, size_t n)
 {
-	uint64_t now = clock_us(), taken = now - k->measured_from, rate;
+	uint64_t now = clock_us(), taken = now - k->measured_from, rate, old;
 
 	k->measured_bytes += n;
 	if (taken < MEASURED)
 		return;
 	if (k->measured_from != 0 && taken < 10 * MEASURED) {
 		rate = k->measured_bytes * 1000000 / taken;
-		k->bandwidth = rate > k->bandwidth ? rate : (7 * k->bandwidth + rate) / 8;
+		old = atomic_load_explicit(&k->bandwidth, memory_order_relaxed);
+		atomic_store_explicit(&k->bandwidth, rate > old ? rate : (7 * old + rate) / 8,
+				      memory_order_relaxed);
 	}
 	k->measured_from = now;
 	k->measured_bytes = 0;
 }
 
-static uint64_t low_limit(const struct queue *k)
+/* Bytes that are under way when the link is full. */
+static uint64_t link_bytes(const struct queue *k)
 {
 	uint64_t us = atomic_load_explicit(&k->round_trip, memory_order_relaxed);
-	uint64_t product = us / 1000 * (k->bandwidth / 1000);
+	uint64_t bandwidth = atomic_load_explicit(&k->bandwidth, memory_order_relaxed);
 
-	return max_u64(product, LOW_BYTES);
+	return us * (bandwidth / 1000) / 1000;
+}
+
+uint64_t queue_cheap_gap(const struct queue *k)
+{
+	return link_bytes(k) / k->connections;
+}
+
+static uint64_t low_limit(const struct queue *k)
+{
+	return max_u64(link_bytes(k), LOW_BYTES);
 }
 
 /* ---- turns ---- */
@@ -196,12 +213,20 @@ static struct request *take_fed(struct queue *k, enum request_priority p, uint64
 	return q;
 }
 
+/* Whether so much of the limit is free that what fits is worth a request. */
+static bool has_low_room(const struct queue *k)
+{
+	uint64_t limit = low_limit(k);
+
+	return k->low_bytes <= limit - limit / 4;
+}
+
 static struct request *take_low(struct queue *k, enum request_priority p)
 {
 	uint64_t limit = low_limit(k);
 	struct request *q;
 
-	if (k->low_bytes >= limit)
+	if (!has_low_room(k))
 		return NULL;
 	q = take_waiting(k, p);
 	if (!q)
@@ -276,6 +301,23 @@ void queue_release(struct queue *k, struct request *q)
 	k->running--;
 	k->low_bytes -= q->slot_bytes;
 	start_waiting(k);
+}
+
+static void refill(struct http_call *c)
+{
+	start_waiting((struct queue *)((char *)c - offsetof(struct queue, refill)));
+}
+
+/* Not from here: libcurl is on the stack.  And never once the queue is being closed, for the call
+ * might then outlive it. */
+void queue_note_arrived(struct queue *k, struct request *q, size_t n)
+{
+	uint64_t gone = min_u64(n, q->slot_bytes);
+
+	q->slot_bytes -= gone;
+	k->low_bytes -= gone;
+	if (gone > 0 && has_low_room(k) && !queue_is_closing(k))
+		http_post(k->http, &k->refill);
 }
 
 /* ---- feeders ---- */

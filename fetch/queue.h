@@ -20,6 +20,9 @@ void queue_remove(struct queue *k, struct request *q);
 /* A started request gives its slot back, for good or until its next try; others may start. */
 void queue_release(struct queue *k, struct request *q);
 
+/* n bytes of what a started request asked for have arrived: others may be asked for. */
+void queue_note_arrived(struct queue *k, struct request *q, size_t n);
+
 /* What an exchange has shown about the link. */
 void queue_note_bytes(struct queue *k, size_t n);
 void queue_note_round_trip(struct queue *k, uint64_t us);

@@ -390,6 +390,7 @@ static int on_bytes(struct http_exchange *x, const void *buf, size_t n, struct e
 	if (!is_good(x->answer.status) || !q->bytes)
 		return x->received <= REFUSAL_MAX ? 0 : err_set(e, EMSGSIZE, "a long error page");
 	queue_note_bytes(q->queue, n);
+	queue_note_arrived(q->queue, q, n);
 	stats_add(q->stats, STATS_FETCHED_BYTES, n);
 	if (q->ranged && q->whole && q->total && n > q->total - off)
 		return err_set(e, EPROTO, "more bytes than the blob has");

@@ -150,6 +150,10 @@ void queue_feed(struct queue *k, struct feeder *f);
 /* The measured round trip in ms, 0: not yet known.  Any thread. */
 uint64_t queue_round_trip(const struct queue *k);
 
+/* Bytes that come over one of the connections in a round trip, when all are in use: a request that
+ * saves fewer is not worth its while.  0: not known.  Any thread. */
+uint64_t queue_cheap_gap(const struct queue *k);
+
 struct http *queue_http(const struct queue *k);
 
 /* Places from which blobs can be had. */

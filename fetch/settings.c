@@ -45,6 +45,7 @@ int fetch_settings_init(struct fetch_settings *s, struct err *e)
 			      .max_mbps = 100,
 			      .tries = 5,
 			      .block_size = 262144 },
+		.trace = { .seconds = FETCH_TRACE_SECONDS, .idle = FETCH_TRACE_IDLE },
 	};
 	return default_cache(&s->cache_dir) < 0 ? err_set(e, ENOMEM, "out of memory") : 0;
 }
@@ -56,6 +57,10 @@ void fetch_settings_release(struct fetch_settings *s)
 	for (i = 0; i < s->mirror_count; i++)
 		secret_free(s->mirrors[i]);
 	free(s->mirrors);
+	for (i = 0; i < s->prefetch_count; i++)
+		free(s->prefetch[i]);
+	free(s->prefetch);
+	free(s->trace.file);
 	free(s->cache_dir);
 	secret_free(s->proxy);
 	free(s->cainfo);

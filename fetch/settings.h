@@ -32,6 +32,27 @@ struct fetch_download {
 	uint64_t block_size; /* bytes a request, default 262144 */
 };
 
+enum {
+	FETCH_TRACE_SECONDS = 120,
+	FETCH_TRACE_IDLE = 15, /* s */
+	FETCH_TRACE_SECONDS_MAX = 3600,
+};
+
+enum fetch_trace_mode {
+	FETCH_TRACE_AUTO, /* replay what there is, else record; of images with remote layers */
+	FETCH_TRACE_RECORD,
+	FETCH_TRACE_REPLAY,
+	FETCH_TRACE_OFF,
+};
+
+/* What start-up reads, see prefetch/. */
+struct fetch_trace {
+	enum fetch_trace_mode mode;
+	char *file; /* absolute path; NULL: in the cache, by the image's identity */
+	unsigned seconds; /* that are recorded at most */
+	unsigned idle; /* s without anything new that end it */
+};
+
 struct fetch_settings {
 	char *cache_dir; /* absolute path; NULL: no cache */
 	uint64_t cache_limit; /* bytes in the whole folder, 0: none */
@@ -51,6 +72,9 @@ struct fetch_settings {
 	char *user_agent; /* NULL: ours */
 	bool insecure; /* plain HTTP, and certificates that are not checked */
 	struct fetch_download download;
+	struct fetch_trace trace;
+	char **prefetch; /* absolute paths of files and folders inside the image */
+	size_t prefetch_count;
 	char *stats; /* absolute path of a file, or "-"; NULL: none */
 };
 

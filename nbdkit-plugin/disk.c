@@ -40,7 +40,7 @@ static int open_image(struct disk *d, struct fetcher *fetcher, struct err *e)
 	d->description = make_description(d);
 	if (!d->description)
 		return err_set(e, ENOMEM, "%s: out of memory", d->config->path);
-	return 0;
+	return launch_open(d->config, d->image, &d->launch, e);
 }
 
 /* Writes how opening ended (r, *opened), and returns how it ends with that: a failure to open stays
@@ -118,10 +118,11 @@ int disk_open_image(const char *reference, const struct config_options *options,
 	return open_disk(config_from_image, reference, options, fetcher, out, e);
 }
 
-void disk_start_download(struct disk *d)
+void disk_start(struct disk *d)
 {
 	struct err e;
 
+	launch_start(d->launch);
 	if (image_start_download(d->image, &e) < 0)
 		log_warn("%s: no background download: %s", d->config->path, e.msg);
 }
@@ -130,6 +131,9 @@ void disk_close(struct disk *d)
 {
 	if (!d)
 		return;
+	if (d->image)
+		image_shut(d->image);
+	launch_close(d->launch);
 	image_close(d->image);
 	config_free(d->config);
 	free(d->description);

@@ -263,7 +263,7 @@ static void open_claimed(struct exports *x, struct open_export *p)
 	} else {
 		r = disk_open(path, x->options, x->fetcher, &disk, &why);
 		if (r == 0)
-			disk_start_download(disk);
+			disk_start(disk);
 	}
 	WITH_LOCK(&x->lock);
 	if (r < 0) {

@@ -18,10 +18,7 @@
 static const char *const known[] = { "config", "dir", "image", "service" };
 
 /* Names that later versions give a meaning to. */
-static const char *const later[] = {
-	"control",    "prefetch",      "trace", "trace-file",
-	"trace-idle", "trace-seconds", "upper", "upper-garbage",
-};
+static const char *const later[] = { "control", "upper", "upper-garbage" };
 
 static bool is_one_of(const char *word, const char *const *words, size_t count)
 {
@@ -145,7 +142,7 @@ static int add_setting(struct params *p, size_t i, const char *value, struct err
 	int r;
 
 	for (k = 0; k < p->options.setting_count; k++)
-		if (p->settings[k].name == name && strcmp(name, "mirror") != 0)
+		if (p->settings[k].name == name && !config_setting_is_list(i))
 			return err_set(e, EINVAL, "%s= is given twice", name);
 	r = note_folder(p, e);
 	if (r < 0)

@@ -41,10 +41,15 @@ struct params {
 	"mirror=URL            Ask URL before the registry; may be repeated.\n"                    \
 	"password=+FILE|-|-FD  The user's password, from a file, the terminal, or FD.\n"           \
 	"platform=OS/ARCH      Which image of a list, default this machine's.\n"                   \
+	"prefetch=PATH         Fetch a file or folder of the image first; may be repeated.\n"      \
 	"proxy=URL             Proxy, default what the environment says.\n"                        \
 	"service=FILE|none     Defaults of the machine, /etc/overlaybd/overlaybd.json.\n"          \
 	"stats=FILE|-          Write statistics to FILE, or print them at the end.\n"              \
 	"timeout=SECONDS       For one read, retries included, 0 = for ever, default 60.\n"        \
+	"trace=auto|record|replay|off  Record what start-up reads, replay it.\n"                   \
+	"trace-file=FILE       The trace, default in the cache folder.\n"                          \
+	"trace-idle=SECONDS    Recording ends when nothing new is read, default 15.\n"             \
+	"trace-seconds=SECONDS Recording ends, default 120.\n"                                     \
 	"user=NAME             Who we are to the registry.\n"                                      \
 	"user-agent=TEXT       What we call ourselves."
 

@@ -46,6 +46,7 @@ enum {
 
 	LIST_MAX = 10000, /* exports in a list: nbdkit takes no more */
 
+	LOOK_EVERY = 1, /* s between two looks at what is being recorded */
 	REPORT_EVERY = 10, /* s between two writings of the statistics */
 };
 
@@ -213,29 +214,67 @@ static int overlaybd_get_ready(void)
 	return 0;
 }
 
-static void report(bool last)
+/* Does something with all disks that are open. */
+static void with_disks(void (*what)(struct disk *const *disks, size_t count))
 {
 	struct disk **disks;
 	size_t count, i;
 
-	pthread_mutex_lock(&report_lock);
 	if (only) {
-		report_write(&only, 1, last);
+		what(&only, 1);
 	} else if (exports_acquire_all(exports, &disks, &count) == 0) {
-		report_write(disks, count, last);
+		what(disks, count);
 		for (i = 0; i < count; i++)
 			exports_release(exports, disks[i]);
 		free(disks);
 	}
+}
+
+static void report_some(struct disk *const *disks, size_t count)
+{
+	report_write(disks, count, false);
+}
+
+static void report_last(struct disk *const *disks, size_t count)
+{
+	report_write(disks, count, true);
+}
+
+static void report(bool last)
+{
+	pthread_mutex_lock(&report_lock);
+	with_disks(last ? report_last : report_some);
 	pthread_mutex_unlock(&report_lock);
+}
+
+static void look(struct disk *const *disks, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		launch_look(disks[i]->launch);
+}
+
+static void end_launches(struct disk *const *disks, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		launch_end(disks[i]->launch);
 }
 
 /* nbdkit_nanosleep ends early, with ESHUTDOWN, when nbdkit is told to end. */
 static void *watch(void *arg)
 {
-	while (nbdkit_nanosleep(REPORT_EVERY, 0) == 0)
-		report(false);
+	unsigned seconds = 0;
+
+	while (nbdkit_nanosleep(LOOK_EVERY, 0) == 0) {
+		with_disks(look);
+		if (++seconds % (REPORT_EVERY / LOOK_EVERY) == 0)
+			report(false);
+	}
 	fetcher_interrupt(fetcher);
+	with_disks(end_launches);
 	report(false);
 	return NULL;
 }
@@ -244,7 +283,8 @@ static void *watch(void *arg)
  * is not done without need. */
 static bool needs_watcher(void)
 {
-	return !only || only->config->fetch.stats || fetcher_is_used(fetcher);
+	return !only || only->config->fetch.stats || fetcher_is_used(fetcher) ||
+	       launch_is_recording(only->launch);
 }
 
 static int overlaybd_after_fork(void)
@@ -255,7 +295,7 @@ static int overlaybd_after_fork(void)
 	if (r < 0)
 		return fail(r, &e);
 	if (only)
-		disk_start_download(only);
+		disk_start(only);
 	if (!needs_watcher())
 		return 0;
 	code = pthread_create(&watcher, NULL, watch, NULL);
@@ -321,8 +361,10 @@ static void *overlaybd_open(int readonly)
 	struct err e;
 	int r;
 
-	if (!exports)
+	if (!exports) {
+		launch_client_came(only->launch);
 		return only;
+	}
 	name = nbdkit_export_name();
 	if (!name)
 		return NULL; /* nbdkit has said why */
@@ -332,6 +374,7 @@ static void *overlaybd_open(int readonly)
 		return NULL;
 	}
 	log_opened(d);
+	launch_client_came(d->launch);
 	return d;
 }
 
@@ -339,6 +382,7 @@ static void overlaybd_close(void *handle)
 {
 	const struct disk *d = handle;
 
+	launch_client_went(d->launch);
 	if (!exports)
 		return;
 	if (d->config->fetch.stats)
@@ -390,7 +434,10 @@ static int overlaybd_pread(void *handle, void *buf, uint32_t count, uint64_t off
 	struct disk *d = handle;
 	struct stats *stats = stats_group_image(image_stats(d->image));
 	struct err e;
-	int r = image_pread(d->image, buf, count, offset, &e);
+	int r;
+
+	launch_note(d->launch, offset, count);
+	r = image_pread(d->image, buf, count, offset, &e);
 
 	stats_add(stats, STATS_READS, 1);
 	stats_add(stats, STATS_READ_BYTES, count);

@@ -44,6 +44,9 @@ value()
 	mirror) echo http://localhost ;;
 	password) echo "+$work/password" ;;
 	platform) echo linux/amd64 ;;
+	prefetch) echo /etc ;;
+	trace) echo off ;;
+	trace-idle | trace-seconds) echo 1 ;;
 	*) echo "my-$1" ;;
 	esac
 }
@@ -54,7 +57,7 @@ for name in $settings; do
 	*) refuses "$name=: it is empty" "$name=" ;;
 	esac
 	case $name in
-	mirror) ;;
+	mirror | prefetch) ;;
 	*) refuses "$name= is given twice" "$name=$(value "$name")" "$name=$(value "$name")" ;;
 	esac
 done

@@ -53,6 +53,7 @@ static const struct {
 	{ "proxy", "socks5h://[::1]:1080", "socks5h://[::1]:1080" },
 	{ "stats", "-", "-" },
 	{ "stats", "s.prom", "/here/s.prom" },
+	{ "trace-file", "t.trace", "/here/t.trace" },
 	{ "user", "robot$me", "robot$me" },
 	{ "user-agent", "us/1.0 (them)", "us/1.0 (them)" },
 };
@@ -71,6 +72,7 @@ static const char *text_of(const struct fetch_settings *s, const char *name)
 		{ "platform", s->platform },
 		{ "proxy", s->proxy },
 		{ "stats", s->stats },
+		{ "trace-file", s->trace.file },
 		{ "user", s->user },
 		{ "user-agent", s->user_agent },
 	};

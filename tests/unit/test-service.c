@@ -39,6 +39,16 @@ static void write_text(const char *name, const char *text)
 	assert_int_equal(io_replace_file(path, text, strlen(text), NULL), 0);
 }
 
+static const char *show_list(char *const *list, size_t count, char out[256])
+{
+	size_t i, n = 0;
+
+	out[0] = '\0';
+	for (i = 0; i < count; i++)
+		n += (size_t)snprintf(out + n, 256 - n, "%s%s", i > 0 ? " " : "", list[i]);
+	return out;
+}
+
 /* The value of a setting as one text. */
 static const char *show(const struct fetch_settings *s, const char *name, char out[256])
 {
@@ -54,6 +64,7 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 		{ "platform", s->platform },
 		{ "proxy", s->proxy },
 		{ "stats", s->stats },
+		{ "trace-file", s->trace.file },
 		{ "user", s->user },
 		{ "user-agent", s->user_agent },
 	};
@@ -63,9 +74,10 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 	} numbers[] = {
 		{ "cache-limit", s->cache_limit },  { "connections", s->connections },
 		{ "download", s->download.enable }, { "insecure", s->insecure },
-		{ "timeout", s->timeout },
+		{ "timeout", s->timeout },	    { "trace", s->trace.mode },
+		{ "trace-idle", s->trace.idle },    { "trace-seconds", s->trace.seconds },
 	};
-	size_t i, n = 0;
+	size_t i;
 
 	for (i = 0; i < COUNT_OF(fields); i++)
 		if (strcmp(fields[i].name, name) == 0)
@@ -75,10 +87,10 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 			snprintf(out, 256, "%" PRIu64, numbers[i].number);
 			return out;
 		}
+	if (strcmp(name, "prefetch") == 0)
+		return show_list(s->prefetch, s->prefetch_count, out);
 	assert_string_equal(name, "mirror");
-	for (i = 0, out[0] = '\0'; i < s->mirror_count; i++)
-		n += (size_t)snprintf(out + n, 256 - n, "%s%s", i > 0 ? " " : "", s->mirrors[i]);
-	return out;
+	return show_list(s->mirrors, s->mirror_count, out);
 }
 
 /* ---- precedence ---- */
@@ -106,9 +118,14 @@ static const struct {
 	  { "", "http://a", "http://b", "http://c" } },
 	{ "password", { "a", "b", "c" }, { "", "a", "b", "c" } },
 	{ "platform", { "a/a", "b/b", "c/c" }, { "", "a/a", "b/b", "c/c" } },
+	{ "prefetch", { "/a", "/b", "/c" }, { "", "/a", "/b", "/c" } },
 	{ "proxy", { "a", "b", "c" }, { "", "a", "b", "c" } },
 	{ "stats", { "'-'", "b", "c" }, { "", "-", "@/img/b", "/w/c" } },
 	{ "timeout", { "1", "2", "0" }, { "60", "1", "2", "0" } },
+	{ "trace", { "record", "replay", "off" }, { "0", "1", "2", "3" } },
+	{ "trace-file", { "a", "b", "c" }, { "", "@/svc/a", "@/img/b", "/w/c" } },
+	{ "trace-idle", { "1", "2", "3" }, { "15", "1", "2", "3" } },
+	{ "trace-seconds", { "1", "2", "3600" }, { "120", "1", "2", "3600" } },
 	{ "user", { "a", "b", "c" }, { "", "a", "b", "c" } },
 	{ "user-agent", { "a", "b", "c" }, { "", "a", "b", "c" } },
 };
@@ -200,8 +217,20 @@ static void expect_mirrors(const char *image, const char *service, const char *m
 #define LOWER "lowers: [{file: a}]\n"
 #define P2P "p2pConfig: {enable: true, address: 'p2p:1/x'}\n"
 
+static void expect_prefetch(const char *image, const char *service, const char *paths)
+{
+	struct image_config *c = load(image, service);
+	char got[256];
+
+	assert_string_equal(show(&c->fetch, "prefetch", got), paths);
+	config_free(c);
+}
+
 static void lists_are_replaced_as_a_whole(void **state)
 {
+	expect_prefetch(LOWER, "prefetch: [/a, /b/]\n", "/a /b/");
+	expect_prefetch(LOWER "prefetch: [/c]\n", "prefetch: [/a, /b/]\n", "/c");
+	expect_prefetch(LOWER "prefetch: []\n", "prefetch: /a\n", "");
 	expect_mirrors(LOWER, "mirror: [http://a, http://b]\n", "http://a http://b");
 	expect_mirrors(LOWER "mirror: [http://c]\n", "mirror: [http://a, http://b]\n", "http://c");
 	expect_mirrors(LOWER "mirror: []\n", "mirror: [http://a]\n", "");

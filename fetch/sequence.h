@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* sequence.h - ranges of several blobs of one image, fetched one after the other at prefetch
+ * priority: what a replay asks for.
+ *
+ * What the cache or a fetch under way has is passed over, as is what another process has claimed. A
+ * range is cut into requests only when there is room for one, so that a sequence can be stopped,
+ * and a read that wants the same bytes is never behind it.
+ *
+ * Units: chunks of CACHE_CHUNK bytes.  Threads: any, one at a time for one sequence. */
+#ifndef OVERLAYBD_FETCH_SEQUENCE_H
+#define OVERLAYBD_FETCH_SEQUENCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/source.h"
+
+enum { SEQUENCE_CHUNK = 16 * 1024 }; /* bytes of a chunk */
+
+struct sequence_range {
+	struct source *source; /* a blob */
+	uint64_t first, count;
+};
+
+struct sequence;
+
+/* Whether a source is a blob, which can be in a sequence. */
+bool sequence_takes(const struct source *s);
+
+/* Bytes that are cheaper to fetch than another request for what comes behind them, by the measured
+ * round trip and bandwidth; 0 as long as these are not known. */
+uint64_t sequence_cheap_gap(struct source *blob);
+
+/* Whether all bytes of the range are in the cache. */
+bool sequence_is_present(const struct sequence_range *range);
+
+/* Begins to fetch the ranges, count > 0, whose array it takes over (malloc), also when it fails.
+ * The blobs have one queue, and live until sequence_close or until they are shut.  -ENOMEM. */
+int sequence_start(struct sequence_range *ranges, size_t count, struct sequence **out,
+		   struct err *e);
+
+/* No more is asked for.  Returns at once; what is under way goes on. */
+void sequence_stop(struct sequence *s);
+
+/* Whether all has been asked for, or it was stopped. */
+bool sequence_is_over(const struct sequence *s);
+
+/* Stops it and gives it back.  NULL is allowed. */
+void sequence_close(struct sequence *s);
+
+#endif

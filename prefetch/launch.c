@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* launch.c - see launch.h.
+ *
+ * (1) `lock` guards replays, clients and paused.  Nothing blocks under it.
+ * (2) `window` is held by whoever looks at the recording or ends it; `recording` goes from true to
+ *     false once, under it. */
+#include "prefetch/launch.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/log.h"
+#include "core/base/scope.h"
+#include "core/identity.h"
+#include "prefetch/recorder.h"
+#include "prefetch/replay.h"
+#include "prefetch/store.h"
+#include "prefetch/trace_edit.h"
+
+enum {
+	REPLAYS_MAX = 4, /* one of each kind */
+	MISSES_DIVISOR = 5, /* a trace that lacks more than this part of the reads is mended */
+	SCAN_DIVISOR = 2, /* more than this part of the data is no start-up */
+};
+
+#define TINY ((uint64_t)1 << 20) /* bytes; less is no start-up */
+
+struct launch {
+	const struct image_config *config;
+	const struct fetch_trace *how;
+	struct image *image;
+	char identity[DIGEST_TEXT]; /* "": not needed */
+	char *path; /* of our trace; NULL: none */
+	bool in_store; /* it lies in the cache folder */
+	struct trace trace; /* what was there; without reads: nothing */
+	struct recorder *recorder; /* NULL: none */
+	atomic_bool recording;
+	pthread_mutex_t window;
+	pthread_t thread;
+	bool started;
+
+	pthread_mutex_t lock;
+	struct replay *replays[REPLAYS_MAX];
+	size_t replay_count;
+	unsigned clients;
+	bool paused;
+};
+
+/* ---- replaying ---- */
+
+static void run_locked(struct launch *l, struct replay *r)
+{
+	struct err e;
+
+	if (replay_run(r, &e) < 0)
+		log_warn("%s: replay: %s", l->config->path, e.msg);
+}
+
+static void add_replay(struct launch *l, const struct trace *t)
+{
+	struct replay *r;
+	struct err e;
+
+	if (replay_open(l->image, t, &r, &e) < 0) {
+		log_warn("%s: replay: %s", l->config->path, e.msg);
+		return;
+	}
+	WITH_LOCK(&l->lock);
+	l->replays[l->replay_count++] = r;
+	if (!l->paused)
+		run_locked(l, r);
+}
+
+static void *prepare(void *arg)
+{
+	struct launch *l = arg;
+
+	if (l->trace.count > 0)
+		add_replay(l, &l->trace);
+	return NULL;
+}
+
+void launch_start(struct launch *l)
+{
+	int code = pthread_create(&l->thread, NULL, prepare, l);
+
+	l->started = code == 0;
+	if (code != 0)
+		log_warn("%s: replay: starting a thread: %s", l->config->path, strerror(code));
+}
+
+void launch_client_came(struct launch *l)
+{
+	size_t i;
+
+	WITH_LOCK(&l->lock);
+	l->clients++;
+	l->paused = false;
+	for (i = 0; i < l->replay_count; i++)
+		run_locked(l, l->replays[i]);
+}
+
+void launch_client_went(struct launch *l)
+{
+	size_t i;
+
+	WITH_LOCK(&l->lock);
+	l->paused = --l->clients == 0;
+	for (i = 0; l->paused && i < l->replay_count; i++)
+		replay_pause(l->replays[i]);
+}
+
+/* ---- recording ---- */
+
+void launch_note(struct launch *l, uint64_t off, uint64_t n)
+{
+	if (l->recorder && atomic_load_explicit(&l->recording, memory_order_relaxed))
+		recorder_note(l->recorder, off, n);
+}
+
+bool launch_is_recording(struct launch *l)
+{
+	return atomic_load(&l->recording);
+}
+
+/* Whether more than a part of the reads is not replayed. */
+static bool lacks_reads(struct launch *l, const struct trace *t)
+{
+	size_t i, missed = 0;
+
+	WITH_LOCK(&l->lock);
+	for (i = 0; l->replay_count > 0 && i < t->count; i++)
+		missed += !replay_covers(l->replays[0], &t->reads[i]);
+	return missed > t->count / MISSES_DIVISOR;
+}
+
+static void save(struct launch *l, const struct trace *t)
+{
+	struct err e;
+	int r = l->in_store ? store_make_folder(l->config->fetch.cache_dir, &e) : 0;
+
+	if (r == 0)
+		r = trace_save(t, l->path, &e);
+	if (r < 0)
+		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
+	else
+		log_debug("%s: %zu reads recorded in %s", l->config->path, t->count, l->path);
+}
+
+static void save_merged(struct launch *l, const struct trace *t)
+{
+	const struct trace *both[] = { t, &l->trace };
+	struct trace merged;
+	struct err e;
+
+	if (trace_merge(both, 2, &merged, NULL, &e) < 0) {
+		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
+		return;
+	}
+	save(l, &merged);
+	trace_release(&merged);
+}
+
+/* Under trace=auto: whether it is a start-up.  *again: what came was none, but one may follow. */
+static bool is_startup(struct launch *l, const struct trace *t, bool *again)
+{
+	struct trace_totals totals;
+	struct err e;
+
+	if (trace_sum_up(t, l->image, &totals, &e) < 0) {
+		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
+		return false;
+	}
+	*again = totals.unique_bytes < TINY;
+	if (!*again && totals.image_unique_bytes <= totals.image_bytes / SCAN_DIVISOR)
+		return true;
+	log_debug("%s: %s: the recording is not kept", l->config->path,
+		  *again ? "less than 1 MiB read" : "over half of the data read");
+	return false;
+}
+
+/* Does with a recording what is to be done with it.  Returns whether to record anew. */
+static bool settle(struct launch *l, const struct trace *t)
+{
+	bool again = false;
+
+	if (l->how->mode == FETCH_TRACE_RECORD) {
+		if (t->count > 0)
+			save(l, t);
+	} else if (is_startup(l, t, &again)) {
+		if (l->trace.count == 0)
+			save(l, t);
+		else if (lacks_reads(l, t))
+			save_merged(l, t);
+	}
+	return again;
+}
+
+static void end_window(struct launch *l, bool last)
+{
+	struct trace t = { .disk_size = image_size(l->image) };
+	struct err e;
+	bool again = false;
+
+	memcpy(t.identity, l->identity, sizeof t.identity);
+	if (recorder_take(l->recorder, t.disk_size, &t, &e) < 0)
+		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
+	else
+		again = settle(l, &t);
+	trace_release(&t);
+	if (again && !last)
+		recorder_reset(l->recorder);
+	else
+		atomic_store(&l->recording, false);
+}
+
+void launch_look(struct launch *l)
+{
+	WITH_LOCK(&l->window);
+	if (launch_is_recording(l) && recorder_look(l->recorder))
+		end_window(l, false);
+}
+
+void launch_end(struct launch *l)
+{
+	WITH_LOCK(&l->window);
+	if (launch_is_recording(l))
+		end_window(l, true);
+}
+
+/* ---- beginning and end ---- */
+
+/* Whether there is anything to do for us, and where the trace lies. */
+static int find_trace(struct launch *l, struct err *e)
+{
+	const struct fetch_settings *s = &l->config->fetch;
+	int r;
+
+	if (l->how->mode == FETCH_TRACE_OFF ||
+	    (l->how->mode == FETCH_TRACE_AUTO && !image_is_remote(l->image)))
+		return 0;
+	r = image_identity(l->image, l->identity, e);
+	if (r < 0)
+		return r;
+	if (l->how->file) {
+		l->path = strdup(l->how->file);
+	} else if (s->cache_dir) {
+		l->path = store_path(s->cache_dir, l->identity);
+		l->in_store = true;
+	} else {
+		if (l->how->mode != FETCH_TRACE_AUTO)
+			log_warn("%s: no trace: neither trace-file= nor a cache folder",
+				 l->config->path);
+		return 0;
+	}
+	return l->path ? 0 : err_set(e, ENOMEM, "out of memory");
+}
+
+/* What cannot be replayed is left alone, with a line that says so. */
+static void load_trace(struct launch *l)
+{
+	struct trace t;
+	struct err e;
+	int r;
+
+	if (!l->path || l->how->mode == FETCH_TRACE_RECORD)
+		return;
+	r = trace_load(l->path, &t, &e);
+	if (r == -ENOENT && l->how->mode == FETCH_TRACE_AUTO)
+		return;
+	if (r < 0) {
+		log_warn("%s: no replay: %s", l->config->path, e.msg);
+	} else if (strcmp(t.identity, l->identity) != 0 || t.disk_size != image_size(l->image)) {
+		log_warn("%s: no replay: %s is the trace of another image", l->config->path,
+			 l->path);
+		trace_release(&t);
+	} else {
+		l->trace = t;
+	}
+}
+
+static int begin_recording(struct launch *l, struct err *e)
+{
+	int r;
+
+	if (!l->path || l->how->mode == FETCH_TRACE_REPLAY)
+		return 0;
+	r = recorder_open(l->how->seconds, l->how->idle, &l->recorder, e);
+	atomic_store(&l->recording, r == 0);
+	return r;
+}
+
+int launch_open(const struct image_config *config, struct image *image, struct launch **out,
+		struct err *e)
+{
+	struct launch *l = calloc(1, sizeof *l);
+	struct err why;
+	int r;
+
+	if (!l)
+		return err_set(e, ENOMEM, "%s: out of memory", config->path);
+	l->config = config;
+	l->how = &config->fetch.trace;
+	l->image = image;
+	pthread_mutex_init(&l->lock, NULL);
+	pthread_mutex_init(&l->window, NULL);
+	r = find_trace(l, &why);
+	if (r == 0) {
+		load_trace(l);
+		r = begin_recording(l, &why);
+	}
+	if (r == -ENOMEM) {
+		launch_close(l);
+		return err_set(e, ENOMEM, "%s: trace: %s", config->path, why.msg);
+	}
+	if (r < 0)
+		log_warn("%s: no trace: %s", config->path, why.msg);
+	*out = l;
+	return 0;
+}
+
+void launch_close(struct launch *l)
+{
+	size_t i;
+
+	if (!l)
+		return;
+	if (l->started)
+		pthread_join(l->thread, NULL);
+	launch_end(l);
+	for (i = 0; i < l->replay_count; i++)
+		replay_close(l->replays[i]);
+	recorder_close(l->recorder);
+	trace_release(&l->trace);
+	pthread_mutex_destroy(&l->window);
+	pthread_mutex_destroy(&l->lock);
+	free(l->path);
+	free(l);
+}

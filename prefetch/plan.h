@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan.h - from what clients read of a disk to what has to be fetched of which blob, and in which
+ * order.
+ *
+ * LBAs -> merged index -> layers -> compressed bytes -> chunks of blobs.  Each chunk is planned
+ * once, at its first use.  About as many bytes as are in flight together make a window, in which
+ * order does not matter: there neighbours become one range, also across a gap that is cheaper to
+ * fetch than another request, as long as all gaps are less than a tenth of the whole.
+ *
+ * Parts of the disk that no remote layer holds are not in a plan.
+ * Threads: a plan never changes once made. */
+#ifndef OVERLAYBD_PREFETCH_PLAN_H
+#define OVERLAYBD_PREFETCH_PLAN_H
+
+#include "core/image.h"
+#include "fetch/sequence.h"
+#include "prefetch/trace.h"
+
+struct plan_layer;
+
+struct plan {
+	struct sequence_range *ranges; /* in order of first use */
+	size_t count;
+	uint64_t chunks; /* that the reads need */
+	uint64_t gaps; /* chunks in the ranges that no read needs */
+	struct plan_layer *layers;
+	size_t layer_count;
+};
+
+/* The reads must lie within the image; those that do not are left out.  -ENOMEM.  The image must
+ * outlive the plan. */
+int plan_make(struct image *image, const struct trace *t, struct plan *out, struct err *e);
+
+/* Whether every remote byte of a read is in the plan. */
+bool plan_covers(const struct plan *p, struct image *image, const struct trace_read *read);
+
+void plan_release(struct plan *p);
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.h - where the trace of an image lies: a file in the cache folder, by the image's identity.
+ */
+#ifndef OVERLAYBD_PREFETCH_STORE_H
+#define OVERLAYBD_PREFETCH_STORE_H
+
+#include "prefetch/trace.h"
+
+/* DIR/traces/<hex digits of the identity>.trace; the caller frees it.  NULL: no memory. */
+char *store_path(const char *cache_dir, const char *identity);
+
+/* Makes DIR/traces.  Errors: what making a folder gives. */
+int store_make_folder(const char *cache_dir, struct err *e);
+
+#endif
