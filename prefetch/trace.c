@@ -37,6 +37,8 @@ static uint32_t checksum(const uint8_t *raw, size_t n)
 	return ~crc32c_raw(crc, raw + AT_COUNT, n - AT_COUNT);
 }
 
+_Static_assert(sizeof(struct trace_read) <= TRACE_READ, "reads are parsed in place");
+
 static void identity_to_text(const uint8_t raw[IDENTITY], char out[DIGEST_TEXT])
 {
 	static const char digits[] = "0123456789abcdef";
@@ -114,32 +116,48 @@ static int check_reads(const struct trace *t, int code, struct err *e)
 	return 0;
 }
 
-int trace_parse(const void *bytes, size_t n, struct trace *out, struct err *e)
+/* All but the reads. */
+static int parse_header(const uint8_t *raw, size_t n, struct trace *out, struct err *e)
 {
-	const uint8_t *raw = bytes;
-	AUTO_FREE struct trace_read *reads = NULL;
-	struct trace t = { 0 };
-	size_t i;
 	int r = check_header(raw, n, e);
 
 	if (r < 0)
 		return r;
-	t.count = (size_t)le64_get(raw + AT_COUNT);
-	t.disk_size = le64_get(raw + AT_DISK_SIZE);
-	identity_to_text(raw + AT_IDENTITY, t.identity);
-	r = check_disk_size(t.disk_size, EBADMSG, e);
+	*out = (struct trace){ .count = (size_t)le64_get(raw + AT_COUNT),
+			       .disk_size = le64_get(raw + AT_DISK_SIZE) };
+	identity_to_text(raw + AT_IDENTITY, out->identity);
+	return check_disk_size(out->disk_size, EBADMSG, e);
+}
+
+/* Fills t->reads, which may lie at the file's first byte: it is written no faster than read. */
+static int parse_reads(const uint8_t *raw, struct trace *t, struct err *e)
+{
+	size_t i;
+
+	raw += TRACE_HEADER;
+	for (i = 0; i < t->count; i++, raw += TRACE_READ) {
+		struct trace_read read = { .lba = le64_get(raw),
+					   .sectors = le32_get(raw + 8),
+					   .us = le32_get(raw + 12) };
+
+		memcpy(&t->reads[i], &read, sizeof read);
+	}
+	return check_reads(t, EBADMSG, e);
+}
+
+int trace_parse(const void *bytes, size_t n, struct trace *out, struct err *e)
+{
+	AUTO_FREE struct trace_read *reads = NULL;
+	struct trace t;
+	int r = parse_header(bytes, n, &t, e);
+
 	if (r < 0)
 		return r;
 	reads = malloc((t.count + 1) * sizeof *reads);
 	if (!reads)
 		return err_set(e, ENOMEM, "out of memory");
-	raw += TRACE_HEADER;
-	for (i = 0; i < t.count; i++, raw += TRACE_READ)
-		reads[i] = (struct trace_read){ .lba = le64_get(raw),
-						.sectors = le32_get(raw + 8),
-						.us = le32_get(raw + 12) };
 	t.reads = reads;
-	r = check_reads(&t, EBADMSG, e);
+	r = parse_reads(bytes, &t, e);
 	if (r < 0)
 		return r;
 	*out = t;
@@ -188,15 +206,25 @@ int trace_format(const struct trace *t, void **bytes, size_t *n, struct err *e)
 	return 0;
 }
 
+/* In place: the kernel takes longer to hand out memory for a large trace than this to read it. */
 int trace_load(const char *path, struct trace *out, struct err *e)
 {
 	AUTO_FREE char *bytes = NULL;
+	struct trace t;
 	size_t n;
 	int r = io_read_file(path, LARGEST, &bytes, &n, e);
 
 	if (r == 0)
-		r = trace_parse(bytes, n, out, e);
-	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
+		r = parse_header((const uint8_t *)bytes, n, &t, e);
+	if (r == 0) {
+		t.reads = (void *)bytes;
+		r = parse_reads((const uint8_t *)bytes, &t, e);
+	}
+	if (r < 0)
+		return err_wrap(e, r, "%s", path);
+	*out = t;
+	out->reads = (void *)TAKE_PTR(bytes);
+	return 0;
 }
 
 int trace_save(const struct trace *t, const char *path, struct err *e)

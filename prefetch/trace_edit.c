@@ -14,6 +14,7 @@
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "core/identity.h"
 
 static int no_memory(struct err *e)
 {
@@ -250,6 +251,23 @@ int trace_same_image(const struct trace *a, const struct trace *b, struct err *e
 			       "traces of disks of different sizes: %" PRIu64 " and %" PRIu64
 			       " bytes",
 			       a->disk_size, b->disk_size);
+	return 0;
+}
+
+int trace_check_image(const struct trace *t, struct image *image, struct err *e)
+{
+	char identity[DIGEST_TEXT];
+	int r = image_identity(image, identity, e);
+
+	if (r < 0)
+		return r;
+	if (strcmp(identity, t->identity) != 0)
+		return err_set(e, EINVAL, "the trace is of another image: %s, this one is %s",
+			       t->identity, identity);
+	if (t->disk_size > image_size(image))
+		return err_set(e, EINVAL,
+			       "the trace is of a disk of %" PRIu64 " bytes, this one has %" PRIu64,
+			       t->disk_size, image_size(image));
 	return 0;
 }
 

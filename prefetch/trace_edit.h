@@ -32,6 +32,10 @@ void trace_ranges_release(struct trace_ranges *r);
 /* EINVAL unless both are of the same image; the text says which they are. */
 int trace_same_image(const struct trace *a, const struct trace *b, struct err *e);
 
+/* EINVAL unless the trace is of this image.  Errors: what naming the image gives, see
+ * core/identity.h. */
+int trace_check_image(const struct trace *t, struct image *image, struct err *e);
+
 /* The reads of several traces of one image (EINVAL) as one: in the order of their times, each
  * sector where it is first read and nowhere else.  A read of which the middle is known becomes two.
  * Also useful with one trace.  *left_out (NULL is allowed) counts reads at the end that there is no
