@@ -18,7 +18,8 @@
 enum {
 	LOW_BYTES = 512 * 1024, /* in flight at low priority, at least */
 	LOOK_AGAIN = 20, /* ms */
-	MEASURED = 200 * 1000, /* us over which bandwidth is taken */
+	MEASURED = 256 * 1024, /* bytes over which bandwidth is taken */
+	PAUSE = 20 * 1000, /* us without a byte: the link was not in use */
 };
 
 struct line {
@@ -50,7 +51,7 @@ struct queue {
 
 	_Atomic uint64_t round_trip; /* us; 0: not known */
 	_Atomic uint64_t bandwidth; /* bytes a second; the engine's thread writes */
-	uint64_t measured_from, measured_bytes;
+	uint64_t measured_from, measured_last, measured_bytes; /* us, us */
 };
 
 static void take_given(struct http_call *c);
@@ -118,19 +119,26 @@ void queue_note_round_trip(struct queue *k, uint64_t us)
 	atomic_store_explicit(&k->round_trip, us, memory_order_relaxed);
 }
 
+/* What came between two pauses, or as much of it as says something, over the time that it took. */
 void queue_note_bytes(struct queue *k, size_t n)
 {
-	uint64_t now = clock_us(), taken = now - k->measured_from, rate, old;
+	uint64_t now = clock_us(), taken, rate, old;
 
-	k->measured_bytes += n;
-	if (taken < MEASURED)
+	if (now - k->measured_last > PAUSE) {
+		k->measured_from = now; /* these first bytes took no time that we know */
+		k->measured_bytes = 0;
+		k->measured_last = now;
 		return;
-	if (k->measured_from != 0 && taken < 10 * MEASURED) {
-		rate = k->measured_bytes * 1000000 / taken;
-		old = atomic_load_explicit(&k->bandwidth, memory_order_relaxed);
-		atomic_store_explicit(&k->bandwidth, rate > old ? rate : (7 * old + rate) / 8,
-				      memory_order_relaxed);
 	}
+	k->measured_last = now;
+	k->measured_bytes += n;
+	taken = now - k->measured_from;
+	if (k->measured_bytes < MEASURED || taken == 0)
+		return;
+	rate = k->measured_bytes * 1000000 / taken;
+	old = atomic_load_explicit(&k->bandwidth, memory_order_relaxed);
+	atomic_store_explicit(&k->bandwidth, rate > old ? rate : (7 * old + rate) / 8,
+			      memory_order_relaxed);
 	k->measured_from = now;
 	k->measured_bytes = 0;
 }
@@ -144,9 +152,11 @@ static uint64_t link_bytes(const struct queue *k)
 	return us * (bandwidth / 1000) / 1000;
 }
 
-uint64_t queue_cheap_gap(const struct queue *k)
+void queue_link(const struct queue *k, struct link_facts *out)
 {
-	return link_bytes(k) / k->connections;
+	out->bandwidth = atomic_load_explicit(&k->bandwidth, memory_order_relaxed);
+	out->round_trip_bytes = link_bytes(k);
+	out->connections = k->connections;
 }
 
 static uint64_t low_limit(const struct queue *k)
@@ -213,12 +223,14 @@ static struct request *take_fed(struct queue *k, enum request_priority p, uint64
 	return q;
 }
 
-/* Whether so much of the limit is free that what fits is worth a request. */
+/* Whether so much of the limit is free that what fits is worth a request: half, but less where the
+ * link would run dry. */
 static bool has_low_room(const struct queue *k)
 {
 	uint64_t limit = low_limit(k);
+	uint64_t full = min_u64(link_bytes(k), limit - limit / 8);
 
-	return k->low_bytes <= limit - limit / 4;
+	return k->low_bytes <= max_u64(limit / 2, full);
 }
 
 static struct request *take_low(struct queue *k, enum request_priority p)

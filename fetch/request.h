@@ -150,9 +150,15 @@ void queue_feed(struct queue *k, struct feeder *f);
 /* The measured round trip in ms, 0: not yet known.  Any thread. */
 uint64_t queue_round_trip(const struct queue *k);
 
-/* Bytes that come over one of the connections in a round trip, when all are in use: a request that
- * saves fewer is not worth its while.  0: not known.  Any thread. */
-uint64_t queue_cheap_gap(const struct queue *k);
+/* What the exchanges so far have shown of the link; zeroes: not known. */
+struct link_facts {
+	uint64_t bandwidth; /* bytes a second */
+	uint64_t round_trip_bytes; /* that come while one round trip passes */
+	unsigned connections; /* that may be in use */
+};
+
+/* Any thread. */
+void queue_link(const struct queue *k, struct link_facts *out);
 
 struct http *queue_http(const struct queue *k);
 

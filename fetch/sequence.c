@@ -26,9 +26,14 @@ bool sequence_takes(const struct source *s)
 	return blob_is(s);
 }
 
-uint64_t sequence_cheap_gap(struct source *blob)
+/* While a round trip passes for one request, the others share what comes. */
+void sequence_link(struct source *blob, struct sequence_link *out)
 {
-	return queue_cheap_gap(blob_of(blob)->queue);
+	struct link_facts facts;
+
+	queue_link(blob_of(blob)->queue, &facts);
+	out->bandwidth = facts.bandwidth;
+	out->cheap_gap = facts.round_trip_bytes / facts.connections;
 }
 
 bool sequence_is_present(const struct sequence_range *r)

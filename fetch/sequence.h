@@ -28,9 +28,13 @@ struct sequence;
 /* Whether a source is a blob, which can be in a sequence. */
 bool sequence_takes(const struct source *s);
 
-/* Bytes that are cheaper to fetch than another request for what comes behind them, by the measured
- * round trip and bandwidth; 0 as long as these are not known. */
-uint64_t sequence_cheap_gap(struct source *blob);
+/* What is known of the way to a blob, for planning. */
+struct sequence_link {
+	uint64_t bandwidth; /* bytes a second, 0: not known */
+	uint64_t cheap_gap; /* bytes that are cheaper to fetch than a request; 0: none, or not known */
+};
+
+void sequence_link(struct source *blob, struct sequence_link *out);
 
 /* Whether all bytes of the range are in the cache. */
 bool sequence_is_present(const struct sequence_range *range);

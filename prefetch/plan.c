@@ -10,8 +10,9 @@
 #include "core/base/scope.h"
 
 enum {
-	WINDOW = 32, /* chunks: 512 KiB */
-	GAPS_DIVISOR = 10, /* gaps are at most so large a part of the chunks that are needed */
+	WINDOW = 32, /* chunks at least: 512 KiB */
+	WINDOWS_A_SECOND = 10, /* over a link that is fast enough for more */
+	GAPS_DIVISOR = 8, /* gaps are at most so large a part of the chunks that are needed */
 };
 
 /* What is planned of one layer. */
@@ -146,61 +147,133 @@ static uint64_t count_unneeded(const struct plan_layer *l, uint64_t first, uint6
 	return n;
 }
 
-/* Whether the run can be fetched with the range before it. */
-static bool join(struct plan *p, const struct run *run, uint64_t gap)
+/* Whether a run continues a range without a gap. */
+static bool touches(const struct sequence_range *range, const struct sequence_range *next)
 {
-	struct sequence_range *last = p->count > 0 ? &p->ranges[p->count - 1] : NULL;
-	const struct plan_layer *l = &p->layers[run->layer];
-	uint64_t end, unneeded;
-
-	if (!last || last->source != l->blob || last->first > run->first)
-		return false;
-	end = last->first + last->count;
-	if (run->first > end + gap)
-		return false;
-	unneeded = count_unneeded(l, end, run->first);
-	if (p->gaps + unneeded > p->chunks / GAPS_DIVISOR)
-		return false;
-	p->gaps += unneeded;
-	last->count = max_u64(last->count, run->first + run->count - last->first);
-	return true;
+	return range->source == next->source && range->first + range->count >= next->first &&
+	       range->first <= next->first;
 }
 
-/* The last range of one window is not joined with the first of the next but where both touch. */
-static void take_window(struct plan *p, struct run *runs, size_t count, uint64_t gap)
+/* The runs of a window become ranges, in the order of their places. */
+static void take_window(struct plan *p, struct run *runs, size_t count)
 {
 	size_t i;
 
 	qsort(runs, count, sizeof *runs, by_place);
-	for (i = 0; i < count; i++)
-		if (!join(p, &runs[i], i > 0 ? gap : 0))
-			p->ranges[p->count++] =
-				(struct sequence_range){ .source = p->layers[runs[i].layer].blob,
-							 .first = runs[i].first,
-							 .count = runs[i].count };
+	for (i = 0; i < count; i++) {
+		struct sequence_range next = { .source = p->layers[runs[i].layer].blob,
+					       .first = runs[i].first,
+					       .count = runs[i].count };
+
+		if (p->count > 0 && touches(&p->ranges[p->count - 1], &next))
+			p->ranges[p->count - 1].count =
+				next.first + next.count - p->ranges[p->count - 1].first;
+		else
+			p->ranges[p->count++] = next;
+	}
+}
+
+/* A gap between a range and the one after it. */
+struct gap {
+	uint64_t unneeded; /* chunks */
+	size_t range;
+};
+
+static int by_size(const void *a, const void *b)
+{
+	const struct gap *x = a, *y = b;
+
+	if (x->unneeded != y->unneeded)
+		return x->unneeded < y->unneeded ? -1 : 1;
+	return x->range < y->range ? -1 : x->range > y->range;
+}
+
+static const struct plan_layer *layer_of(const struct plan *p, const struct source *blob)
+{
+	const struct plan_layer *l = p->layers;
+
+	while (l->blob != blob)
+		l++;
+	return l;
+}
+
+/* The gaps of at most `most` chunks, the smallest first. */
+static size_t find_gaps(const struct plan *p, uint64_t most, struct gap *gaps)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i + 1 < p->count; i++) {
+		const struct sequence_range *x = &p->ranges[i], *y = x + 1;
+		uint64_t end = x->first + x->count;
+
+		if (x->source == y->source && y->first > end && y->first - end <= most)
+			gaps[n++] = (struct gap){
+				count_unneeded(layer_of(p, x->source), end, y->first), i
+			};
+	}
+	qsort(gaps, n, sizeof *gaps, by_size);
+	return n;
+}
+
+/* A range that is to be joined with the next one takes it over; what is left moves up. */
+static void join_marked(struct plan *p, const bool *joined)
+{
+	size_t i, n = 0;
+
+	for (i = 0; i < p->count; i++) {
+		struct sequence_range *last = n > 0 ? &p->ranges[n - 1] : NULL;
+		const struct sequence_range *next = &p->ranges[i];
+
+		if (last && joined[i - 1])
+			last->count = next->first + next->count - last->first;
+		else
+			p->ranges[n++] = *next;
+	}
+	p->count = n;
+}
+
+static int join_gaps(struct plan *p, uint64_t most)
+{
+	AUTO_FREE struct gap *gaps = calloc(p->count, sizeof *gaps);
+	AUTO_FREE bool *joined = calloc(p->count, sizeof *joined);
+	size_t i, n;
+
+	if (!gaps || !joined)
+		return -ENOMEM;
+	n = find_gaps(p, most, gaps);
+	for (i = 0; i < n; i++) {
+		if (p->gaps + gaps[i].unneeded > p->chunks / GAPS_DIVISOR)
+			break;
+		p->gaps += gaps[i].unneeded;
+		joined[gaps[i].range] = true;
+	}
+	join_marked(p, joined);
+	return 0;
 }
 
 static int make_ranges(struct planner *p)
 {
 	struct plan *plan = p->plan;
+	struct sequence_link link;
 	size_t begin = 0, end;
-	uint64_t gap;
+	uint64_t window;
 
 	if (p->count == 0)
 		return 0;
 	plan->ranges = calloc(p->count, sizeof *plan->ranges);
 	if (!plan->ranges)
 		return -ENOMEM;
-	gap = sequence_cheap_gap(plan->layers[p->runs[0].layer].blob) / SEQUENCE_CHUNK;
+	sequence_link(plan->layers[p->runs[0].layer].blob, &link);
+	window = max_u64(WINDOW, link.bandwidth / WINDOWS_A_SECOND / SEQUENCE_CHUNK);
 	while (begin < p->count) {
 		uint64_t chunks = 0;
 
-		for (end = begin; end < p->count && chunks < WINDOW; end++)
+		for (end = begin; end < p->count && chunks < window; end++)
 			chunks += p->runs[end].count;
-		take_window(plan, p->runs + begin, end - begin, gap);
+		take_window(plan, p->runs + begin, end - begin);
 		begin = end;
 	}
-	return 0;
+	return join_gaps(plan, link.cheap_gap / SEQUENCE_CHUNK);
 }
 
 int plan_make(struct image *image, const struct trace *t, struct plan *out, struct err *e)

@@ -3,9 +3,9 @@
  * order.
  *
  * LBAs -> merged index -> layers -> compressed bytes -> chunks of blobs.  Each chunk is planned
- * once, at its first use.  About as many bytes as are in flight together make a window, in which
+ * once, at its first use.  What comes within about a tenth of a second makes a window, in which
  * order does not matter: there neighbours become one range, also across a gap that is cheaper to
- * fetch than another request, as long as all gaps are less than a tenth of the whole.
+ * fetch than another request; the smallest gaps first, and at most an eighth of what is needed.
  *
  * Parts of the disk that no remote layer holds are not in a plan.
  * Threads: a plan never changes once made. */
