@@ -18,7 +18,7 @@ enum {
 	HEAD_MAX_BYTES = 256,
 };
 
-#define DISK_MAX (UINT64_C(1) << 55) /* sectors; a disk's size in bytes fits in 64 bits */
+#define DISK_MAX (UINT64_C(1) << 54) /* sectors; a disk's size in bytes fits in 64 bits */
 
 /* ---- writing ---- */
 

@@ -19,7 +19,7 @@
 int trace_text_format(const struct trace *t, char **text, size_t *n, struct err *e);
 
 /* The trace in a text.  What it lacks, identity or disk size, is "" or 0 in *out.  Reads lie within
- * the disk when that is said, else below 2^55 sectors.  EBADMSG names the line that is wrong. */
+ * the disk when that is said, else below 2^54 sectors.  EBADMSG names the line that is wrong. */
 int trace_text_parse(const char *text, size_t n, struct trace *out, struct err *e);
 
 #endif
