@@ -52,6 +52,7 @@ OUTSIDE = [
     (["openssl/*"], ["core/base/digest.*", "fetch/auth.c", "tests/*"]),
     (["jansson.h"], ["fetch/*", "tools/*", "tests/*"]),
     (["curl/*"], ["fetch/*", "nbdkit-plugin/plugin.c", "tests/*"]),
+    (["ext2fs/*", "et/*"], ["prefetch/ext4.*", "tests/*"]),
     (["libnbd.h"], ["tests/*"]),
 ]
 
