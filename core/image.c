@@ -256,6 +256,18 @@ int image_start_download(struct image *image, struct err *e)
 	return lowers_start_download(&image->lowers, e);
 }
 
+int image_read_acceleration(struct image *image, size_t limit, char **bytes, size_t *n,
+			    struct err *e)
+{
+	return lowers_read_acceleration(&image->lowers, limit, bytes, n, e);
+}
+
+int image_find_artifact(struct image *image, const char *type, size_t limit, char **bytes,
+			size_t *n, struct err *e)
+{
+	return lowers_find_artifact(&image->lowers, type, limit, bytes, n, e);
+}
+
 struct stats_group *image_stats(const struct image *image)
 {
 	return image->lowers.stats;

@@ -93,6 +93,12 @@ void image_prefetch(struct image *image, uint64_t off, uint64_t n);
 /* Starts the background download that the config asks for, if it does.  Once; errors: no thread. */
 int image_start_download(struct image *image, struct err *e);
 
+/* As lowers_read_acceleration and lowers_find_artifact, see there. */
+int image_read_acceleration(struct image *image, size_t limit, char **bytes, size_t *n,
+			    struct err *e);
+int image_find_artifact(struct image *image, const char *type, size_t limit, char **bytes,
+			size_t *n, struct err *e);
+
 /* Its statistics: reads of clients are counted by whoever has clients. */
 struct stats_group *image_stats(const struct image *image);
 

@@ -3,13 +3,18 @@
 #include "core/lowers.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/io.h"
 #include "core/base/scope.h"
 #include "core/index.h"
 #include "fetch/download.h"
+#include "fetch/referrers.h"
 #include "fetch/remote.h"
+#include "zfile/tar.h"
 
 struct lower {
 	char *file; /* NULL: it is remote */
@@ -235,6 +240,82 @@ int lowers_start_download(struct lowers *l, struct err *e)
 							     .dir = l->list[i].dir,
 							     .name = l->list[i].digest };
 	return download_open(&l->config->fetch.download, blobs, n, &l->download, e);
+}
+
+/* ---- what comes beside the layers ---- */
+
+static int read_all(struct source *s, size_t limit, char **bytes, size_t *n, struct err *e)
+{
+	int r;
+
+	if (s->size > limit)
+		return err_set(e, EFBIG, "%" PRIu64 " bytes, more than the limit of %zu", s->size,
+			       limit);
+	*n = (size_t)s->size;
+	*bytes = malloc(*n + 1);
+	if (!*bytes)
+		return err_set(e, ENOMEM, "out of memory");
+	(*bytes)[*n] = '\0';
+	r = source_pread(s, *bytes, *n, 0, e);
+	if (r < 0) {
+		free(*bytes);
+		*bytes = NULL;
+	}
+	return r;
+}
+
+/* A tar archive with one file, or that file as it is. */
+static int read_payload(struct source **blob, size_t limit, char **bytes, size_t *n, struct err *e)
+{
+	struct tar_layout tar;
+	struct source *payload;
+	int r = tar_parse(*blob, &tar, e);
+
+	if (r == 0) {
+		r = source_open_slice(*blob, tar.payload_offset, tar.payload_size, &payload, e);
+		if (r == 0)
+			*blob = payload;
+	}
+	return r < 0 ? r : read_all(*blob, limit, bytes, n, e);
+}
+
+static int read_acceleration_blob(struct lowers *l, size_t limit, char **bytes, size_t *n,
+				  struct err *e)
+{
+	const struct lower_config *a = &l->acceleration;
+	struct source *blob;
+	int r = remote_open_blob(l->remote, a->digest, a->size, NULL, &blob, e);
+
+	if (r < 0)
+		return r;
+	r = read_payload(&blob, limit, bytes, n, e);
+	source_close(blob);
+	return r < 0 ? err_wrap(e, r, "acceleration layer %s", a->digest) : 0;
+}
+
+int lowers_read_acceleration(struct lowers *l, size_t limit, char **bytes, size_t *n, struct err *e)
+{
+	AUTO_FREE char *path = NULL;
+	int r;
+
+	if (l->acceleration.digest && l->remote)
+		return read_acceleration_blob(l, limit, bytes, n, e);
+	if (!l->config->acceleration_dir)
+		return err_set(e, ENOENT, "there is no acceleration layer");
+	if (asprintf(&path, "%s/trace", l->config->acceleration_dir) < 0) {
+		path = NULL; /* left undefined by the failed call */
+		return err_set(e, ENOMEM, "out of memory");
+	}
+	r = io_read_file(path, limit, bytes, n, e);
+	return r < 0 ? err_wrap(e, r, "acceleration layer %s", path) : 0;
+}
+
+int lowers_find_artifact(struct lowers *l, const char *type, size_t limit, char **bytes, size_t *n,
+			 struct err *e)
+{
+	if (!l->remote || l->digest[0] == '\0')
+		return err_set(e, ENOENT, "the image comes from no manifest");
+	return referrers_find(l->remote, l->digest, type, limit, bytes, n, e);
 }
 
 void lowers_shut(struct lowers *l)

@@ -47,6 +47,15 @@ void lowers_opened(struct lowers *l);
 /* Starts the background download that the config asks for; nothing when there is none. */
 int lowers_start_download(struct lowers *l, struct err *e);
 
+/* The trace in the image's acceleration layer (FORMAT.md 7), in the cache or from the registry; the
+ * caller frees it.  -ENOENT: there is none.  EFBIG: more than `limit` bytes. */
+int lowers_read_acceleration(struct lowers *l, size_t limit, char **bytes, size_t *n,
+			     struct err *e);
+
+/* What referrers_find gives for the image's manifest; -ENOENT for an image that has none. */
+int lowers_find_artifact(struct lowers *l, const char *type, size_t limit, char **bytes, size_t *n,
+			 struct err *e);
+
 /* Ends downloads, and reads that wait for the network.  Before the sources are closed. */
 void lowers_shut(struct lowers *l);
 void lowers_close(struct lowers *l);

@@ -31,7 +31,7 @@ bool sequence_takes(const struct source *s);
 /* What is known of the way to a blob, for planning. */
 struct sequence_link {
 	uint64_t bandwidth; /* bytes a second, 0: not known */
-	uint64_t cheap_gap; /* bytes that are cheaper to fetch than a request; 0: none, or not known */
+	uint64_t cheap_gap; /* bytes that are cheaper to fetch than a request; 0: not known */
 };
 
 void sequence_link(struct source *blob, struct sequence_link *out);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* launch.c - see launch.h.
  *
- * (1) `lock` guards replays, clients and paused.  Nothing blocks under it.
+ * (1) `lock` guards replays, clients, paused and ending.  Nothing blocks under it.
  * (2) `window` is held by whoever looks at the recording or ends it; `recording` goes from true to
- *     false once, under it. */
+ *     false once, under it.  It guards `trace` from launch_start on.  `lock` may be taken under it.
+ */
 #include "prefetch/launch.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -15,10 +17,14 @@
 #include "core/base/log.h"
 #include "core/base/scope.h"
 #include "core/identity.h"
+#include "prefetch/find.h"
+#include "prefetch/record_path.h"
 #include "prefetch/recorder.h"
 #include "prefetch/replay.h"
 #include "prefetch/store.h"
 #include "prefetch/trace_edit.h"
+#include "prefetch/trace_import.h"
+#include "prefetch/trace_paths.h"
 
 enum {
 	REPLAYS_MAX = 4, /* one of each kind */
@@ -35,6 +41,8 @@ struct launch {
 	char identity[DIGEST_TEXT]; /* "": not needed */
 	char *path; /* of our trace; NULL: none */
 	bool in_store; /* it lies in the cache folder */
+	bool uses_traces; /* of the image, if there are any */
+	const char *reference_path; /* what recordTracePath names is in force; NULL: nothing */
 	struct trace trace; /* what was there; without reads: nothing */
 	struct recorder *recorder; /* NULL: none */
 	atomic_bool recording;
@@ -43,10 +51,11 @@ struct launch {
 	bool started;
 
 	pthread_mutex_t lock;
+	pthread_cond_t came; /* a client; or the end */
 	struct replay *replays[REPLAYS_MAX];
 	size_t replay_count;
 	unsigned clients;
-	bool paused;
+	bool paused, ending;
 };
 
 /* ---- replaying ---- */
@@ -74,12 +83,100 @@ static void add_replay(struct launch *l, const struct trace *t)
 		run_locked(l, r);
 }
 
+/* A trace that nothing else is done with.  `r` is how it was found. */
+static void replay_found(struct launch *l, int r, struct trace *t, const struct err *e)
+{
+	if (r == 0) {
+		add_replay(l, t);
+		trace_release(t);
+	} else if (r != -ENOENT && r != -ESHUTDOWN) {
+		log_warn("%s: no replay: %s", l->config->path, e->msg);
+	}
+}
+
+static void replay_paths(struct launch *l)
+{
+	const struct fetch_settings *s = &l->config->fetch;
+	struct trace t;
+	struct err e;
+	int r;
+
+	if (s->prefetch_count == 0)
+		return;
+	r = trace_from_paths(l->image, (const char *const *)s->prefetch, s->prefetch_count, NULL,
+			     &t, &e);
+	replay_found(l, r, &t, &e);
+}
+
+static void replay_reference_path(struct launch *l)
+{
+	struct trace t;
+	struct err e;
+	int r = trace_import_file(l->reference_path, l->image, NULL, &t, &e);
+
+	replay_found(l, r, &t, &e);
+}
+
+/* Returns whether the server goes on. */
+static bool await_client(struct launch *l)
+{
+	WITH_LOCK(&l->lock);
+	while (l->clients == 0 && !l->ending)
+		pthread_cond_wait(&l->came, &l->lock);
+	return !l->ending;
+}
+
+/* Whether the registry is worth a question. */
+static bool may_be_pushed(const struct launch *l)
+{
+	return l->in_store && image_digest(l->image)[0] != '\0' &&
+	       !store_was_asked(l->config->fetch.cache_dir, l->identity);
+}
+
+/* Asks the registry once somebody is there to read: an image that is only looked at costs nothing.
+ * Returns whether there is a trace. */
+static bool replay_pushed(struct launch *l)
+{
+	struct trace t;
+	struct err e;
+	int r;
+
+	if (!may_be_pushed(l) || !await_client(l))
+		return false;
+	r = find_pushed(l->identity, l->image, &t, &e);
+	if (r == 0) {
+		add_replay(l, &t);
+		WITH_LOCK(&l->window);
+		l->trace = t;
+		return true;
+	}
+	if (r == -ENOENT)
+		store_note_asked(l->config->fetch.cache_dir, l->identity);
+	else if (r != -ESHUTDOWN)
+		log_warn("%s: no replay: %s", l->config->path, e.msg);
+	return false;
+}
+
+static void replay_acceleration(struct launch *l)
+{
+	struct trace t;
+	struct err e;
+	int r = find_acceleration(l->image, &t, &e);
+
+	replay_found(l, r, &t, &e);
+}
+
 static void *prepare(void *arg)
 {
 	struct launch *l = arg;
 
-	if (l->trace.count > 0)
+	replay_paths(l);
+	if (l->reference_path)
+		replay_reference_path(l);
+	else if (l->trace.count > 0)
 		add_replay(l, &l->trace);
+	else if (l->uses_traces && !replay_pushed(l))
+		replay_acceleration(l);
 	return NULL;
 }
 
@@ -99,6 +196,7 @@ void launch_client_came(struct launch *l)
 	WITH_LOCK(&l->lock);
 	l->clients++;
 	l->paused = false;
+	pthread_cond_signal(&l->came);
 	for (i = 0; i < l->replay_count; i++)
 		run_locked(l, l->replays[i]);
 }
@@ -126,6 +224,16 @@ bool launch_is_recording(struct launch *l)
 	return atomic_load(&l->recording);
 }
 
+static bool covers_locked(struct launch *l, const struct trace_read *read)
+{
+	size_t i;
+
+	for (i = 0; i < l->replay_count; i++)
+		if (replay_covers(l->replays[i], read))
+			return true;
+	return false;
+}
+
 /* Whether more than a part of the reads is not replayed. */
 static bool lacks_reads(struct launch *l, const struct trace *t)
 {
@@ -133,7 +241,7 @@ static bool lacks_reads(struct launch *l, const struct trace *t)
 
 	WITH_LOCK(&l->lock);
 	for (i = 0; l->replay_count > 0 && i < t->count; i++)
-		missed += !replay_covers(l->replays[0], &t->reads[i]);
+		missed += !covers_locked(l, &t->reads[i]);
 	return missed > t->count / MISSES_DIVISOR;
 }
 
@@ -148,6 +256,14 @@ static void save(struct launch *l, const struct trace *t)
 		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
 	else
 		log_debug("%s: %zu reads recorded in %s", l->config->path, t->count, l->path);
+}
+
+static void save_reference(struct launch *l, const struct trace *t)
+{
+	struct err e;
+
+	if (record_path_save(l->reference_path, l->image, t, &e) < 0)
+		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
 }
 
 static void save_merged(struct launch *l, const struct trace *t)
@@ -187,7 +303,9 @@ static bool settle(struct launch *l, const struct trace *t)
 {
 	bool again = false;
 
-	if (l->how->mode == FETCH_TRACE_RECORD) {
+	if (l->reference_path) {
+		save_reference(l, t);
+	} else if (l->how->mode == FETCH_TRACE_RECORD) {
 		if (t->count > 0)
 			save(l, t);
 	} else if (is_startup(l, t, &again)) {
@@ -219,13 +337,26 @@ static void end_window(struct launch *l, bool last)
 
 void launch_look(struct launch *l)
 {
+	bool over;
+
 	WITH_LOCK(&l->window);
-	if (launch_is_recording(l) && recorder_look(l->recorder))
+	if (!launch_is_recording(l))
+		return;
+	over = recorder_look(l->recorder);
+	if (l->reference_path ? record_path_is_over(l->reference_path) : over)
 		end_window(l, false);
+}
+
+static void stop_waiting(struct launch *l)
+{
+	WITH_LOCK(&l->lock);
+	l->ending = true;
+	pthread_cond_signal(&l->came);
 }
 
 void launch_end(struct launch *l)
 {
+	stop_waiting(l);
 	WITH_LOCK(&l->window);
 	if (launch_is_recording(l))
 		end_window(l, true);
@@ -233,16 +364,12 @@ void launch_end(struct launch *l)
 
 /* ---- beginning and end ---- */
 
-/* Whether there is anything to do for us, and where the trace lies. */
-static int find_trace(struct launch *l, struct err *e)
+/* Where the trace lies. */
+static int find_place(struct launch *l, struct err *e)
 {
 	const struct fetch_settings *s = &l->config->fetch;
-	int r;
+	int r = l->how->file ? config_refuse_own_file(l->config, l->how->file, e) : 0;
 
-	if (l->how->mode == FETCH_TRACE_OFF ||
-	    (l->how->mode == FETCH_TRACE_AUTO && !image_is_remote(l->image)))
-		return 0;
-	r = image_identity(l->image, l->identity, e);
 	if (r < 0)
 		return r;
 	if (l->how->file) {
@@ -262,30 +389,52 @@ static int find_trace(struct launch *l, struct err *e)
 /* What cannot be replayed is left alone, with a line that says so. */
 static void load_trace(struct launch *l)
 {
-	struct trace t;
 	struct err e;
 	int r;
 
-	if (!l->path || l->how->mode == FETCH_TRACE_RECORD)
+	if (!l->path || !l->uses_traces)
 		return;
-	r = trace_load(l->path, &t, &e);
-	if (r == -ENOENT && l->how->mode == FETCH_TRACE_AUTO)
-		return;
-	if (r < 0) {
+	r = find_file(l->path, l->identity, l->image, &l->trace, &e);
+	if (r < 0 && (r != -ENOENT || (l->how->mode == FETCH_TRACE_REPLAY && l->how->file)))
 		log_warn("%s: no replay: %s", l->config->path, e.msg);
-	} else if (strcmp(t.identity, l->identity) != 0 || t.disk_size != image_size(l->image)) {
-		log_warn("%s: no replay: %s is the trace of another image", l->config->path,
-			 l->path);
-		trace_release(&t);
-	} else {
-		l->trace = t;
-	}
 }
 
-static int begin_recording(struct launch *l, struct err *e)
+/* Returns 1 when what recordTracePath names takes the place of our own traces. */
+static int begin_reference(struct launch *l, struct err *e)
+{
+	const char *path = l->config->record_trace_path;
+	int r = path ? config_refuse_own_file(l->config, path, e) : 0, what = RECORD_PATH_NONE;
+
+	if (r == 0 && path)
+		what = record_path_begin(path, e);
+	if (r < 0 || what < 0)
+		return err_wrap(e, r < 0 ? r : what, "recordTracePath");
+	if (what == RECORD_PATH_NONE)
+		return 0;
+	l->reference_path = path;
+	if (what == RECORD_PATH_REPLAY)
+		return 1;
+	r = image_identity(l->image, l->identity, e);
+	if (r == 0)
+		r = recorder_open(UINT_MAX, UINT_MAX, &l->recorder, e);
+	atomic_store(&l->recording, r == 0);
+	return r < 0 ? r : 1;
+}
+
+static int begin_own(struct launch *l, struct err *e)
 {
 	int r;
 
+	if (l->how->mode == FETCH_TRACE_OFF ||
+	    (l->how->mode == FETCH_TRACE_AUTO && !image_is_remote(l->image)))
+		return 0;
+	l->uses_traces = l->how->mode != FETCH_TRACE_RECORD;
+	r = image_identity(l->image, l->identity, e);
+	if (r == 0)
+		r = find_place(l, e);
+	if (r < 0)
+		return r;
+	load_trace(l);
 	if (!l->path || l->how->mode == FETCH_TRACE_REPLAY)
 		return 0;
 	r = recorder_open(l->how->seconds, l->how->idle, &l->recorder, e);
@@ -307,11 +456,10 @@ int launch_open(const struct image_config *config, struct image *image, struct l
 	l->image = image;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_mutex_init(&l->window, NULL);
-	r = find_trace(l, &why);
-	if (r == 0) {
-		load_trace(l);
-		r = begin_recording(l, &why);
-	}
+	pthread_cond_init(&l->came, NULL);
+	r = begin_reference(l, &why);
+	if (r == 0)
+		r = begin_own(l, &why);
 	if (r == -ENOMEM) {
 		launch_close(l);
 		return err_set(e, ENOMEM, "%s: trace: %s", config->path, why.msg);
@@ -328,6 +476,7 @@ void launch_close(struct launch *l)
 
 	if (!l)
 		return;
+	stop_waiting(l);
 	if (l->started)
 		pthread_join(l->thread, NULL);
 	launch_end(l);
@@ -335,6 +484,7 @@ void launch_close(struct launch *l)
 		replay_close(l->replays[i]);
 	recorder_close(l->recorder);
 	trace_release(&l->trace);
+	pthread_cond_destroy(&l->came);
 	pthread_mutex_destroy(&l->window);
 	pthread_mutex_destroy(&l->lock);
 	free(l->path);

@@ -6,17 +6,44 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
+#include "core/base/io.h"
 #include "core/base/scope.h"
 
 #define FOLDER "traces"
 
-char *store_path(const char *cache_dir, const char *identity)
+enum { ASK_EVERY = 3600 }; /* s */
+
+static char *path_of(const char *cache_dir, const char *identity, const char *kind)
 {
 	const char *hex = strchr(identity, ':') + 1;
 	char *path;
 
-	return asprintf(&path, "%s/" FOLDER "/%s.trace", cache_dir, hex) < 0 ? NULL : path;
+	return asprintf(&path, "%s/" FOLDER "/%s.%s", cache_dir, hex, kind) < 0 ? NULL : path;
+}
+
+char *store_path(const char *cache_dir, const char *identity)
+{
+	return path_of(cache_dir, identity, "trace");
+}
+
+bool store_was_asked(const char *cache_dir, const char *identity)
+{
+	AUTO_FREE char *path = path_of(cache_dir, identity, "asked");
+	time_t now = time(NULL);
+	struct stat st;
+
+	return path && stat(path, &st) == 0 && st.st_mtime <= now && now - st.st_mtime < ASK_EVERY;
+}
+
+/* If it cannot be noted, the next start asks again. */
+void store_note_asked(const char *cache_dir, const char *identity)
+{
+	AUTO_FREE char *path = path_of(cache_dir, identity, "asked");
+
+	if (path && store_make_folder(cache_dir, NULL) == 0)
+		(void)io_replace_file(path, "", 0, NULL);
 }
 
 int store_make_folder(const char *cache_dir, struct err *e)

@@ -4,10 +4,17 @@
 #ifndef OVERLAYBD_PREFETCH_STORE_H
 #define OVERLAYBD_PREFETCH_STORE_H
 
+#include <stdbool.h>
+
 #include "prefetch/trace.h"
 
 /* DIR/traces/<hex digits of the identity>.trace; the caller frees it.  NULL: no memory. */
 char *store_path(const char *cache_dir, const char *identity);
+
+/* Whether the registry was asked for a trace of the image in the last hour and had none; and that
+ * it was, just now. */
+bool store_was_asked(const char *cache_dir, const char *identity);
+void store_note_asked(const char *cache_dir, const char *identity);
 
 /* Makes DIR/traces.  Errors: what making a folder gives. */
 int store_make_folder(const char *cache_dir, struct err *e);

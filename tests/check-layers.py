@@ -14,7 +14,8 @@ BASE = ["core/base/*.h"]
 LAYERS = ["core/format.h", "core/index.h", "core/layer.h", "core/layer_writer.h", "core/upper.h"]
 IMAGE = ["core/chain.h", "core/config.h", "core/config_setting.h", "core/identity.h", "core/image.h",
          "core/lowers.h"]
-FETCH = ["fetch/download.h", "fetch/fetcher.h", "fetch/reference.h", "fetch/remote.h",
+FETCH = ["fetch/download.h", "fetch/fetcher.h", "fetch/reference.h", "fetch/referrers.h",
+         "fetch/remote.h",
          "fetch/settings.h", "fetch/stats.h"]
 ZFILE = ["zfile/tar.h", "zfile/zfile.h", "zfile/zformat.h"]  # its other headers are its own
 
