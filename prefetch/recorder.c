@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* recorder.c - see recorder.h.
  *
- * A read takes the next place of an array with an atomic addition and fills it, its sectors last:
- * a place without sectors is still being filled.  The window is closed by moving the next place to
- * the end.  A thread that took its place before may still write to it: the array is never unmapped
- * while there may be readers, its memory is only given back, and what such a thread writes into a
- * later window is either a read of its own or, torn, checked like one from outside. */
+ * A thread takes some places of an array at a time, with an atomic addition, and fills one a read,
+ * its sectors last: a place without sectors is not filled.  The window is closed by moving the next
+ * place to the end.  A thread that was about to fill a place may still write to it: the array is
+ * never unmapped while there may be readers, its memory is only given back, and what such a thread
+ * writes into a later window is either a read of its own or, torn, checked like one from outside.
+ */
 #include "prefetch/recorder.h"
 
 #include <errno.h>
@@ -20,6 +21,8 @@
 enum {
 	SECTOR_SHIFT = 9,
 	SEEN_SHIFT = 22, /* bits of the filter below: 4 Mi, 512 KiB of memory */
+	LINE = 64, /* bytes */
+	BATCH = 16, /* places that a thread takes at a time */
 	BLOCK_SHIFT = 3, /* sectors of what is new or not: 4 KiB */
 };
 
@@ -30,24 +33,40 @@ struct place {
 };
 
 struct recorder {
-	_Atomic uint64_t next; /* place; TRACE_READS_MAX or more: closed */
+	/* On a cache line of its own: readers write it. */
+	_Alignas(LINE) _Atomic uint64_t next; /* place; TRACE_READS_MAX or more: closed */
+	_Alignas(LINE) _Atomic uint64_t serial; /* of the window, in this process */
 	_Atomic uint64_t began; /* us of clock_us; 0: no read yet */
 	struct place *places;
 	unsigned seconds, idle;
 
 	/* Of who looks. */
-	uint64_t looked; /* places */
+	uint64_t looked; /* places from the first on, all filled */
 	uint64_t new_at; /* ms; when something new was last read */
 	uint64_t *seen; /* a bit a hash of a block: a collision passes for seen, which only ends a
 			 * window a little sooner */
 };
 
+/* The places that this thread has taken, of the window with this serial. */
+static _Thread_local struct {
+	uint64_t serial, next, end;
+} batch;
+
+static _Atomic uint64_t last_serial;
+
+static uint64_t new_serial(void)
+{
+	return atomic_fetch_add(&last_serial, 1) + 1;
+}
+
 int recorder_open(unsigned seconds, unsigned idle, struct recorder **out, struct err *e)
 {
-	struct recorder *r = calloc(1, sizeof *r);
+	struct recorder *r = aligned_alloc(LINE, sizeof *r);
 
 	if (!r)
 		return err_set(e, ENOMEM, "out of memory");
+	memset(r, 0, sizeof *r);
+	atomic_init(&r->serial, new_serial());
 	r->seconds = seconds;
 	r->idle = idle;
 	r->seen = calloc((size_t)1 << (SEEN_SHIFT - 6), sizeof *r->seen);
@@ -71,15 +90,27 @@ static uint64_t begin(struct recorder *r, uint64_t now)
 	return atomic_compare_exchange_strong(&r->began, &none, now) ? now : none;
 }
 
+/* A place for a read; TRACE_READS_MAX: the window is closed. */
+static uint64_t take_place(struct recorder *r)
+{
+	uint64_t serial = atomic_load_explicit(&r->serial, memory_order_relaxed);
+
+	if (atomic_load_explicit(&r->next, memory_order_relaxed) >= TRACE_READS_MAX)
+		return TRACE_READS_MAX;
+	if (batch.serial != serial || batch.next == batch.end) {
+		batch.next = atomic_fetch_add_explicit(&r->next, BATCH, memory_order_relaxed);
+		batch.end = batch.next + BATCH;
+		batch.serial = serial;
+	}
+	return min_u64(batch.next++, TRACE_READS_MAX);
+}
+
 void recorder_note(struct recorder *r, uint64_t off, uint64_t n)
 {
-	uint64_t lba = off >> SECTOR_SHIFT, now, began, i;
+	uint64_t lba = off >> SECTOR_SHIFT, now, began, i = n > 0 ? take_place(r) : TRACE_READS_MAX;
 	struct place *p;
 
-	if (n == 0 || atomic_load_explicit(&r->next, memory_order_relaxed) >= TRACE_READS_MAX)
-		return;
-	i = atomic_fetch_add_explicit(&r->next, 1, memory_order_relaxed);
-	if (i >= TRACE_READS_MAX)
+	if (i == TRACE_READS_MAX)
 		return;
 	now = clock_us();
 	began = atomic_load_explicit(&r->began, memory_order_relaxed);
@@ -114,25 +145,42 @@ static bool is_new(struct recorder *r, const struct place *p)
 	return found;
 }
 
+/* Looks at what is filled.  Places behind one that is not are looked at again the next time. */
+static bool look_at_places(struct recorder *r, uint64_t next)
+{
+	bool all = true, found = false;
+	uint64_t i;
+
+	for (i = r->looked; i < next; i++) {
+		const struct place *p = &r->places[i];
+		bool filled = atomic_load_explicit(&p->sectors, memory_order_acquire) != 0;
+
+		all = all && filled;
+		r->looked += all;
+		if (filled && is_new(r, p))
+			found = true;
+	}
+	return found;
+}
+
 bool recorder_look(struct recorder *r)
 {
 	uint64_t began = atomic_load(&r->began), now = clock_ms();
 	uint64_t next = min_u64(atomic_load(&r->next), TRACE_READS_MAX);
-	bool found = false;
 
 	if (began == 0)
 		return false;
-	for (; r->looked < next; r->looked++) {
-		const struct place *p = &r->places[r->looked];
-
-		if (atomic_load_explicit(&p->sectors, memory_order_acquire) == 0)
-			break;
-		found |= is_new(r, p);
-	}
-	if (found || r->new_at == 0)
+	if (look_at_places(r, next) || r->new_at == 0)
 		r->new_at = now;
 	return next == TRACE_READS_MAX || now - r->new_at >= r->idle * (uint64_t)1000 ||
 	       clock_us() - began >= r->seconds * (uint64_t)1000000;
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const struct trace_read *x = a, *y = b;
+
+	return x->us < y->us ? -1 : x->us > y->us;
 }
 
 int recorder_take(struct recorder *r, uint64_t disk_size, struct trace *t, struct err *e)
@@ -154,13 +202,17 @@ int recorder_take(struct recorder *r, uint64_t disk_size, struct trace *t, struc
 			t->reads[t->count++] = read;
 	}
 	(void)madvise(r->places, TRACE_READS_MAX * sizeof *r->places, MADV_DONTNEED);
-	return t->reads ? 0 : err_set(e, ENOMEM, "out of memory");
+	if (!t->reads)
+		return err_set(e, ENOMEM, "out of memory");
+	qsort(t->reads, t->count, sizeof *t->reads, by_time);
+	return 0;
 }
 
 void recorder_reset(struct recorder *r)
 {
 	memset(r->seen, 0, (size_t)1 << (SEEN_SHIFT - 3));
 	r->looked = r->new_at = 0;
+	atomic_store(&r->serial, new_serial());
 	atomic_store(&r->began, 0);
 	atomic_store(&r->next, 0);
 }

@@ -41,7 +41,7 @@ RULES = [
     (["tools/*"], BASE + IMAGE + LAYERS + ZFILE + FETCH + PREFETCH +
      ["fetch/cache.h", "fetch/cache_admin.h", "fetch/image_manifest.h", "fetch/push.h", "zfile/zwriter.h", "tools/*.h"]),
     # these measure and test every part by itself
-    (["bench/*"], BASE + IMAGE + LAYERS + ["zfile/*.h", "bench/*.h"]),
+    (["bench/*"], BASE + IMAGE + LAYERS + PREFETCH + ["fetch/settings.h","zfile/*.h", "bench/*.h"]),
     (["tests/*"], ["*"]),
 ]
 

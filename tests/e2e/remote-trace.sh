@@ -52,12 +52,12 @@ is_quiet()
 	[ "$(count reg bytes_sent)" = "$before" ]
 }
 
-# leftovers CACHE: all files beside traces.
+# no_leftovers CACHE: there are no half files among the traces.
 no_leftovers()
 {
 	local found
 
-	found=$(find "$work/$1/traces" -type f ! -name '*.trace' 2>/dev/null)
+	found=$(find "$work/$1/traces" -type f ! -name '*.trace' ! -name '*.asked' 2>/dev/null)
 	[ -z "$found" ] || fail "left in the folder of traces: $found"
 }
 
