@@ -3,9 +3,10 @@
  *
  * A thread takes some places of an array at a time, with an atomic addition, and fills one a read,
  * its sectors last: a place without sectors is not filled.  The window is closed by moving the next
- * place to the end.  A thread that was about to fill a place may still write to it: the array is
- * never unmapped while there may be readers, its memory is only given back, and what such a thread
- * writes into a later window is either a read of its own or, torn, checked like one from outside.
+ * place to the end, and by a new serial, which makes void what threads have taken.  A thread that
+ * was about to fill a place may still write to it: the array is never unmapped while there may be
+ * readers, its memory is only given back, and what such a thread writes into a later window is
+ * either a read of its own or, torn, checked like one from outside.
  */
 #include "prefetch/recorder.h"
 
@@ -95,9 +96,9 @@ static uint64_t take_place(struct recorder *r)
 {
 	uint64_t serial = atomic_load_explicit(&r->serial, memory_order_relaxed);
 
-	if (atomic_load_explicit(&r->next, memory_order_relaxed) >= TRACE_READS_MAX)
-		return TRACE_READS_MAX;
 	if (batch.serial != serial || batch.next == batch.end) {
+		if (atomic_load_explicit(&r->next, memory_order_relaxed) >= TRACE_READS_MAX)
+			return TRACE_READS_MAX;
 		batch.next = atomic_fetch_add_explicit(&r->next, BATCH, memory_order_relaxed);
 		batch.end = batch.next + BATCH;
 		batch.serial = serial;
@@ -188,6 +189,7 @@ int recorder_take(struct recorder *r, uint64_t disk_size, struct trace *t, struc
 	uint64_t count = min_u64(atomic_exchange(&r->next, TRACE_READS_MAX), TRACE_READS_MAX), i;
 	uint64_t disk = disk_size >> SECTOR_SHIFT;
 
+	atomic_store(&r->serial, new_serial()); /* what threads have taken is void */
 	t->count = 0;
 	t->reads = malloc((count + 1) * sizeof *t->reads);
 	for (i = 0; t->reads && i < count; i++) {
@@ -212,7 +214,6 @@ void recorder_reset(struct recorder *r)
 {
 	memset(r->seen, 0, (size_t)1 << (SEEN_SHIFT - 3));
 	r->looked = r->new_at = 0;
-	atomic_store(&r->serial, new_serial());
 	atomic_store(&r->began, 0);
 	atomic_store(&r->next, 0);
 }
