@@ -14,6 +14,7 @@
 #include "prefetch/trace_import.h"
 #include "prefetch/trace_layers.h"
 #include "prefetch/trace_text.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/stack.h"
 
@@ -254,6 +255,28 @@ static void knows_forms(void **state)
 	assert_non_null(strstr(e.msg, "/nowhere/x: "));
 }
 
+/* Each allocation is refused once. */
+static void out_of_memory(void **state)
+{
+	static const char text[] = "0 1\n5 3\n";
+	struct trace t;
+	char *written;
+	size_t n;
+	long k;
+	int r;
+
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		alloc_left = k;
+		r = trace_import(text, sizeof text - 1, image, NULL, &t, NULL);
+		alloc_left = -1;
+	}
+	assert_true(r == 0 && k > 1);
+	alloc_left = 0;
+	assert_int_equal(trace_text_format(&t, &written, &n, NULL), -ENOMEM);
+	alloc_left = -1;
+	trace_release(&t);
+}
+
 static int set_up(void **state)
 {
 	loops_seed();
@@ -277,6 +300,7 @@ int main(void)
 		cmocka_unit_test(text_may_be_short), cmocka_unit_test(text_is_checked),
 		cmocka_unit_test(text_has_a_limit),  cmocka_unit_test(imports_our_own),
 		cmocka_unit_test(imports_layers),    cmocka_unit_test(knows_forms),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -17,6 +17,7 @@
 #include "core/base/le.h"
 #include "prefetch/trace_edit.h"
 #include "prefetch/trace_paths.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/stack.h"
 
@@ -371,6 +372,69 @@ static void survives_damage(void **state)
 	stack_release(&c.stack);
 }
 
+/* Each allocation of ours is refused once; none becomes a note. */
+static void out_of_memory(void **state)
+{
+	static const char *const paths[] = { "/usr/bin/busybox", "/usr/lib/*", "/srv/" };
+	struct trace_notes notes = new_notes();
+	struct trace_path_list list;
+	struct trace t;
+	long k;
+	int r;
+
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		alloc_left = k;
+		r = trace_from_paths(golden, paths, 3, &notes, &t, NULL);
+		alloc_left = -1;
+	}
+	assert_true(r == 0 && k > 10);
+	assert_string_equal(noted, "");
+	trace_release(&t);
+	for (k = 0; k < 2; k++) {
+		alloc_left = k;
+		assert_int_equal(trace_path_list_parse("/a", 2, &list, NULL), -ENOMEM);
+		alloc_left = -1;
+	}
+}
+
+/* A disk that cannot be read is not a damaged file system: all is given up. */
+static void reports_failed_reads(void **state)
+{
+	static const char *const paths[] = { "/usr/bin/busybox", "/usr/lib/*" };
+	struct trace_notes notes = new_notes();
+	unsigned kept, failed = 0;
+	struct copy c;
+
+	copy_golden(&c);
+	notes = new_notes();
+	for (kept = METADATA; kept > 0; kept--) {
+		struct image *image = stack_open(&c.stack);
+		struct trace t;
+		struct err e;
+		char *file = c.stack.lowers[0].file, *copy;
+		size_t n;
+		int r;
+
+		assert_int_equal(io_read_file(file, 1 << 30, &copy, &n, NULL), 0);
+		assert_int_equal(truncate(file, FORMAT_SPACE + kept * BLOCK), 0);
+		r = trace_from_paths(image, paths, 2, &notes, &t, &e);
+		if (r == 0) {
+			trace_release(&t);
+		} else {
+			assert_int_equal(r, -EIO);
+			assert_non_null(strstr(e.msg, "the file ends at"));
+			failed++;
+		}
+		assert_int_equal(io_replace_file(file, copy, n, NULL), 0);
+		image_close(image);
+		free(copy);
+	}
+	assert_true(failed > 5);
+	assert_string_equal(noted, "");
+	free(c.blocks);
+	stack_release(&c.stack);
+}
+
 static int set_up(void **state)
 {
 	char *path;
@@ -398,7 +462,8 @@ int main(void)
 		cmocka_unit_test(skips_what_is_not_there), cmocka_unit_test(limits_notes),
 		cmocka_unit_test(refuses_relative_paths),  cmocka_unit_test(reads_lists),
 		cmocka_unit_test(refuses_lists),	   cmocka_unit_test(says_what_it_is),
-		cmocka_unit_test(survives_damage),
+		cmocka_unit_test(survives_damage),	   cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(reports_failed_reads),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
