@@ -84,15 +84,16 @@ static bool take_time(struct cursor *c, uint32_t *out)
 {
 	uint64_t ms, us = 0, unit = 1000;
 
-	if (!take_number(c, UINT32_MAX / 1000 - 1, &ms))
+	if (!take_number(c, UINT32_MAX / 1000, &ms))
 		return false;
 	if (c->p < c->end && *c->p == '.')
 		for (c->p++; c->p < c->end && is_digit(*c->p) && unit > 1; c->p++) {
 			unit /= 10;
 			us += (uint64_t)(*c->p - '0') * unit;
 		}
-	*out = (uint32_t)(ms * 1000 + us);
-	return true;
+	us += ms * 1000;
+	*out = (uint32_t)us;
+	return us <= UINT32_MAX;
 }
 
 static bool take_read(struct cursor *c, struct trace_read *out)

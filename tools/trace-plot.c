@@ -38,7 +38,7 @@ enum {
 	STRIP_WIDTH = 12,
 	LEGEND_LEFT = STRIP_LEFT + STRIP_WIDTH + 24,
 	LEGEND_STEP = 38,
-	WIDTH = LEGEND_LEFT + 158,
+	WIDTH = LEGEND_LEFT + 180,
 	HEIGHT = BOTTOM + 58,
 	TICKS = 6, /* on an axis, about */
 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of fuzz-tar, fuzz-zfile, and of what registries say: small files built here by
+"""Writes the seeds of fuzz-tar, fuzz-zfile, the traces, and of what registries say: small files built here by
 hand, and pieces of golden files.  Usage: tests/fuzz/make-seeds.py (no arguments; the output is the same each time)."""
 import json
 import os
@@ -137,6 +137,40 @@ def zfile_seeds():
     write('zfile', 'cut', b'\x07' + seeds['lz4'][:700])
 
 
+# Traces
+
+def trace(reads, disk=1 << 20, count=None):
+    head = b'OBDTRACE' + struct.pack('<I', 1)
+    rest = struct.pack('<QQ', len(reads) if count is None else count, disk) + bytes(range(32))
+    rest += b''.join(struct.pack('<QII', *read) for read in reads)
+    return head + struct.pack('<I', crc(0xffffffff, head + rest) ^ 0xffffffff) + rest
+
+
+def trace_layers(records):
+    data = b''.join(struct.pack('<cxxxIQq', *record) for record in records)
+    return struct.pack('<IIQII', 0xC2EF1820, 0, len(data), crc(0, data), 0) + data
+
+
+def trace_seeds():
+    reads = [(0, 8, 0), (2047, 1, 700), (8, 64, 5000000)]
+    for name, data in {
+            'reads': trace(reads), 'none': trace([]), 'cut': trace(reads)[:-5],
+            'outside': trace([(2048, 1, 0)]), 'huge-count': trace(reads, count=1 << 60)}.items():
+        write('trace', name, data)
+    records = [(b'R', 0, 4096, 4096), (b'W', 1, 512, 8192), (b'R', 2, 1 << 40, -1)]
+    for name, data in {
+            'records': trace_layers(records), 'none': trace_layers([]),
+            'odd': trace_layers([(b'X', 0, 1, 1)]), 'cut': trace_layers(records)[:-1],
+            'reference': golden('trace/recorded.trace')[:24 + 24 * 12]}.items():
+        write('trace_layers', name, data)
+    for name, text in {
+            'reads': '# by hand\nimage ' + DIGEST + '\ndisk 1048576\n0 8 0.000\n8 64 5000.001\n',
+            'short': '5 3\r\n7\t1 2.5', 'outside': 'disk 512\n1 1\n',
+            'paths': '# files\n\n/usr/bin/python3\n/usr/lib/*\r\n/etc/', 'relative': 'etc/passwd\n',
+            'nul': '/a\0b'}.items():
+        write('trace_text', name, text.encode())
+
+
 # What registries, users and credential stores write
 
 DIGEST = 'sha256:' + '0123456789abcdef' * 4
@@ -200,4 +234,5 @@ def registry_seeds():
 
 tar_seeds()
 zfile_seeds()
+trace_seeds()
 registry_seeds()

@@ -12,6 +12,7 @@
 
 #include "core/identity.h"
 #include "prefetch/trace_edit.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/stack.h"
 
@@ -247,6 +248,41 @@ static void belongs_to_its_image(void **state)
 	stack_release(&s);
 }
 
+/* Each allocation is refused once. */
+static void out_of_memory(void **state)
+{
+	struct trace a = make(20, 100), b = make(20, 100), out;
+	const struct trace *both[] = { &a, &b };
+	struct trace_ranges of_a, of_b, rest;
+	long k;
+	int r;
+
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		alloc_left = k;
+		r = trace_merge(both, 2, &out, NULL, NULL);
+		alloc_left = -1;
+	}
+	assert_true(r == 0 && k > 4);
+	trace_release(&out);
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		alloc_left = k;
+		r = trace_ranges_of(&a, &of_a, NULL);
+		if (r == 0) {
+			r = trace_ranges_of(&b, &of_b, NULL);
+			if (r == 0) {
+				r = trace_ranges_subtract(&of_a, &of_b, &rest, NULL);
+				trace_ranges_release(&of_b);
+			}
+			trace_ranges_release(&of_a);
+		}
+		alloc_left = -1;
+	}
+	assert_true(r == 0 && k > 2);
+	trace_ranges_release(&rest);
+	trace_release(&a);
+	trace_release(&b);
+}
+
 static int set_up(void **state)
 {
 	loops_seed();
@@ -263,6 +299,7 @@ int main(void)
 		cmocka_unit_test(merges_large_traces),
 		cmocka_unit_test(totals),
 		cmocka_unit_test(belongs_to_its_image),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, NULL);

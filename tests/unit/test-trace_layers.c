@@ -17,6 +17,7 @@
 #include "core/identity.h"
 #include "prefetch/trace_edit.h"
 #include "prefetch/trace_layers.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/stack.h"
 
@@ -440,6 +441,40 @@ static void converts_the_golden_trace(void **state)
 	free(path);
 }
 
+/* Each allocation is refused once. */
+static void out_of_memory(void **state)
+{
+	struct trace_layer_read read = { .off = 4096, .n = 1 << 20 };
+	struct trace_layers t = { &read, 1 }, records;
+	struct trace_layers_notes notes;
+	struct image *image;
+	struct trace out;
+	struct stack s;
+	long k;
+	int r;
+
+	stack_init(&s);
+	stack_add_random(&s, SECTORS);
+	image = stack_open(&s);
+	read.n = image_layer(image, 0)->layer.data->size - 4096;
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		alloc_left = k;
+		r = trace_layers_to_disk(&t, image, &out, &notes, NULL);
+		alloc_left = -1;
+	}
+	assert_true(r == 0 && k > 2);
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		alloc_left = k;
+		r = trace_layers_from_disk(&out, image, &records, &notes, NULL);
+		alloc_left = -1;
+	}
+	assert_true(r == 0 && k > 4);
+	trace_layers_release(&records);
+	trace_release(&out);
+	image_close(image);
+	stack_release(&s);
+}
+
 static int set_up(void **state)
 {
 	loops_seed();
@@ -459,6 +494,7 @@ int main(void)
 		cmocka_unit_test(ends_soon),
 		cmocka_unit_test(refuses_another_image),
 		cmocka_unit_test(converts_the_golden_trace),
+		cmocka_unit_test(out_of_memory),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, NULL);

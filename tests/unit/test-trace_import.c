@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-trace_import.c - traces as text, and what is made of a file of any form. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/identity.h"
+#include "prefetch/trace_import.h"
+#include "prefetch/trace_layers.h"
+#include "prefetch/trace_text.h"
+#include "tests/unit/alloc.h"
+#include "tests/unit/loops.h"
+#include "tests/unit/stack.h"
+
+#define IDENTITY "sha256:00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef"
+
+enum { SECTORS = 1000 };
+
+static struct stack stack;
+static struct image *image;
+static char identity[DIGEST_TEXT];
+
+static struct trace make(size_t count)
+{
+	struct trace t = { .disk_size = SECTORS * SECTOR, .count = count };
+	size_t i;
+
+	memcpy(t.identity, identity, sizeof t.identity);
+	t.reads = malloc((count + 1) * sizeof *t.reads);
+	for (i = 0; i < count; i++) {
+		uint64_t lba = loops_random() % SECTORS;
+
+		t.reads[i] = (struct trace_read){
+			.lba = lba,
+			.sectors = 1 + (uint32_t)(loops_random() % (SECTORS - lba)),
+			.us = (uint32_t)loops_random() % 4000000000u,
+		};
+	}
+	return t;
+}
+
+static void assert_same(const struct trace *a, const struct trace *b)
+{
+	assert_string_equal(a->identity, b->identity);
+	assert_true(a->disk_size == b->disk_size && a->count == b->count);
+	if (a->count > 0)
+		assert_memory_equal(a->reads, b->reads, a->count * sizeof *a->reads);
+}
+
+static int import(const void *bytes, size_t n, struct trace *out, struct err *e)
+{
+	void *copy = malloc(n > 0 ? n : 1); /* so that reading behind it is found out */
+	int r;
+
+	if (n > 0)
+		memcpy(copy, bytes, n);
+	r = trace_import(copy, n, image, NULL, out, e);
+	free(copy);
+	return r;
+}
+
+static void text_round_trips(void **state)
+{
+	unsigned i, loops = loops_count(2000);
+
+	for (i = 0; i < loops; i++) {
+		struct trace t = make(loops_random() % 50), back;
+		struct err e = { "" };
+		char *text;
+		size_t n;
+
+		assert_int_equal(trace_text_format(&t, &text, &n, NULL), 0);
+		assert_int_equal(strlen(text), n);
+		if (trace_text_parse(text, n, &back, &e) < 0)
+			fail_msg("%s in:\n%s", e.msg, text);
+		assert_same(&t, &back);
+		trace_release(&back);
+		assert_int_equal(trace_form_of(text, n), TRACE_FORM_TEXT);
+		assert_int_equal(import(text, n, &back, NULL), 0);
+		assert_same(&t, &back);
+		trace_release(&back);
+		trace_release(&t);
+		free(text);
+	}
+}
+
+static void longest_line_fits(void **state)
+{
+	struct trace_read read = { (UINT64_C(1) << 54) - UINT32_MAX, UINT32_MAX, UINT32_MAX };
+	struct trace t = { IDENTITY, UINT64_C(1) << 63, &read, 1 };
+	struct trace_read *got;
+	struct trace back;
+	char *text;
+	size_t n;
+
+	assert_int_equal(trace_text_format(&t, &text, &n, NULL), 0);
+	assert_non_null(strstr(text, "\n18014394214514689 4294967295 4294967.295\n"));
+	assert_int_equal(trace_text_parse(text, n, &back, NULL), 0);
+	got = back.reads;
+	assert_true(got->lba == read.lba && got->sectors == read.sectors && got->us == read.us);
+	trace_release(&back);
+	free(text);
+}
+
+static void text_may_be_short(void **state)
+{
+	static const char text[] = "# by hand\n\n  5 3\r\n7\t1 2.5\n8 1 3";
+	struct trace t;
+
+	assert_int_equal(trace_text_parse(text, sizeof text - 1, &t, NULL), 0);
+	assert_string_equal(t.identity, "");
+	assert_int_equal(t.count, 3);
+	assert_true(t.reads[0].lba == 5 && t.reads[0].sectors == 3 && t.reads[0].us == 0);
+	assert_true(t.reads[1].us == 2500 && t.reads[2].us == 3000);
+	trace_release(&t);
+	assert_int_equal(import(text, sizeof text - 1, &t, NULL), 0);
+	assert_string_equal(t.identity, identity);
+	assert_int_equal(t.disk_size, SECTORS * SECTOR);
+	trace_release(&t);
+}
+
+static void text_is_checked(void **state)
+{
+	static const struct {
+		const char *text, *message;
+	} rows[] = {
+		{ "5", "line 1: not" },
+		{ "5 1\n5 0", "line 2: not" },
+		{ "5 1 1.2345", "line 1: not" },
+		{ "5 1 x", "line 1: not" },
+		{ "5 1 1 1", "line 1: not" },
+		{ "5 1 4294968", "line 1: not" },
+		{ "5 1 4294967.296", "line 1: not" },
+		{ "5 4294967296", "line 1: not" },
+		{ "5 -1", "line 1: not" },
+		{ "18446744073709551616 1", "line 1: not" },
+		{ "18014398509481985 1", "line 1: not" },
+		{ "18014398509481984 1", "on a disk of 18014398509481984" },
+		{ "image sha256:12\n", "line 1: not" },
+		{ "image", "line 1: not" },
+		{ "image ", "line 1: not" },
+		{ "disk 511\n", "line 1: not" },
+		{ "disk 512\n1 1", "a read of 1 sectors at 1, on a disk of 1" },
+		{ "image " IDENTITY " x", "line 1: not" },
+	};
+	struct trace t = { .count = 77 };
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		assert_int_equal(trace_text_parse(rows[i].text, strlen(rows[i].text), &t, &e),
+				 -EBADMSG);
+		if (!strstr(e.msg, rows[i].message))
+			fail_msg("row %zu: %s", i, e.msg);
+	}
+	assert_int_equal(t.count, 77);
+	assert_int_equal(import("image " IDENTITY "\n0 1\n", 6 + 71 + 5, &t, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "of another image: " IDENTITY));
+	assert_int_equal(import("999 2", 5, &t, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "beyond the image's disk of 1000"));
+}
+
+static void text_has_a_limit(void **state)
+{
+	size_t n = 4 * (TRACE_READS_MAX + 1), i;
+	char *text = malloc(n);
+	struct trace t;
+	struct err e;
+
+	for (i = 0; i < n; i += 4)
+		memcpy(text + i, "0 1\n", 4);
+	assert_int_equal(trace_text_parse(text, n, &t, &e), -EBADMSG);
+	assert_string_equal(e.msg, "line 1048577: more than 1048576 reads");
+	assert_int_equal(trace_text_parse(text, n - 4, &t, &e), 0);
+	assert_int_equal(t.count, TRACE_READS_MAX);
+	trace_release(&t);
+	free(text);
+}
+
+static void imports_our_own(void **state)
+{
+	struct trace t = make(9), back;
+	struct err e;
+	void *bytes;
+	size_t n;
+
+	assert_int_equal(trace_format(&t, &bytes, &n, NULL), 0);
+	assert_int_equal(import(bytes, n, &back, NULL), 0);
+	assert_same(&t, &back);
+	trace_release(&back);
+	assert_int_equal(import(bytes, n - 1, &back, &e), -EBADMSG);
+	free(bytes);
+	memcpy(t.identity, IDENTITY, sizeof t.identity);
+	assert_int_equal(trace_format(&t, &bytes, &n, NULL), 0);
+	assert_int_equal(import(bytes, n, &back, &e), -EINVAL);
+	free(bytes);
+	trace_release(&t);
+}
+
+static char noted[256];
+
+static void take_note(void *arg, const char *text)
+{
+	strncpy(noted, text, sizeof noted - 1);
+}
+
+static void imports_layers(void **state)
+{
+	struct trace_layer_read reads[] = { { .n = 512, .layer = 9 },
+					    { .n = image_layer(image, 0)->layer.data->size } };
+	struct trace_layers layers = { reads, 2 };
+	struct trace_notes notes = { .line = take_note };
+	struct trace t;
+	void *bytes;
+	size_t n;
+
+	assert_int_equal(trace_layers_format(&layers, &bytes, &n, NULL), 0);
+	assert_int_equal(trace_import(bytes, n, image, &notes, &t, NULL), 0);
+	assert_true(t.count > 0);
+	assert_non_null(strstr(noted, "1 records of layers that the image does not have"));
+	trace_release(&t);
+	free(bytes);
+}
+
+static void knows_forms(void **state)
+{
+	static const struct {
+		const char *text;
+		enum trace_form form;
+	} rows[] = {
+		{ "", TRACE_FORM_UNKNOWN },	      { "#", TRACE_FORM_UNKNOWN },
+		{ "# /a\n", TRACE_FORM_UNKNOWN },     { "lowers:\n", TRACE_FORM_UNKNOWN },
+		{ "OBDTRAC", TRACE_FORM_UNKNOWN },    { "OBDTRACE", TRACE_FORM_OURS },
+		{ "# a\n\n /b\n", TRACE_FORM_PATHS }, { "/b", TRACE_FORM_PATHS },
+		{ "#\n9 1", TRACE_FORM_TEXT },	      { "image x", TRACE_FORM_TEXT },
+	};
+	struct trace t;
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++)
+		if (trace_form_of(rows[i].text, strlen(rows[i].text)) != rows[i].form)
+			fail_msg("row %zu", i);
+	assert_int_equal(import("lowers:", 7, &t, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "neither a trace nor a list"));
+	assert_int_equal(import("/etc/passwd\n", 12, &t, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "no ext4 file system"));
+	assert_int_equal(trace_import_file("/nowhere/x", image, NULL, &t, &e), -ENOENT);
+	assert_non_null(strstr(e.msg, "/nowhere/x: "));
+}
+
+/* Each allocation is refused once. */
+static void out_of_memory(void **state)
+{
+	static const char text[] = "0 1\n5 3\n";
+	struct trace t;
+	char *written;
+	size_t n;
+	long k;
+	int r;
+
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		alloc_left = k;
+		r = trace_import(text, sizeof text - 1, image, NULL, &t, NULL);
+		alloc_left = -1;
+	}
+	assert_true(r == 0 && k > 1);
+	alloc_left = 0;
+	assert_int_equal(trace_text_format(&t, &written, &n, NULL), -ENOMEM);
+	alloc_left = -1;
+	trace_release(&t);
+}
+
+static int set_up(void **state)
+{
+	loops_seed();
+	stack_init(&stack);
+	stack_add_random(&stack, SECTORS);
+	image = stack_open(&stack);
+	return image_identity(image, identity, NULL);
+}
+
+static int tear_down(void **state)
+{
+	image_close(image);
+	stack_release(&stack);
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(text_round_trips),  cmocka_unit_test(longest_line_fits),
+		cmocka_unit_test(text_may_be_short), cmocka_unit_test(text_is_checked),
+		cmocka_unit_test(text_has_a_limit),  cmocka_unit_test(imports_our_own),
+		cmocka_unit_test(imports_layers),    cmocka_unit_test(knows_forms),
+		cmocka_unit_test(out_of_memory),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
