@@ -120,7 +120,8 @@ static json_t *annotations_json(const struct image_manifest_layer *layer, const 
 	snprintf(vsize, sizeof vsize, "%" PRIu64, layer->vsize / gib + (layer->vsize % gib > 0));
 	o = json_pack("{s:s, s:s, s:s}", OVERLAYBD "blob-digest", layer->digest,
 		      OVERLAYBD "blob-size", size, OVERLAYBD "version", "0.1.0");
-	r = set_optional(o, OVERLAYBD "blob-fs-type", fs_type);
+	r = set_optional(o, OVERLAYBD "blob-fs-type", layer->acceleration ? NULL : fs_type);
+	r |= set_optional(o, OVERLAYBD "acceleration-layer", layer->acceleration ? "yes" : NULL);
 	r |= set_optional(o, OVERLAYBD "vsize", layer->vsize > 0 ? vsize : NULL);
 	return unless(r, o);
 }

@@ -7,6 +7,7 @@
 #ifndef OVERLAYBD_FETCH_IMAGE_MANIFEST_H
 #define OVERLAYBD_FETCH_IMAGE_MANIFEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,7 @@ struct image_manifest_layer {
 	char digest[DIGEST_TEXT]; /* of the blob as it is uploaded */
 	uint64_t size; /* bytes of the blob, > 0 */
 	uint64_t vsize; /* bytes of the disk; 0: not said */
+	bool acceleration; /* no layer of the disk: a trace */
 };
 
 struct image_document {

@@ -347,20 +347,88 @@ static int add_data(void *arg, const struct image_extent *x)
 	return 0;
 }
 
+/* Bytes of a layer's file that hold some of what is read. */
+struct packed {
+	uint64_t off, end;
+	size_t layer;
+};
+
+struct packed_list {
+	struct image *image;
+	struct packed *list;
+	size_t count, room;
+	uint64_t bytes; /* of the disk */
+};
+
+static int add_packed(void *arg, const struct image_extent *x)
+{
+	struct packed_list *p = arg;
+	uint64_t off = x->layer_off, n = x->n;
+	struct packed *grown;
+
+	if (x->kind != EXTENT_DATA)
+		return 0;
+	p->bytes += x->n;
+	if (p->count == p->room) {
+		p->room = 2 * p->room + 1024;
+		grown = reallocarray(p->list, p->room, sizeof *grown);
+		if (!grown)
+			return -ENOMEM;
+		p->list = grown;
+	}
+	(void)source_bottom(image_layer(p->image, x->layer)->layer.data, &off, &n);
+	p->list[p->count++] = (struct packed){ off, off + n, x->layer };
+	return 0;
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct packed *x = a, *y = b;
+
+	if (x->layer != y->layer)
+		return x->layer < y->layer ? -1 : 1;
+	return x->off < y->off ? -1 : x->off > y->off;
+}
+
+/* Neighbours share blocks. */
+static uint64_t sum_up_packed(struct packed_list *p)
+{
+	uint64_t sum = 0, end = 0;
+	size_t i;
+
+	if (p->count > 0)
+		qsort(p->list, p->count, sizeof *p->list, by_place);
+	for (i = 0; i < p->count; i++) {
+		const struct packed *x = &p->list[i];
+
+		if (i == 0 || x->layer != p->list[i - 1].layer)
+			end = 0;
+		if (x->end > end)
+			sum += x->end - (x->off > end ? x->off : end);
+		end = x->end > end ? x->end : end;
+	}
+	return sum;
+}
+
 static int sum_up_image(const struct trace_ranges *ranges, struct image *image,
 			struct trace_totals *out, struct err *e)
 {
+	struct packed_list packed = { .image = image };
 	size_t i;
 	int r = image_extents(image, 0, image_size(image), true, add_data, &out->image_bytes);
 
 	for (i = 0; r == 0 && i < ranges->count; i++)
 		r = image_extents(image, ranges->list[i].lba * SECTOR,
-				  ranges->list[i].sectors * SECTOR, true, add_data,
-				  &out->image_unique_bytes);
-	if (r < 0)
-		return err_set(e, -r, "trace of a larger disk than the image's");
-	out->has_image = true;
-	return 0;
+				  ranges->list[i].sectors * SECTOR, false, add_packed, &packed);
+	if (r == 0) {
+		out->packed_bytes = sum_up_packed(&packed);
+		out->image_unique_bytes = packed.bytes;
+		out->has_image = true;
+	}
+	free(packed.list);
+	if (r == -ENOMEM)
+		return no_memory(e);
+	return r < 0 ? err_set(e, -r, "trace of a larger disk than the image's") : 0;
 }
 
 int trace_sum_up(const struct trace *t, struct image *image, struct trace_totals *out,

@@ -55,6 +55,7 @@ struct trace_totals {
 	bool has_image; /* those below are known */
 	uint64_t image_bytes; /* of the disk that come from data of a layer */
 	uint64_t image_unique_bytes; /* of those, read */
+	uint64_t packed_bytes; /* that have to be fetched for them, as the layers store them */
 };
 
 /* `image` may be NULL; else the trace must be of it, as far as sizes go (EINVAL).  Errors: ENOMEM.

@@ -7,20 +7,25 @@
 #include <string.h>
 
 #include "core/base/digest.h"
+#include "core/base/io.h"
 #include "core/base/scope.h"
 #include "core/chain.h"
 #include "core/layer.h"
 #include "core/lowers.h"
 #include "fetch/image_manifest.h"
 #include "fetch/push.h"
+#include "prefetch/trace_import.h"
 #include "tools/progress.h"
 #include "tools/settings.h"
 #include "tools/show.h"
 #include "tools/tool.h"
+#include "zfile/tar.h"
 
-enum { OPT_FS_TYPE, OPT_PLATFORM, OPT_SETTINGS };
+enum { OPT_ACCELERATION, OPT_FS_TYPE, OPT_PLATFORM, OPT_SETTINGS };
 
 static const struct tool_option options[] = {
+	[OPT_ACCELERATION] = { "acceleration", 0, "FILE",
+			       "add a trace for overlaybd's own daemon, made by trace export" },
 	[OPT_FS_TYPE] = { "fs-type", 0, "NAME", "note the file system on the disk (ext4)" },
 	[OPT_PLATFORM] = { "platform", 0, "OS/ARCH",
 			   "what the image is for (default: this machine)" },
@@ -41,6 +46,7 @@ struct push {
 	struct remote *remote;
 	struct image_config *config; /* that names the layers, NULL: files do */
 	struct lowers lowers; /* of it */
+	void *acceleration; /* the acceleration layer's bytes, NULL: none */
 	struct parcel *parcels;
 	size_t count;
 	struct progress progress;
@@ -154,6 +160,37 @@ static int take_all(struct push *x, const struct tool_args *args, const struct s
 			: take_config(x, args->operands[0], &settings->options, e);
 }
 
+/* The topmost layer, which is none of the disk's: an archive with a trace. */
+static int take_acceleration(struct push *x, const char *path, struct err *e)
+{
+	struct parcel *p, *grown;
+	AUTO_FREE char *trace = NULL;
+	size_t n, packed;
+	int r = io_read_file(path, TRACE_IMPORT_MAX, &trace, &n, e);
+
+	if (r < 0)
+		return err_wrap(e, r, "%s", path);
+	if (trace_form_of(trace, n) != TRACE_FORM_LAYERS)
+		return err_set(e, EINVAL,
+			       "%s: not a trace of overlaybd's own form: overlaybd trace export "
+			       "makes one",
+			       path);
+	grown = reallocarray(x->parcels, x->count + 1, sizeof *grown);
+	if (!grown)
+		return err_set(e, ENOMEM, "out of memory");
+	x->parcels = grown;
+	p = &grown[x->count];
+	*p = (struct parcel){ .name = path, .described.acceleration = true };
+	r = tar_pack("trace", trace, n, &x->acceleration, &packed, e);
+	if (r == 0)
+		r = source_open_memory(x->acceleration, packed, &p->bytes, e);
+	if (r < 0)
+		return r;
+	x->count++;
+	p->described.size = packed;
+	return digest_source(p->bytes, p->described.digest, e);
+}
+
 /* ---- pushing it ---- */
 
 static int open_target(struct push *x, const char *reference, const struct settings *settings,
@@ -240,6 +277,7 @@ static void close_all(struct push *x)
 	for (i = 0; i < x->count; i++)
 		source_close(x->parcels[i].bytes);
 	free(x->parcels);
+	free(x->acceleration);
 	lowers_close(&x->lowers);
 	config_free(x->config);
 	remote_close(x->remote);
@@ -261,6 +299,8 @@ static int run(const struct tool_args *args, struct err *e)
 		r = open_target(&x, reference, &settings, e);
 	if (r == 0)
 		r = take_all(&x, args, &settings, e);
+	if (r == 0 && args->values[OPT_ACCELERATION])
+		r = take_acceleration(&x, args->values[OPT_ACCELERATION], e);
 	if (r == 0) {
 		r = push_layers(&x, e);
 		if (r == 0)

@@ -11,6 +11,8 @@
 #include "core/base/nearest.h"
 #include "core/base/scope.h"
 #include "core/image.h"
+#include "fetch/referrers.h"
+#include "prefetch/find.h"
 #include "prefetch/trace.h"
 #include "prefetch/trace_edit.h"
 #include "prefetch/trace_import.h"
@@ -121,6 +123,8 @@ static int add_totals(json_t *out, const struct trace *t, const struct trace_tot
 	if (r == 0 && sum->has_image) {
 		r = json_object_set_new(out, "image-data-size",
 					json_integer((json_int_t)sum->image_bytes));
+		r |= json_object_set_new(out, "packed-size",
+					 json_integer((json_int_t)sum->packed_bytes));
 		r |= json_object_set_new(out, "image-read-size",
 					 json_integer((json_int_t)sum->image_unique_bytes));
 	}
@@ -177,6 +181,7 @@ static void print_lines(const struct trace *t, const struct trace_totals *sum, b
 	if (sum->has_image) {
 		print_size("image-data-size", sum->image_bytes);
 		print_size("image-read-size", sum->image_unique_bytes);
+		print_size("packed-size", sum->packed_bytes);
 		if (sum->image_bytes > 0)
 			printf("share: %.1f %%\n",
 			       100 * (double)sum->image_unique_bytes / (double)sum->image_bytes);
@@ -464,6 +469,76 @@ static int plot(const struct tool_args *args, struct err *e)
 	return r;
 }
 
+/* ---- push ---- */
+
+struct target {
+	struct fetcher *fetcher;
+	struct reference ref;
+	struct remote *remote;
+};
+
+static void close_target(struct target *to)
+{
+	remote_close(to->remote);
+	reference_release(&to->ref);
+	fetcher_close(to->fetcher);
+}
+
+static int open_target(const struct image_config *config, struct target *to, struct err *e)
+{
+	int r = fetcher_open(&to->fetcher, e);
+
+	if (r == 0)
+		r = reference_parse(config->image, &to->ref, e);
+	if (r == 0)
+		r = remote_open(to->fetcher, &config->fetch, &to->ref, NULL, true, &to->remote, e);
+	return r;
+}
+
+/* Stores the trace beside the image, whose manifest is known. */
+static int push_beside(const struct opened *o, const struct trace *t, struct err *e)
+{
+	struct target to = { 0 };
+	AUTO_FREE void *bytes = NULL;
+	char digest[DIGEST_TEXT];
+	size_t n;
+	int r = trace_format(t, &bytes, &n, e);
+
+	if (r == 0)
+		r = open_target(o->config, &to, e);
+	if (r == 0)
+		r = referrers_push(to.remote, image_digest(o->image), FIND_ARTIFACT, bytes, n,
+				   digest, e);
+	if (r == 0)
+		show_line(stdout, "%s refers to %s", digest, image_digest(o->image));
+	close_target(&to);
+	return r < 0 ? err_wrap(e, r, "%s", o->config->path) : 0;
+}
+
+static int push(const struct tool_args *args, struct err *e)
+{
+	struct opened o;
+	struct trace t;
+	int r = trace_load(args->operands[2], &t, e);
+
+	if (r < 0)
+		return r;
+	r = open_image(args, 1, &o, e);
+	if (r == 0) {
+		r = trace_check_image(&t, o.image, e);
+		if (r < 0)
+			(void)err_wrap(e, r, "%s", args->operands[2]);
+		else if (!o.config->image)
+			r = err_set(e, EINVAL, "%s: it names no image of a registry",
+				    o.config->path);
+		if (r == 0)
+			r = push_beside(&o, &t, e);
+		close_image(&o);
+	}
+	trace_release(&t);
+	return r;
+}
+
 /* ---- all of them ---- */
 
 static const struct verb {
@@ -482,6 +557,7 @@ static const struct verb {
 	{ "merge", OUTPUT, 2, 65536, "traces", check_output, merge },
 	{ "diff", 0, 3, 3, "two traces", NULL, diff },
 	{ "plot", OUTPUT | IMAGE_OPTIONS, 2, 3, "a trace", check_output, plot },
+	{ "push", IMAGE_OPTIONS, 3, 3, "an image's reference, and a trace", NULL, push },
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs };
@@ -534,10 +610,10 @@ static int run(const struct tool_args *args, struct err *e)
 
 const struct tool_command cmd_trace = {
 	.name = "trace",
-	.operand = "show|export|import|merge|diff|plot FILE... [CONFIG|REF]",
+	.operand = "show|export|import|merge|diff|plot|push FILE... [CONFIG|REF]",
 	.min_operands = 1,
 	.max_operands = 65536,
-	.summary = "Show, convert, join, compare or draw traces of what start-up reads",
+	.summary = "Show, convert, join, compare, draw or push traces of what start-up reads",
 	.options = options,
 	.option_count = sizeof options / sizeof options[0],
 	.run = run,

@@ -408,3 +408,24 @@ int tar_open_sink(struct sink *below, struct sink **out, struct err *e)
 	*out = &t->sink;
 	return 0;
 }
+
+int tar_pack(const char *name, const void *bytes, size_t n, void **out, size_t *out_n,
+	     struct err *e)
+{
+	uint64_t padding = (BLOCK - n % BLOCK) % BLOCK;
+	size_t total = BLOCK + n + padding + END_BLOCKS;
+	uint8_t *raw = calloc(1, total);
+
+	if (!raw)
+		return err_set(e, ENOMEM, "out of memory");
+	put_number(raw + AT_MODE, 6, 0100644);
+	put_number(raw + AT_UID, 6, 0);
+	put_number(raw + AT_GID, 6, 0);
+	put_number(raw + AT_SIZE, 11, (unsigned)n);
+	put_number(raw + AT_MTIME, 11, 0);
+	seal_header(raw, name, '0');
+	memcpy(raw + BLOCK, bytes, n);
+	*out = raw;
+	*out_n = total;
+	return 0;
+}

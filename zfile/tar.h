@@ -9,6 +9,7 @@
 #define OVERLAYBD_ZFILE_TAR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "core/base/err.h"
@@ -30,5 +31,10 @@ int tar_parse(struct source *s, struct tar_layout *out, struct err *e);
 /* A sink that wraps what is written into a tar archive, with the pax header.  `below` must be new
  * (nothing written yet) and able to patch. */
 int tar_open_sink(struct sink *below, struct sink **out, struct err *e);
+
+/* Wraps n bytes, less than 4 GiB, into an archive of their own, as the file `name` of at most 99
+ * bytes; the caller frees *out.  -ENOMEM. */
+int tar_pack(const char *name, const void *bytes, size_t n, void **out, size_t *out_n,
+	     struct err *e);
 
 #endif

@@ -25,8 +25,8 @@
 #define KEY "containerd.io/snapshot/overlaybd/"
 
 static const struct image_manifest_layer two[] = {
-	{ DIGEST, 1234567, 0 },
-	{ OTHER, 4096, 5368709121 },
+	{ DIGEST, 1234567, 0, false },
+	{ OTHER, 4096, 5368709121, false },
 };
 
 static const char two_config[] =
@@ -110,7 +110,7 @@ static void vsize_is_rounded_up_to_gib(void **state)
 	size_t i;
 
 	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
-		struct image_manifest_layer layer = { DIGEST, INT64_MAX, rows[i].vsize };
+		struct image_manifest_layer layer = { DIGEST, INT64_MAX, rows[i].vsize, false };
 		struct image_manifest m = build(&layer, 1, "linux/amd64", NULL);
 
 		assert_non_null(strstr(m.manifest.text, rows[i].text));
@@ -123,21 +123,30 @@ static const struct {
 	struct image_manifest_layer layer;
 	const char *platform, *fs_type, *message;
 } bad[] = {
-	{ { "", 1, 0 }, "linux/amd64", NULL, "layer 1: '' is no sha256 digest" },
-	{ { "sha256:00", 1, 0 }, "linux/amd64", NULL, "layer 1: 'sha256:00' is no sha256 digest" },
-	{ { DIGEST, 0, 0 }, "linux/amd64", NULL, "layer 1: a blob of 0 bytes" },
-	{ { DIGEST, UINT64_MAX, 0 },
+	{ { "", 1, 0, false }, "linux/amd64", NULL, "layer 1: '' is no sha256 digest" },
+	{ { "sha256:00", 1, 0, false },
+	  "linux/amd64",
+	  NULL,
+	  "layer 1: 'sha256:00' is no sha256 digest" },
+	{ { DIGEST, 0, 0, false }, "linux/amd64", NULL, "layer 1: a blob of 0 bytes" },
+	{ { DIGEST, UINT64_MAX, 0, false },
 	  "linux/amd64",
 	  NULL,
 	  "layer 1: a blob of 18446744073709551615 bytes" },
-	{ { DIGEST, 1, 0 }, "linux", NULL, "platform 'linux' is not OS/ARCHITECTURE[/VARIANT]" },
-	{ { DIGEST, 1, 0 }, "", NULL, "platform '' is not OS/ARCHITECTURE[/VARIANT]" },
-	{ { DIGEST, 1, 0 }, "/amd64", NULL, "platform '/amd64' is not" },
-	{ { DIGEST, 1, 0 }, "linux/amd64/", NULL, "platform 'linux/amd64/' is not" },
-	{ { DIGEST, 1, 0 }, "a/b/c/d", NULL, "platform 'a/b/c/d' is not" },
-	{ { DIGEST, 1, 0 }, "linux/\xff", NULL, "platform 'linux/\xff' is not" },
-	{ { DIGEST, 1, 0 }, "linux/amd64", "", "'' is no name of a file system" },
-	{ { DIGEST, 1, 0 }, "linux/amd64", "ext4\xff", "'ext4\xff' is no name of a file system" },
+	{ { DIGEST, 1, 0, false },
+	  "linux",
+	  NULL,
+	  "platform 'linux' is not OS/ARCHITECTURE[/VARIANT]" },
+	{ { DIGEST, 1, 0, false }, "", NULL, "platform '' is not OS/ARCHITECTURE[/VARIANT]" },
+	{ { DIGEST, 1, 0, false }, "/amd64", NULL, "platform '/amd64' is not" },
+	{ { DIGEST, 1, 0, false }, "linux/amd64/", NULL, "platform 'linux/amd64/' is not" },
+	{ { DIGEST, 1, 0, false }, "a/b/c/d", NULL, "platform 'a/b/c/d' is not" },
+	{ { DIGEST, 1, 0, false }, "linux/\xff", NULL, "platform 'linux/\xff' is not" },
+	{ { DIGEST, 1, 0, false }, "linux/amd64", "", "'' is no name of a file system" },
+	{ { DIGEST, 1, 0, false },
+	  "linux/amd64",
+	  "ext4\xff",
+	  "'ext4\xff' is no name of a file system" },
 };
 
 static void wrong_input_is_refused(void **state)

@@ -128,7 +128,7 @@ static void refuses_damage(void **state)
 static void leaves_out_writes(void **state)
 {
 	struct trace_layers t = load_golden(), back;
-	size_t n;
+	size_t n, i;
 	uint8_t *raw = small_file(&t, 4, &n);
 
 	raw[24 + 24] = 'W';
@@ -136,7 +136,11 @@ static void leaves_out_writes(void **state)
 	seal(raw, n);
 	assert_int_equal(trace_layers_parse(raw, n, &back, NULL), 0);
 	assert_int_equal(back.count, 3);
-	assert_memory_equal(&back.reads[1], &t.reads[2], 2 * sizeof *t.reads);
+	for (i = 1; i < 3; i++) {
+		assert_int_equal(back.reads[i].off, t.reads[i + 1].off);
+		assert_int_equal(back.reads[i].n, t.reads[i + 1].n);
+		assert_int_equal(back.reads[i].layer, t.reads[i + 1].layer);
+	}
 	trace_layers_release(&back);
 	raw[24 + 24] = 'X';
 	seal(raw, n);
