@@ -83,8 +83,8 @@ static void add_replay(struct launch *l, const struct trace *t)
 		run_locked(l, r);
 }
 
-/* A trace that nothing else is done with.  `r` is how it was found. */
-static void replay_found(struct launch *l, int r, struct trace *t, const struct err *e)
+/* A trace that nothing else is done with.  `r` is how it was found.  Returns whether it was. */
+static bool replay_found(struct launch *l, int r, struct trace *t, const struct err *e)
 {
 	if (r == 0) {
 		add_replay(l, t);
@@ -92,6 +92,7 @@ static void replay_found(struct launch *l, int r, struct trace *t, const struct 
 	} else if (r != -ENOENT && r != -ESHUTDOWN) {
 		log_warn("%s: no replay: %s", l->config->path, e->msg);
 	}
+	return r == 0;
 }
 
 static void replay_paths(struct launch *l)
@@ -105,7 +106,7 @@ static void replay_paths(struct launch *l)
 		return;
 	r = trace_from_paths(l->image, (const char *const *)s->prefetch, s->prefetch_count, NULL,
 			     &t, &e);
-	replay_found(l, r, &t, &e);
+	(void)replay_found(l, r, &t, &e);
 }
 
 static void replay_reference_path(struct launch *l)
@@ -114,7 +115,17 @@ static void replay_reference_path(struct launch *l)
 	struct err e;
 	int r = trace_import_file(l->reference_path, l->image, NULL, &t, &e);
 
-	replay_found(l, r, &t, &e);
+	(void)replay_found(l, r, &t, &e);
+}
+
+/* Returns whether there is one. */
+static bool replay_acceleration(struct launch *l)
+{
+	struct trace t;
+	struct err e;
+	int r = find_acceleration(l->image, &t, &e);
+
+	return replay_found(l, r, &t, &e);
 }
 
 /* Returns whether the server goes on. */
@@ -134,36 +145,25 @@ static bool may_be_pushed(const struct launch *l)
 }
 
 /* Asks the registry once somebody is there to read: an image that is only looked at costs nothing.
- * Returns whether there is a trace. */
-static bool replay_pushed(struct launch *l)
+ */
+static void replay_pushed(struct launch *l)
 {
 	struct trace t;
 	struct err e;
 	int r;
 
 	if (!may_be_pushed(l) || !await_client(l))
-		return false;
+		return;
 	r = find_pushed(l->identity, l->image, &t, &e);
 	if (r == 0) {
 		add_replay(l, &t);
 		WITH_LOCK(&l->window);
 		l->trace = t;
-		return true;
-	}
-	if (r == -ENOENT)
+	} else if (r == -ENOENT) {
 		store_note_asked(l->config->fetch.cache_dir, l->identity);
-	else if (r != -ESHUTDOWN)
+	} else if (r != -ESHUTDOWN) {
 		log_warn("%s: no replay: %s", l->config->path, e.msg);
-	return false;
-}
-
-static void replay_acceleration(struct launch *l)
-{
-	struct trace t;
-	struct err e;
-	int r = find_acceleration(l->image, &t, &e);
-
-	replay_found(l, r, &t, &e);
+	}
 }
 
 static void *prepare(void *arg)
@@ -171,12 +171,12 @@ static void *prepare(void *arg)
 	struct launch *l = arg;
 
 	replay_paths(l);
-	if (l->reference_path)
-		replay_reference_path(l);
-	else if (l->trace.count > 0)
+	if (l->trace.count > 0)
 		add_replay(l, &l->trace);
-	else if (l->uses_traces && !replay_pushed(l))
-		replay_acceleration(l);
+	else if (l->reference_path && !l->recorder)
+		replay_reference_path(l);
+	else if (l->uses_traces && !replay_acceleration(l))
+		replay_pushed(l);
 	return NULL;
 }
 

@@ -101,7 +101,7 @@ class Stats:
 
 class Registry:
     def __init__(self, args):
-        self.store = Store(args.dir)
+        self.store = Store(args.dir, args.referrers)
         self.settings = {"auth": args.auth, "realm": "", "token_seconds": args.token_seconds,
                          "token_field": "token", "redirect": args.redirect, "target": "",
                          "url_seconds": args.url_seconds}
@@ -166,7 +166,7 @@ class Registry:
             return "token"
         if not route:
             return "ping" if path == "/v2/" else "other"
-        return "blob" if route["blob"] else "manifest" if route["manifest"] else "upload"
+        return next((kind for kind in ("blob", "manifest", "upload") if route[kind]), "other")
 
     def refused_or_done(self, request, route):
         if request.kind == "signed":
@@ -259,6 +259,8 @@ def parse_arguments():
                         help="tokens are given at a port of their own")
     parser.add_argument("--redirect", action="store_true",
                         help="GETs of blobs are sent to a second origin")
+    parser.add_argument("--referrers", action="store_true",
+                        help="it lists what refers to a manifest (OCI distribution 1.1)")
     parser.add_argument("--url-seconds", type=float, default=300, metavar="N",
                         help="that a signed URL is good for")
     return parser.parse_args()

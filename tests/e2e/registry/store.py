@@ -18,9 +18,11 @@ from .web import Answer, File
 NAME = r"[a-z0-9]+(?:(?:[._-]+|/)[a-z0-9]+)*"
 ROUTE = re.compile(rf"/v2/(?P<repo>{NAME})/(?:blobs/(?P<blob>sha256:[0-9a-f]{{64}})"
                    r"|manifests/(?P<manifest>sha256:[0-9a-f]{64}|\w[\w.-]{0,127})"
+                   r"|referrers/(?P<subject>sha256:[0-9a-f]{64})"
                    r"|(?P<upload>blobs/uploads/(?P<id>[0-9a-f]*)))$")
 RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 
 
 def failure(status, code, message, **headers):
@@ -47,7 +49,9 @@ def parse_range(text, size):
 
 
 class Store:
-    def __init__(self, folder):
+    def __init__(self, folder, referrers=False):
+        """`referrers`: it lists what refers to a manifest."""
+        self.referrers = referrers
         self.blobs = Path(folder, "blobs", "sha256")
         self.manifests = Path(folder, "manifests")
         self.uploads = Path(folder, "uploads")
@@ -126,6 +130,18 @@ class Store:
         return Answer(201, {"Location": f"/v2/{repo}/manifests/{digest}",
                             "Docker-Content-Digest": digest})
 
+    def list_referrers(self, repo, subject):
+        found = []
+        for path in sorted((self.manifests / repo).glob("sha256:*")):
+            data = path.read_bytes()
+            manifest = json.loads(data)
+            if (manifest.get("subject") or {}).get("digest") == subject:
+                found.append({"mediaType": OCI_MANIFEST, "digest": digest_of(data),
+                              "size": len(data), "artifactType": manifest["artifactType"]})
+        return Answer(200, {"Content-Type": OCI_INDEX},
+                      json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX,
+                                  "manifests": found}).encode())
+
     def start_upload(self, request, repo):
         """POST: all at once, a mount of what is there, or the place to send it to."""
         mount = request.first("mount")
@@ -186,6 +202,10 @@ class Store:
             return self.blob(request, route["blob"])
         if route["manifest"] and reads:
             return self.manifest(request, repo, route["manifest"])
+        if route["subject"] and reads and self.referrers:
+            return self.list_referrers(repo, route["subject"])
+        if route["subject"]:
+            return failure(404, "NOT_FOUND", "no such place")
         if route["manifest"] and method == "PUT":
             return self.put_manifest(request, repo, route["manifest"])
         if route["upload"] and method == "POST" and not route["id"]:
