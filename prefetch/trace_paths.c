@@ -55,10 +55,21 @@ static int add_line(struct trace_path_list *list, const char *line, size_t numbe
 	return 0;
 }
 
+/* No more than this many paths are in a text. */
+static size_t count_lines(const char *text, size_t n)
+{
+	size_t lines = 1, i;
+
+	for (i = 0; i < n; i++)
+		lines += text[i] == '\n';
+	return lines < TRACE_PATHS_MAX ? lines : TRACE_PATHS_MAX;
+}
+
 int trace_path_list_parse(const char *text, size_t n, struct trace_path_list *out, struct err *e)
 {
 	struct trace_path_list list = { .text = malloc(n + 1),
-					.paths = malloc(TRACE_PATHS_MAX * sizeof *list.paths) };
+					.paths =
+						malloc(count_lines(text, n) * sizeof *list.paths) };
 	size_t number = 0;
 	char *rest = list.text;
 	int r = 0;

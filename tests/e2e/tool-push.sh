@@ -59,6 +59,15 @@ exits 0 "$url/other/disk:copy" "$overlaybd" push "$work/remote.yaml" "$url/other
 serves "$url/other/disk:copy"
 say "ok: from one repository to another"
 
+# Traces of an image in a registry: of its layers' digests, wherever they are.
+printf '0 8\n64 16 1.5\n' >"$work/reads"
+"$overlaybd" trace import "$work/reads" "$url/app/disk:obd" -o "$work/trace" >/dev/null
+"$overlaybd" trace show "$work/trace" "$work/remote.yaml" | grep -q '^reads: 2$' || fail "trace show"
+"$overlaybd" trace plot "$work/trace" "$url/other/disk:copy" -o "$work/trace.svg"
+grep -q '>Reads of disk:copy<' "$work/trace.svg" || fail "no picture of an image in a registry"
+exits 1 "of another image" "$overlaybd" trace show "$work/trace" "$work/img/image.yaml"
+say "ok: traces"
+
 exits 0 "$url/app/disk:obd: 3 layers, " "$overlaybd" cache fill "$url/app/disk:obd" \
 	--cache-dir "$work/filled"
 exits 0 "sha256:$(sha256 "${layers[2]}")  -" "$overlaybd" cache ls --cache-dir "$work/filled"

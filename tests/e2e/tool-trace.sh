@@ -107,6 +107,20 @@ done
 same "lines" "$(wc -l <out)" 4
 say "ok: notes"
 
+# A folder that is in itself: its end is found.
+cp ext4.raw loop.raw
+debugfs -w -R "link /usr/lib/py /usr/lib/py/a/b/loop" loop.raw >debugfs.log 2>&1
+debugfs -R "ls /usr/lib/py/a/b/loop" loop.raw 2>/dev/null | grep -q mod5.py ||
+	fail "debugfs did not link the folder: $(cat debugfs.log)"
+"$overlaybd" commit --raw loop.raw -o loop.obd >/dev/null
+config loop.yaml loop.obd
+echo "/usr/lib/" >list
+trace import list ext4.yaml -o once.trace >/dev/null
+trace import list loop.yaml -o loop.trace >out 2>&1
+same "lines" "$(wc -l <out)" 1
+same "reads" "$(trace show loop.trace | grep ^reads)" "$(trace show once.trace | grep ^reads)"
+say "ok: a folder in itself"
+
 # What a process reads through the image is what the list finds: the second layer holds one file anew.
 head -c 400000 /dev/urandom >new
 cp ext4.raw ext4-2.raw

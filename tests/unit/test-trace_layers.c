@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,6 +14,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/crc32c.h"
+#include "core/base/io.h"
 #include "core/base/le.h"
 #include "core/identity.h"
 #include "prefetch/trace_edit.h"
@@ -340,6 +342,53 @@ static void ignores_what_is_not_there(void **state)
 	stack_release(&s);
 }
 
+/* Ranges of the disk may share data in a layer: it counts for the first, and once. */
+static void finds_shared_data(void **state)
+{
+	struct trace_layer_read read = { .off = FORMAT_SPACE, .n = 20 * SECTOR };
+	struct trace_layers t = { &read, 1 };
+	static const uint8_t bytes[10 * SECTOR];
+	static const struct trace_read want[] = { { .lba = 0, .sectors = 10 },
+						  { .lba = 56, .sectors = 4 },
+						  { .lba = 104, .sectors = 6 } };
+	struct trace_layers_notes notes;
+	struct format_entry entry;
+	struct layer_writer *w;
+	struct image *image;
+	uint8_t raw[FORMAT_ENTRY];
+	struct trace out;
+	struct stack s;
+	uint64_t at;
+	int fd, i;
+
+	stack_init(&s);
+	w = stack_add(&s, 200);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(layer_writer_data(w, (uint64_t)i * 50, bytes, 10, NULL), 0);
+	stack_finish(w);
+	image = stack_open(&s);
+	at = image_layer(image, 0)->layer.header.index_offset;
+	image_close(image);
+	fd = open(s.lowers[0].file, O_RDWR | O_CLOEXEC);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(io_pread(fd, raw, sizeof raw, at + (uint64_t)i * sizeof raw, NULL),
+				 0);
+		entry = format_parse_entry(raw);
+		entry.moffset = FORMAT_SPACE / SECTOR + (uint64_t)(i == 1 ? 4 : i == 2 ? 10 : 0);
+		format_encode_entry(&entry, raw);
+		assert_int_equal(
+			io_pwrite(fd, raw, sizeof raw, at + (uint64_t)i * sizeof raw, NULL), 0);
+	}
+	close(fd);
+	image = stack_open(&s);
+	assert_int_equal(trace_layers_to_disk(&t, image, &out, &notes, NULL), 0);
+	assert_int_equal(out.count, 3);
+	assert_memory_equal(out.reads, want, sizeof want);
+	trace_release(&out);
+	image_close(image);
+	stack_release(&s);
+}
+
 /* A layer of single sectors, in which each record covers everything: no time is lost on what there
  * is no room for. */
 static void ends_soon(void **state)
@@ -495,6 +544,7 @@ int main(void)
 		cmocka_unit_test(finds_the_disk),
 		cmocka_unit_test(goes_and_comes_back),
 		cmocka_unit_test(ignores_what_is_not_there),
+		cmocka_unit_test(finds_shared_data),
 		cmocka_unit_test(ends_soon),
 		cmocka_unit_test(refuses_another_image),
 		cmocka_unit_test(converts_the_golden_trace),

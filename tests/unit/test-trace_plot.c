@@ -74,6 +74,13 @@ static void nothing_and_one(void **state)
 	assert_non_null(strstr(svg, "order of the reads"));
 	assert_non_null(strstr(svg, ">512 B<"));
 	free(svg);
+	/* The first sector twice: the second mark is in the last column of the lowest row. */
+	svg = draw(&(struct trace){ IDENTITY, 1 << 20,
+				    (struct trace_read[]){ { 0, 1, 0 }, { 0, 1, 5000 } }, 2 },
+		   NULL, NULL);
+	assert_non_null(strstr(svg, " d=\"M0 119h1"));
+	assert_non_null(strstr(svg, " d=\"M189 119h1"));
+	free(svg);
 	t.disk_size = UINT64_C(1) << 63;
 	read = (struct trace_read){ (UINT64_C(1) << 54) - UINT32_MAX, UINT32_MAX, UINT32_MAX };
 	svg = draw(&t, NULL, NULL);
