@@ -46,8 +46,10 @@ static int open_usage(struct cache *c, int *fd, struct err *e)
 	at = mmap(c->page, USAGE_SIZE, PROT_READ | PROT_WRITE, flags, *fd, 0);
 	if (at == MAP_FAILED)
 		return err_set(e, errno, "usage: %s", strerror(errno));
-	c->page = at;
-	c->usage = &c->page->bytes;
+	if (!c->page) { /* else it is where it was, and others read that */
+		c->page = at;
+		c->usage = &c->page->bytes;
+	}
 	return 0;
 }
 
