@@ -217,9 +217,11 @@ int cache_folder_open_file(int folder, const char *name, bool create, int *out, 
 		return err_set(
 			e, errno == ELOOP || errno == EISDIR || errno == ENXIO ? EUCLEAN : errno,
 			"%s: %s", name, strerror(errno));
-	if (fstat(*out, &st) < 0 || !S_ISREG(st.st_mode))
-		return err_set(e, EUCLEAN, "%s: not a file", name);
-	return 0;
+	if (fstat(*out, &st) == 0 && S_ISREG(st.st_mode))
+		return 0;
+	close(*out);
+	*out = -1;
+	return err_set(e, EUCLEAN, "%s: not a file", name);
 }
 
 bool cache_folder_is_at(int folder, const char *name, int fd)

@@ -23,6 +23,35 @@ static void run(const char *command, const char *path)
 	assert_int_equal(system(command), 0);
 }
 
+static unsigned descriptors_in_use(void)
+{
+	unsigned count = 0;
+	int fd;
+
+	for (fd = 0; fd < 1000; fd++)
+		count += fcntl(fd, F_GETFD) >= 0;
+	return count;
+}
+
+static unsigned in_use_before;
+
+static int begin(void **state)
+{
+	in_use_before = descriptors_in_use();
+	return set_up(state);
+}
+
+/* No descriptor is left over. */
+static int end(void **state)
+{
+	unsigned left = descriptors_in_use() - in_use_before;
+
+	tear_down(state);
+	if (left > 0)
+		print_error("%u descriptors are left over\n", left);
+	return left > 0 ? -1 : 0;
+}
+
 static void verify_whole(struct cache_blob *b)
 {
 	struct err e = { "" };
@@ -218,13 +247,13 @@ static void links_of_the_folder(void **state)
 	size_t i, n;
 
 	snprintf(other, sizeof other, "%s/other", folder);
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < 4; i++) {
 		c = cachelib_open(0);
 		cache_close(c);
 		run("echo -n text >\"$P\"", other);
-		snprintf(path, sizeof path, "%s/v1/%s", folder, names[i]);
+		snprintf(path, sizeof path, "%s/v1/%s", folder, names[i / 2]);
 		assert_int_equal(unlink(path), 0);
-		assert_int_equal(symlink(other, path), 0);
+		assert_int_equal(i % 2 ? mkfifo(path, 0600) : symlink(other, path), 0);
 		c = cachelib_open(0);
 		cache_close(c);
 		assert_int_equal(lstat(path, &st), 0);
@@ -543,7 +572,7 @@ static void descriptors(void **state)
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 	const struct CMUnitTest tests[] = {
 		TEST(namesakes),      TEST(unfinished),	    TEST(without_map),
 		TEST(not_files),      TEST(not_folders),    TEST(links_of_the_folder),
