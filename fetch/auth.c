@@ -25,6 +25,8 @@
 enum {
 	TOKEN_MAX = 1024 * 1024, /* bytes of the token service's answer */
 	REFUSED_FOR = 3000, /* ms that a refusal is remembered */
+	PAUSE = 200, /* ms after a renewal that failed in another way; doubled each time... */
+	PAUSE_DOUBLINGS = 5, /* ...up to 6.4 s */
 };
 
 enum auth_state { AUTH_UNKNOWN, AUTH_PROBING, AUTH_OPEN, AUTH_HAVE };
@@ -41,6 +43,9 @@ struct auth {
 	struct challenge challenge; /* the host's last */
 	struct err refusal;
 	uint64_t refused_until;
+	struct err trouble; /* why the last renewal failed, when it was not refused */
+	uint64_t paused_until; /* no renewal before */
+	unsigned failures; /* such ones in a row */
 	bool renewing;
 
 	/* The lookup: the thread's from start_lookup until looked_up runs. */
@@ -85,14 +90,33 @@ static void wake_all(struct auth *a, int r, const struct err *e)
 	}
 }
 
-/* A refusal is remembered for a while, so that many readers do not all run the helper. */
+static bool is_paused(const struct auth *a)
+{
+	return clock_ms() < a->paused_until;
+}
+
+static void pause_renewals(struct auth *a, const struct err *e)
+{
+	unsigned doublings = a->failures < PAUSE_DOUBLINGS ? a->failures : PAUSE_DOUBLINGS;
+
+	a->trouble = *e;
+	a->paused_until = clock_ms() + ((uint64_t)PAUSE << doublings);
+	a->failures++;
+}
+
+/* A refusal is remembered for a while, so that many readers do not all run the helper; and a token
+ * service that fails is left alone for a while, which grows. */
 static void settle(struct auth *a, int r, const struct err *e)
 {
 	a->renewing = false;
 	a->fresh = false;
+	if (r == 0)
+		a->failures = 0;
 	if (r == -EACCES) {
 		a->refusal = *e;
 		a->refused_until = clock_ms() + REFUSED_FOR;
+	} else if (r < 0 && r != -ESHUTDOWN) {
+		pause_renewals(a, e);
 	}
 	if (r < 0 && a->state == AUTH_PROBING)
 		a->state = AUTH_UNKNOWN;
@@ -475,6 +499,12 @@ static enum auth_answer wait_for(struct auth *a, struct auth_wait *w)
 	return AUTH_WAIT;
 }
 
+static enum auth_answer say_paused(const struct auth *a, struct err *e)
+{
+	err_set(e, EIO, "%s", a->trouble.msg);
+	return AUTH_PAUSED;
+}
+
 enum auth_answer auth_ask(struct auth *a, struct auth_wait *w, const char **header, struct err *e)
 {
 	uint64_t now = clock_ms();
@@ -492,15 +522,17 @@ enum auth_answer auth_ask(struct auth *a, struct auth_wait *w, const char **head
 	case AUTH_UNKNOWN:
 		if (a->renewing)
 			return wait_for(a, w);
+		if (is_paused(a))
+			return say_paused(a, e);
 		a->state = AUTH_PROBING;
 		return AUTH_GO;
 	case AUTH_HAVE:
 		break;
 	}
-	if (now >= a->renew_at)
+	if (now >= a->renew_at && !is_paused(a))
 		renew(a, false);
-	if (a->renewing && (!a->header || now >= a->expires_at))
-		return wait_for(a, w);
+	if (!a->header || now >= a->expires_at)
+		return a->renewing ? wait_for(a, w) : say_paused(a, e);
 	*header = a->header;
 	return AUTH_GO;
 }
@@ -574,6 +606,10 @@ int auth_challenged(struct auth *a, const struct challenge *c, const char *heade
 	a->expires_at = 0; /* nobody is to use it, also while a renewal is under way */
 	if (a->renewing)
 		return 0;
+	if (is_paused(a) && a->state != AUTH_OPEN) {
+		auth_lost(a); /* it will be told to wait, as all are */
+		return 0;
+	}
 	if (take_challenge(a, c, e) < 0) {
 		auth_lost(a);
 		return -ENOMEM;
@@ -591,7 +627,8 @@ int auth_doubted(struct auth *a, const char *header)
 	if (!is_current(a, header))
 		return 0;
 	a->expires_at = 0;
-	renew(a, true);
+	if (!is_paused(a))
+		renew(a, true);
 	return 0;
 }
 

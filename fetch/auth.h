@@ -46,6 +46,7 @@ enum auth_answer {
 	AUTH_GO, /* send the request with *header, or without one when that is NULL */
 	AUTH_WAIT, /* w->ready will be called */
 	AUTH_REFUSED, /* we were refused a moment ago: the text says by whom */
+	AUTH_PAUSED, /* a renewal failed, which the text tells: try again a while later */
 };
 
 /* What to send.  Before the host has said what it wants, one request goes ahead and the others wait

@@ -19,6 +19,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/le.h"
+#include "core/base/log.h"
 #include "core/base/scope.h"
 #include "fetch/flight.h"
 
@@ -445,14 +446,19 @@ static void init_locks(struct blob *b)
 /* The cache is a convenience: only a blob that it knows otherwise is an error. */
 static int open_cache(struct blob *b, const struct blob_options *o, struct err *e)
 {
+	struct err why;
 	int r;
 
 	if (!o->cache)
 		return 0;
-	r = cache_blob_open(o->cache, o->origin, o->digest, o->size, &b->cache, e);
-	if (r < 0)
-		b->cache = NULL;
-	return r == -EBADMSG || r == -ENOMEM ? r : 0;
+	r = cache_blob_open(o->cache, o->origin, o->digest, o->size, &b->cache, &why);
+	if (r == 0)
+		return 0;
+	b->cache = NULL;
+	if (r == -EBADMSG || r == -ENOMEM)
+		return err_set(e, -r, "%s", why.msg);
+	log_warn("%s: %s; reads of it go to the registry each time", o->digest, why.msg);
+	return 0;
 }
 
 int blob_open(const struct blob_options *o, struct source **out, struct err *e)

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/io.h"
@@ -31,6 +32,12 @@
 enum { TRIES = 8 }; /* of opening what others remove meanwhile */
 
 /* ---- the folder ---- */
+
+static void stop_filling(struct cache *c, const char *why)
+{
+	if (atomic_exchange(&c->filling, false))
+		log_warn("cache %s: %s; nothing more is kept in it", c->dir, why);
+}
 
 /* The folder and all above it. */
 static int make_folders(const char *dir, struct err *e)
@@ -52,14 +59,8 @@ static int make_folders(const char *dir, struct err *e)
 	return 0;
 }
 
-static int make_folder_at(int at, const char *name, struct err *e)
-{
-	if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
-		return err_set(e, errno, "creating the folder %s: %s", name, strerror(errno));
-	return 0;
-}
-
-static int open_root(struct cache *c, struct err *e)
+/* DIR/v1, as *root. */
+static int open_root(const struct cache *c, int *root, struct err *e)
 {
 	AUTO_CLOSE int top = -1;
 	int r = make_folders(c->dir, e);
@@ -69,14 +70,49 @@ static int open_root(struct cache *c, struct err *e)
 	top = open(c->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (top < 0)
 		return err_set(e, errno, "%s", strerror(errno));
-	r = make_folder_at(top, "v1", e);
+	r = cache_folder_enter(top, "v1", true, root, e);
+	if (r == 0)
+		r = cache_folder_check(*root, e);
+	return r < 0 ? r : cache_folder_make(*root, CACHE_SHARED, e);
+}
+
+static bool is_root_there(const struct cache *c)
+{
+	AUTO_FREE char *path = NULL;
+
+	if (asprintf(&path, "%s/v1", c->dir) < 0) {
+		path = NULL;
+		return true;
+	}
+	return cache_folder_is_at(AT_FDCWD, path, c->root);
+}
+
+/* The descriptor keeps its number, for other threads use it. */
+static int renew_root(struct cache *c, struct err *e)
+{
+	AUTO_CLOSE int root = -1;
+	int r = open_root(c, &root, e);
+
 	if (r < 0)
 		return r;
-	c->root = openat(top, "v1", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (c->root < 0)
-		return err_set(e, errno, "v1: %s", strerror(errno));
-	r = cache_folder_check(c->root, e);
-	return r < 0 ? r : make_folder_at(c->root, CACHE_SHARED, e);
+	if (dup3(root, c->root, O_CLOEXEC) < 0)
+		return err_set(e, errno, "%s", strerror(errno));
+	return 0;
+}
+
+void cache_renew(struct cache *c)
+{
+	struct err e;
+	int r = 0;
+
+	if (!cache_is_filling(c))
+		return;
+	if (!is_root_there(c))
+		r = renew_root(c, &e);
+	if (r == 0)
+		r = cache_evict_renew(c, &e);
+	if (r < 0)
+		stop_filling(c, e.msg);
 }
 
 static struct cache *new_cache(const char *dir, uint64_t limit)
@@ -86,7 +122,7 @@ static struct cache *new_cache(const char *dir, uint64_t limit)
 
 	if (!c)
 		return NULL;
-	c->root = c->lock_file = -1;
+	c->root = c->lock_file = c->usage_file = -1;
 	c->limit = limit;
 	c->filling = true;
 	c->dir = io_absolute_path(NULL, dir);
@@ -107,7 +143,7 @@ int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *
 	if (!c || !c->dir)
 		r = err_set(e, ENOMEM, "out of memory");
 	else
-		r = open_root(c, e);
+		r = open_root(c, &c->root, e);
 	if (r == 0)
 		r = cache_evict_open(c, e);
 	if (r < 0) {
@@ -147,9 +183,9 @@ int cache_note_trouble(struct cache *c, int r, const struct err *e)
 	case EACCES:
 	case EPERM:
 	case EIO:
-		if (atomic_exchange(&c->filling, false))
-			log_warn("cache %s: %s; nothing more is kept in it", c->dir,
-				 e ? e->msg : strerror(-r));
+	case EMFILE:
+	case ENFILE:
+		stop_filling(c, e ? e->msg : strerror(-r));
 		break;
 	default:
 		break;
@@ -190,6 +226,8 @@ int cache_open_map(struct cache *c, const char *path, const char *digest, uint64
 	int tries, r = 0;
 
 	for (tries = 0; tries < TRIES; tries++) {
+		if (r == -ESTALE) /* who removes it may be slow */
+			nanosleep(&(struct timespec){ .tv_nsec = 1000000 << tries }, NULL);
 		r = cache_map_open(c->root, path, digest, size, create, counters, out, &why);
 		if (r == 0 && (cache_map_flags(*out) & CACHE_MAP_WRONG) &&
 		    cache_map_take_alone(*out)) {
@@ -228,19 +266,17 @@ static int open_shared(struct cache_blob *b, struct cache_map **out, struct err 
 /* The origin's folder, and a file in it that tells people which. */
 static int make_place(const struct cache_blob *b, struct err *e)
 {
-	const struct cache *c = b->cache;
-	AUTO_FREE char *path = NULL;
-	int r = make_folder_at(c->root, b->place, e);
+	AUTO_CLOSE int place = -1;
+	int r = cache_folder_enter(b->cache->root, b->place, true, &place, e);
 
-	if (r < 0)
-		return r;
-	if (asprintf(&path, "%s/v1/%s/origin", c->dir, b->place) < 0) {
-		path = NULL;
-		return err_set(e, ENOMEM, "out of memory");
+	if (r == -EUCLEAN) {
+		set_aside(b->cache, b->place, "not a folder");
+		r = cache_folder_enter(b->cache->root, b->place, true, &place, e);
 	}
-	if (access(path, F_OK) < 0)
-		(void)io_replace_file(path, b->origin, strlen(b->origin), NULL);
-	return 0;
+	if (r == 0 && faccessat(place, "origin", F_OK, 0) < 0)
+		(void)cache_folder_replace_file(place, "origin", b->origin, strlen(b->origin),
+						NULL);
+	return r;
 }
 
 /* A seal stays when whoever checked the whole died.  With the checker's right in hand, and the
@@ -516,6 +552,8 @@ static int publish_once(struct cache_blob *b, uint64_t chunk, const void *bytes)
 		r = 0;
 	else if (b->own)
 		r = cache_map_publish(b->own, chunk, bytes, false);
+	else if (is_whole(b->shared)) /* a power loss spared the flag alone */
+		cache_map_change_flags(b->shared, 0, CACHE_MAP_WHOLE);
 	pthread_rwlock_unlock(lock);
 	return r;
 }

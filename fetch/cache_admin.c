@@ -264,7 +264,7 @@ static int drop_places(struct cache *c, const char *place, struct err *e)
 			r = cache_folder_remove(c->root, origins.names[i], e);
 	cache_names_release(&origins);
 	if (r == 0 && !place)
-		r = cache_folder_remove(c->root, CACHE_SHARED "/documents", e);
+		r = cache_folder_remove(c->root, CACHE_SHARED "/" CACHE_DOCUMENTS, e);
 	return r == -ENOENT ? 0 : r;
 }
 

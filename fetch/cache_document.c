@@ -2,8 +2,11 @@
 /* cache_document.c - small files beside the blobs, see cache.h.
  *
  * DIR/v1/PLACE/documents/NAME: a digest as it is; any other name, which may hold anything, by its
- * sha256.  They do not count for the limit, and go when their origin is dropped. */
+ * sha256.  They count for the limit, and go when their origin is dropped, or, least recently used
+ * first, when they are too many for it.  A file's time of change is when it was used last. */
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,61 +17,57 @@
 #include "core/base/scope.h"
 #include "fetch/cache_internal.h"
 
-enum { DOCUMENT_MAX = 16 * 1024 * 1024 }; /* bytes */
+enum { DOCUMENT_MAX = 16 * 1024 * 1024, BLOCK = 4096 }; /* bytes */
 
-/* The document's path; its length up to the last '/' is *folder. */
-static int find_path(const struct cache *c, const char *origin, const char *name, char **out,
-		     size_t *folder, struct err *e)
+/* What a document takes of the folder: whole blocks. */
+static uint64_t cost_of(const struct stat *st)
 {
-	char place[CACHE_PLACE] = CACHE_SHARED, hashed[CACHE_PLACE] = "";
-	int n, r = 0;
+	uint64_t size = (uint64_t)st->st_size;
 
-	if (origin)
-		r = cache_hash(origin, strlen(origin), place, e);
-	if (r == 0 && !digest_is_valid(name))
-		r = cache_hash(name, strlen(name), hashed, e);
-	if (r < 0)
-		return r;
-	n = asprintf(out, "%s/v1/%s/documents/%s", c->dir, place, hashed[0] ? hashed : name);
-	if (n < 0) {
-		*out = NULL;
-		return err_set(e, ENOMEM, "out of memory");
-	}
-	*folder = (size_t)(strrchr(*out, '/') - *out);
-	return 0;
+	return size + (BLOCK - size % BLOCK) % BLOCK;
 }
 
-static int make_folder(char *path, size_t length, struct err *e)
+/* Opens the folder of an origin's documents, and finds a document's name in it. */
+static int find(struct cache *c, const char *origin, const char *name, bool create, int *folder,
+		char file[DIGEST_TEXT], struct err *e)
 {
-	char *slash = memrchr(path, '/', length);
-	int r = 0;
+	char place[CACHE_PLACE] = CACHE_SHARED, path[sizeof place + sizeof "/" CACHE_DOCUMENTS];
+	int r = origin ? cache_hash(origin, strlen(origin), place, e) : 0;
 
-	path[length] = '\0';
-	*slash = '\0';
-	(void)mkdir(path, 0700); /* if it fails, the next one tells */
-	*slash = '/';
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		r = err_set(e, errno, "creating %s: %s", path, strerror(errno));
-	path[length] = '/';
-	return r;
+	if (r == 0 && digest_is_valid(name))
+		memcpy(file, name, DIGEST_TEXT);
+	else if (r == 0)
+		r = cache_hash(name, strlen(name), file, e);
+	if (r == 0 && create)
+		r = cache_folder_make(c->root, place, e);
+	if (r < 0)
+		return r;
+	snprintf(path, sizeof path, "%s/" CACHE_DOCUMENTS, place);
+	return cache_folder_enter(c->root, path, create, folder, e);
 }
 
 int cache_put_document(struct cache *c, const char *origin, const char *name, const void *bytes,
 		       size_t n, struct err *e)
 {
-	AUTO_FREE char *path = NULL;
-	size_t folder;
+	AUTO_CLOSE int folder = -1;
+	struct stat old = { 0 }, now = { .st_size = (off_t)n };
+	char file[DIGEST_TEXT];
 	int r;
 
 	if (n > DOCUMENT_MAX)
 		return err_set(e, EFBIG, "'%.128s' has %zu bytes, limit is %d", name, n,
 			       DOCUMENT_MAX);
-	r = find_path(c, origin, name, &path, &folder, e);
-	if (r == 0)
-		r = make_folder(path, folder, e);
-	if (r == 0)
-		r = io_replace_file(path, bytes, n, e);
-	return r < 0 ? err_wrap(e, r, "cache: keeping '%.128s'", name) : 0;
+	r = find(c, origin, name, true, &folder, file, e);
+	if (r == 0) {
+		if (fstatat(folder, file, &old, AT_SYMLINK_NOFOLLOW) < 0)
+			old.st_size = 0;
+		r = cache_folder_replace_file(folder, file, bytes, n, e);
+	}
+	if (r < 0)
+		return err_wrap(e, r, "cache: keeping '%.128s'", name);
+	cache_map_subtract(c->usage, cost_of(&old));
+	atomic_fetch_add(c->usage, cost_of(&now));
+	return 0;
 }
 
 /* A document whose name is its digest must have it. */
@@ -85,19 +84,129 @@ static int check_document(const char *name, const char *text, size_t n, struct e
 	return r;
 }
 
+/* Reads all of it, and lets those who delete documents know that it is in use. */
+static int read_document(int folder, const char *file, char **text, size_t *n, struct err *e)
+{
+	AUTO_CLOSE int fd = openat(folder, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	AUTO_FREE char *bytes = NULL;
+	uint64_t size;
+	int r;
+
+	if (fd < 0)
+		return err_set(e, errno, "%s", strerror(errno));
+	r = io_size(fd, &size, e);
+	if (r == 0 && size > DOCUMENT_MAX)
+		r = err_set(e, EFBIG, "it has %" PRIu64 " bytes", size);
+	if (r < 0)
+		return r;
+	bytes = malloc((size_t)size + 1);
+	if (!bytes)
+		return err_set(e, ENOMEM, "out of memory");
+	r = io_pread(fd, bytes, (size_t)size, 0, e);
+	if (r < 0)
+		return r;
+	bytes[size] = '\0';
+	(void)futimens(fd, NULL);
+	*n = (size_t)size;
+	*text = TAKE_PTR(bytes);
+	return 0;
+}
+
 int cache_get_document(struct cache *c, const char *origin, const char *name, char **out, size_t *n,
 		       struct err *e)
 {
-	AUTO_FREE char *path = NULL, *text = NULL;
-	size_t folder;
-	int r = find_path(c, origin, name, &path, &folder, e);
+	AUTO_FREE char *text = NULL;
+	AUTO_CLOSE int folder = -1;
+	char file[DIGEST_TEXT];
+	int r = find(c, origin, name, false, &folder, file, e);
 
 	if (r == 0)
-		r = io_read_file(path, DOCUMENT_MAX, &text, n, e);
+		r = read_document(folder, file, &text, n, e);
 	if (r == 0)
 		r = check_document(name, text, *n, e);
 	if (r < 0)
 		return err_wrap(e, r, "cache: '%.128s'", name);
 	*out = TAKE_PTR(text);
 	return 0;
+}
+
+/* ---- how much they are ---- */
+
+struct listed {
+	const char *path;
+	uint64_t cost;
+	struct timespec used;
+};
+
+static int by_use(const void *a, const void *b)
+{
+	const struct timespec *x = &((const struct listed *)a)->used;
+	const struct timespec *y = &((const struct listed *)b)->used;
+
+	if (x->tv_sec != y->tv_sec)
+		return x->tv_sec < y->tv_sec ? -1 : 1;
+	return (x->tv_nsec > y->tv_nsec) - (x->tv_nsec < y->tv_nsec);
+}
+
+/* All that are files, least recently used first; returns what they take in all. */
+static uint64_t look_at(const struct cache *c, const struct cache_names *names,
+			struct listed *listed, size_t *count)
+{
+	uint64_t sum = 0;
+	struct stat st;
+	size_t i;
+
+	*count = 0;
+	for (i = 0; i < names->count; i++) {
+		if (fstatat(c->root, names->names[i], &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !S_ISREG(st.st_mode))
+			continue;
+		listed[*count] = (struct listed){ names->names[i], cost_of(&st), st.st_mtim };
+		sum += listed[(*count)++].cost;
+	}
+	qsort(listed, *count, sizeof *listed, by_use);
+	return sum;
+}
+
+/* Both counts, and trims down to `target` bytes. */
+static int trim(struct cache *c, uint64_t target, uint64_t *sum, uint64_t *freed, struct err *e)
+{
+	AUTO_FREE struct listed *listed = NULL;
+	struct cache_names names;
+	size_t count, i;
+	uint64_t left;
+	int r = cache_folder_list_documents(c->root, &names, e);
+
+	if (r < 0)
+		return r;
+	listed = calloc(names.count + 1, sizeof *listed);
+	if (listed) {
+		*sum = left = look_at(c, &names, listed, &count);
+		for (i = 0; i < count && left > target; i++) {
+			if (unlinkat(c->root, listed[i].path, 0) < 0)
+				continue;
+			left -= listed[i].cost;
+			cache_map_subtract(c->usage, listed[i].cost);
+		}
+		*freed = *sum - left;
+	}
+	cache_names_release(&names);
+	return listed ? 0 : err_set(e, ENOMEM, "out of memory");
+}
+
+int cache_documents_count(struct cache *c, uint64_t *sum, struct err *e)
+{
+	uint64_t all = 0, freed;
+	int r = trim(c, UINT64_MAX, &all, &freed, e);
+
+	*sum += all;
+	return r;
+}
+
+uint64_t cache_documents_trim(struct cache *c, uint64_t target)
+{
+	uint64_t all, freed = 0;
+
+	(void)trim(c, target, &all, &freed, NULL);
+	return freed;
 }

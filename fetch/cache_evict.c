@@ -14,42 +14,89 @@
 
 #include "core/base/scope.h"
 
-enum { USAGE_SIZE = 4096 };
+enum { USAGE_SIZE = 4096, DOCUMENTS_SHARE = 16 /* that part of the folder may be documents */ };
 
 /* ---- the two files ---- */
 
-/* Whole even if somebody cut it.  What is in it does not matter. */
-static int map_usage(struct cache *c, int fd, struct err *e)
+/* Opens one of the two; what is there and is no file goes. */
+static int open_own_file(int root, const char *name, uint64_t size, int *fd, struct err *e)
 {
+	int r = cache_folder_open_file(root, name, false, fd, e);
+
+	if (r == -EUCLEAN)
+		r = cache_folder_remove(root, name, e) == 0 ? -ENOENT : r;
+	if (r != -ENOENT)
+		return r;
+	r = cache_folder_make_file(root, name, "", 0, size, e);
+	return r < 0 ? r : cache_folder_open_file(root, name, false, fd, e);
+}
+
+/* Opens `usage` and maps it, in place of what was mapped if there is something.  It is whole even
+ * if somebody cut it.  What is in it does not matter. */
+static int open_usage(struct cache *c, int *fd, struct err *e)
+{
+	const int flags = MAP_SHARED | (c->page ? MAP_FIXED : 0);
+	int r = open_own_file(c->root, "usage", USAGE_SIZE, fd, e);
 	void *at;
 
-	if (fallocate(fd, 0, 0, USAGE_SIZE) < 0)
-		return err_set(e, errno, "usage: %s", strerror(errno));
-	at = mmap(NULL, USAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (r == 0)
+		r = cache_folder_allocate(*fd, USAGE_SIZE, e);
+	if (r < 0)
+		return r;
+	at = mmap(c->page, USAGE_SIZE, PROT_READ | PROT_WRITE, flags, *fd, 0);
 	if (at == MAP_FAILED)
 		return err_set(e, errno, "usage: %s", strerror(errno));
-	c->page = at;
-	c->usage = &c->page->bytes;
+	if (!c->page) { /* else it is where it was, and others read that */
+		c->page = at;
+		c->usage = &c->page->bytes;
+	}
 	return 0;
 }
 
 int cache_evict_open(struct cache *c, struct err *e)
 {
-	AUTO_CLOSE int fd = openat(c->root, "usage", O_RDWR | O_CLOEXEC);
+	int r = open_own_file(c->root, "lock", 1, &c->lock_file, e);
+
+	return r < 0 ? r : open_usage(c, &c->usage_file, e);
+}
+
+static int replace(int with, int fd, struct err *e)
+{
+	return dup3(with, fd, O_CLOEXEC) < 0 ? err_set(e, errno, "%s", strerror(errno)) : 0;
+}
+
+static int renew_locked(struct cache *c, bool *anew, struct err *e)
+{
+	AUTO_CLOSE int lock = -1;
+	AUTO_CLOSE int usage = -1;
 	int r = 0;
 
-	if (fd < 0 && errno == ENOENT) {
-		r = cache_folder_make_file(c->root, "usage", "", 0, USAGE_SIZE, e);
-		if (r < 0)
-			return r;
-		fd = openat(c->root, "usage", O_RDWR | O_CLOEXEC);
+	if (!cache_folder_is_at(c->root, "lock", c->lock_file)) {
+		r = open_own_file(c->root, "lock", 1, &lock, e);
+		if (r == 0)
+			r = replace(lock, c->lock_file, e);
 	}
-	if (fd < 0)
-		return err_set(e, errno, "usage: %s", strerror(errno));
-	c->lock_file = openat(c->root, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (c->lock_file < 0)
-		return err_set(e, errno, "lock: %s", strerror(errno));
-	return map_usage(c, fd, e);
+	if (r == 0 && !cache_folder_is_at(c->root, "usage", c->usage_file)) {
+		r = open_usage(c, &usage, e);
+		if (r == 0)
+			r = replace(usage, c->usage_file, e);
+		*anew = r == 0;
+	}
+	return r;
+}
+
+int cache_evict_renew(struct cache *c, struct err *e)
+{
+	bool anew = false;
+	int r;
+
+	if (pthread_mutex_trylock(&c->evicting) != 0)
+		return 0; /* later */
+	r = renew_locked(c, &anew, e);
+	pthread_mutex_unlock(&c->evicting);
+	if (anew)
+		(void)cache_evict_recount(c, false, NULL);
+	return r;
 }
 
 void cache_evict_close(struct cache *c)
@@ -58,6 +105,8 @@ void cache_evict_close(struct cache *c)
 		munmap(c->page, USAGE_SIZE);
 	if (c->lock_file >= 0)
 		close(c->lock_file);
+	if (c->usage_file >= 0)
+		close(c->usage_file);
 }
 
 /* The right to evict.  Waiting is for tools, which their user can end. */
@@ -108,25 +157,43 @@ static int open_visit(struct visit *v, struct cache *c, const char *path, bool d
 			      e);
 }
 
-/* What is published meanwhile may count twice, never not at all. */
-static int recount(struct cache *c, const struct cache_names *names, struct err *e)
+/* The bytes of all blobs that these names lead to. */
+static int count_blobs(struct cache *c, const struct cache_names *names, uint64_t *sum,
+		       struct err *e)
 {
-	uint64_t before = atomic_load(c->usage), sum = 0;
 	size_t i;
 
 	for (i = 0; i < names->count; i++) {
 		struct visit v;
 		int r = open_visit(&v, c, names->names[i], false, e);
 
-		if (r == -ENOENT || r == -ESTALE || r == -EUCLEAN)
+		if (r == -ENOENT || r == -ENOTDIR || r == -ESTALE || r == -EUCLEAN)
 			continue;
 		if (r < 0)
 			return err_wrap(e, r, "%s", names->names[i]);
-		sum += cache_map_present(v.m) + cache_map_file_size(v.m);
+		*sum += cache_map_present(v.m) + cache_map_file_size(v.m);
 		cache_map_close(v.m);
 	}
-	atomic_fetch_add(c->usage, sum - before);
 	return 0;
+}
+
+/* Lists the blobs and counts all anew.  What is published meanwhile may count twice, never not at
+ * all: so the old count is read before anything is looked at. */
+static int recount_locked(struct cache *c, struct cache_names *names, struct err *e)
+{
+	uint64_t before = atomic_load(c->usage), sum = 0;
+	int r = cache_folder_list(c->root, names, e);
+
+	if (r < 0)
+		return r;
+	r = count_blobs(c, names, &sum, e);
+	if (r == 0)
+		r = cache_documents_count(c, &sum, e);
+	if (r < 0)
+		cache_names_release(names);
+	else
+		atomic_fetch_add(c->usage, sum - before);
+	return r;
 }
 
 int cache_evict_recount(struct cache *c, bool wait, struct err *e)
@@ -136,11 +203,9 @@ int cache_evict_recount(struct cache *c, bool wait, struct err *e)
 
 	if (r < 0)
 		return r;
-	r = cache_folder_list(c->root, &names, e);
-	if (r == 0) {
-		r = recount(c, &names, e);
+	r = recount_locked(c, &names, e);
+	if (r == 0)
 		cache_names_release(&names);
-	}
 	yield_right(c);
 	return r;
 }
@@ -185,7 +250,7 @@ static size_t find_hand(const struct cache_names *names, struct hand *hand)
 
 static void remove_if_idle(struct cache *c, const char *path, struct cache_map *m)
 {
-	if (cache_map_present(m) == 0 && cache_map_take_alone(m) &&
+	if (cache_map_present(m) == 0 && cache_map_take_alone(m) && cache_map_present(m) == 0 &&
 	    cache_map_is_at(m, c->root, path) && cache_folder_remove(c->root, path, NULL) == 0)
 		cache_map_subtract(c->usage, cache_map_file_size(m));
 }
@@ -197,6 +262,7 @@ static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
 	struct visit v;
 
 	if (open_visit(&v, c, hand->path, true, NULL) < 0) {
+		cache_map_remove_unmade(c->root, hand->path);
 		hand->chunk = UINT64_MAX;
 		return 0;
 	}
@@ -240,11 +306,11 @@ int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed
 	if (r < 0)
 		return r;
 	cache_folder_sweep(c->root);
-	r = cache_folder_list(c->root, &names, e);
+	r = recount_locked(c, &names, e);
 	if (r == 0) {
-		r = recount(c, &names, e);
-		if (r == 0 && names.count > 0)
-			*freed = run_clock(c, &names, target);
+		*freed = cache_documents_trim(c, target / DOCUMENTS_SHARE);
+		if (names.count > 0)
+			*freed += run_clock(c, &names, target);
 		cache_names_release(&names);
 	}
 	yield_right(c);

@@ -13,6 +13,9 @@
 int cache_evict_open(struct cache *c, struct err *e);
 void cache_evict_close(struct cache *c);
 
+/* Opens the files anew if they were removed or replaced. */
+int cache_evict_renew(struct cache *c, struct err *e);
+
 /* Counts the folder's bytes.  Whoever evicts meanwhile makes it wait, or with `wait` false return
  * -EAGAIN. */
 int cache_evict_recount(struct cache *c, bool wait, struct err *e);

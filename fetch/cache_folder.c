@@ -13,23 +13,33 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/scope.h"
 
-#define GONE "gone." /* of a folder that is being deleted: gone.PID.N */
+/* Temporary names, each followed by chance. */
+#define GONE "gone." /* a folder that is being deleted */
+#define PROBE "probe."
+#define NEW "new." /* a file that is being made */
 
-enum { DEPTH = 4, TRIES = 8 };
+enum { DEPTH = 4, TRIES = 8, NAME = 32, UNFINISHED = 3600 /* s that making something may take */ };
 
-/* Temporary names of one process never repeat. */
-static unsigned next_number(void)
+/* A pid would not do: those of two containers that share the folder are often the same. */
+static void make_name(char out[NAME], const char *kind)
 {
 	static atomic_uint number;
+	uint64_t chance;
 
-	return atomic_fetch_add_explicit(&number, 1, memory_order_relaxed);
+	if (getrandom(&chance, sizeof chance, GRND_NONBLOCK) != sizeof chance)
+		chance = clock_us() * 1000003 +
+			 atomic_fetch_add_explicit(&number, 1, memory_order_relaxed);
+	snprintf(out, NAME, "%s%016" PRIx64, kind, chance);
 }
 
 /* ---- which file systems ---- */
@@ -78,7 +88,7 @@ static int try_punch(int fd, struct err *e)
 
 int cache_folder_check(int folder, struct err *e)
 {
-	char name[40];
+	char name[NAME];
 	AUTO_CLOSE int fd = -1;
 	struct statfs fs;
 	int r;
@@ -90,7 +100,7 @@ int cache_folder_check(int folder, struct err *e)
 			       "a file system of type 0x%" PRIx64 " is not known to be safe for a "
 			       "cache: ext4, xfs, btrfs, f2fs, tmpfs or overlayfs",
 			       (uint64_t)fs.f_type);
-	snprintf(name, sizeof name, "probe.%d.%u", (int)getpid(), next_number());
+	make_name(name, PROBE);
 	fd = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	r = fd < 0 ? err_set(e, errno, "creating a file: %s", strerror(errno)) : try_punch(fd, e);
 	unlinkat(folder, name, 0);
@@ -116,26 +126,51 @@ static int no_copy_on_write(int fd, struct err *e)
 	return 0;
 }
 
+int cache_folder_allocate(int fd, uint64_t size, struct err *e)
+{
+	if (fallocate(fd, 0, 0, (off_t)size) < 0)
+		return err_set(e, errno, "allocating %" PRIu64 " bytes: %s", size, strerror(errno));
+	return 0;
+}
+
 static int fill_file(int fd, const void *head, size_t n, uint64_t size, struct err *e)
 {
 	int r = no_copy_on_write(fd, e);
 
-	if (r < 0)
-		return r;
-	if (fallocate(fd, 0, 0, (off_t)size) < 0)
-		return err_set(e, errno, "allocating %" PRIu64 " bytes: %s", size, strerror(errno));
-	return io_pwrite(fd, head, n, 0, e);
+	if (r == 0)
+		r = cache_folder_allocate(fd, size, e);
+	return r < 0 ? r : io_pwrite(fd, head, n, 0, e);
+}
+
+/* Gives what root has made to the owner of the folder in which it is.  Should that fail, its owner
+ * lacks rights that are told of when they are missed. */
+static void give(int folder, int fd)
+{
+	struct stat st;
+
+	if (geteuid() == 0 && fstat(folder, &st) == 0 && (st.st_uid != 0 || st.st_gid != 0))
+		(void)!fchown(fd, st.st_uid, st.st_gid);
+}
+
+/* A new file, under a temporary name. */
+static int make_temporary(int folder, char name[NAME])
+{
+	int fd;
+
+	make_name(name, NEW);
+	fd = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		give(folder, fd);
+	return fd;
 }
 
 int cache_folder_make_file(int folder, const char *name, const void *head, size_t n, uint64_t size,
 			   struct err *e)
 {
-	char temporary[40];
-	AUTO_CLOSE int fd = -1;
+	char temporary[NAME];
+	AUTO_CLOSE int fd = make_temporary(folder, temporary);
 	int r;
 
-	snprintf(temporary, sizeof temporary, "new.%d.%u", (int)getpid(), next_number());
-	fd = openat(folder, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_set(e, errno, "creating '%s': %s", name, strerror(errno));
 	r = fill_file(fd, head, n, size, e);
@@ -143,6 +178,111 @@ int cache_folder_make_file(int folder, const char *name, const void *head, size_
 		r = err_set(e, errno, "linking: %s", strerror(errno));
 	unlinkat(folder, temporary, 0);
 	return r < 0 ? err_wrap(e, r, "creating '%s'", name) : 0;
+}
+
+int cache_folder_replace_file(int folder, const char *name, const void *bytes, size_t n,
+			      struct err *e)
+{
+	char temporary[NAME];
+	AUTO_CLOSE int fd = make_temporary(folder, temporary);
+	int r;
+
+	if (fd < 0)
+		return err_set(e, errno, "creating '%s': %s", name, strerror(errno));
+	r = io_pwrite(fd, bytes, n, 0, e);
+	if (r == 0 && renameat(folder, temporary, folder, name) < 0)
+		r = err_set(e, errno, "renaming: %s", strerror(errno));
+	if (r < 0)
+		unlinkat(folder, temporary, 0);
+	return r < 0 ? err_wrap(e, r, "creating '%s'", name) : 0;
+}
+
+int cache_folder_open_file(int folder, const char *name, bool create, int *out, struct err *e)
+{
+	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+	struct stat st;
+	int tries;
+
+	*out = openat(folder, name, flags);
+	for (tries = 0; *out < 0 && errno == ENOENT && create && tries < TRIES; tries++) {
+		*out = openat(folder, name, flags | O_CREAT | O_EXCL, 0600);
+		if (*out >= 0)
+			give(folder, *out);
+		else if (errno == EEXIST)
+			*out = openat(folder, name, flags);
+		else
+			break;
+	}
+	if (*out < 0)
+		return err_set(
+			e, errno == ELOOP || errno == EISDIR || errno == ENXIO ? EUCLEAN : errno,
+			"%s: %s", name, strerror(errno));
+	if (fstat(*out, &st) == 0 && S_ISREG(st.st_mode))
+		return 0;
+	close(*out);
+	*out = -1;
+	return err_set(e, EUCLEAN, "%s: not a file", name);
+}
+
+bool cache_folder_is_at(int folder, const char *name, int fd)
+{
+	struct stat ours, there;
+
+	if (fstat(fd, &ours) < 0 || ours.st_nlink == 0)
+		return false;
+	if (fstatat(folder, name, &there, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno != ENOENT; /* with less rights than when it was opened: who knows */
+	return ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
+/* ---- folders ---- */
+
+static int open_folder(int at, const char *name)
+{
+	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+int cache_folder_make(int at, const char *name, struct err *e)
+{
+	AUTO_CLOSE int fd = -1;
+
+	if (mkdirat(at, name, 0700) < 0)
+		return errno == EEXIST ? 0
+				       : err_set(e, errno, "creating the folder %s: %s", name,
+						 strerror(errno));
+	fd = open_folder(at, name);
+	if (fd >= 0)
+		give(at, fd);
+	return 0;
+}
+
+int cache_folder_enter(int root, const char *path, bool create, int *out, struct err *e)
+{
+	AUTO_FREE char *parent = strdup(path);
+	AUTO_CLOSE int above = -1;
+	char *name = parent ? strrchr(parent, '/') : NULL;
+	int at = root, r = 0;
+
+	*out = -1;
+	if (!parent)
+		return err_set(e, ENOMEM, "out of memory");
+	if (name) {
+		*name++ = '\0';
+		at = above = open_folder(root, parent);
+	} else {
+		name = parent;
+	}
+	if (at < 0)
+		return err_set(e, errno == ELOOP ? ENOTDIR : errno, "%s", strerror(errno));
+	if (create)
+		r = cache_folder_make(at, name, e);
+	if (r < 0)
+		return r;
+	*out = open_folder(at, name);
+	if (*out >= 0)
+		return 0;
+	return err_set(e, errno == ENOTDIR || errno == ELOOP ? EUCLEAN : errno, "%s",
+		       errno == ENOTDIR || errno == ELOOP ? "not a folder" : strerror(errno));
 }
 
 int cache_folder_lock(int fd, short type, uint64_t off, uint64_t n)
@@ -216,21 +356,31 @@ static int delete_entry(int parent, const char *name, int depth)
 
 int cache_folder_remove(int root, const char *path, struct err *e)
 {
-	char gone[40];
+	char gone[NAME];
 	int r;
 
-	snprintf(gone, sizeof gone, GONE "%d.%u", (int)getpid(), next_number());
+	make_name(gone, GONE);
 	if (renameat(root, path, root, gone) < 0)
 		return err_set(e, errno, "%s: renaming it away: %s", path, strerror(errno));
-	r = delete_folder(root, gone, DEPTH);
+	r = delete_entry(root, gone, DEPTH);
 	return r < 0 ? err_set(e, -r, "%s: deleting %s: %s", path, gone, strerror(-r)) : 0;
 }
 
 /* ---- listing ---- */
 
-static int is_gone(const struct dirent *d)
+static bool begins(const struct dirent *d, const char *with)
 {
-	return strncmp(d->d_name, GONE, strlen(GONE)) == 0;
+	return strncmp(d->d_name, with, strlen(with)) == 0;
+}
+
+static int is_temporary(const struct dirent *d)
+{
+	return begins(d, GONE) || begins(d, PROBE) || begins(d, NEW);
+}
+
+static int is_document(const struct dirent *d)
+{
+	return d->d_name[0] != '.';
 }
 
 static int is_origin(const struct dirent *d)
@@ -257,7 +407,7 @@ static int add_entries(int root, const char *folder, const char *prefix,
 	char **more;
 	int n = scandirat(root, folder, &found, wanted, by_bytes), i, r = 0;
 
-	if (n < 0 && (errno == ENOENT || errno == ENOTDIR))
+	if (n < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
 		return 0;
 	if (n < 0)
 		return err_set(e, errno, "listing %s: %s", folder, strerror(errno));
@@ -297,27 +447,50 @@ int cache_folder_list_origins(int root, struct cache_names *out, struct err *e)
 	return r;
 }
 
-int cache_folder_list(int root, struct cache_names *out, struct err *e)
+/* Adds what each place has in its folder `inside` ("": itself). */
+static int list_places(int root, const char *inside, int (*wanted)(const struct dirent *),
+		       struct cache_names *out, struct err *e)
 {
-	struct cache_names origins;
+	struct cache_names places;
 	size_t i;
-	int r = cache_folder_list_origins(root, &origins, e);
+	int r = cache_folder_list_origins(root, &places, e);
 
 	*out = (struct cache_names){ 0 };
 	if (r < 0)
 		return r;
-	for (i = 0; r == 0 && i < origins.count; i++) {
-		char prefix[CACHE_PLACE + 1];
+	for (i = 0; r == 0 && i <= places.count; i++) { /* "sha256" is after every hex digit */
+		char folder[CACHE_PLACE + sizeof CACHE_DOCUMENTS + 1], prefix[sizeof folder + 1];
 
-		snprintf(prefix, sizeof prefix, "%s/", origins.names[i]);
-		r = add_entries(root, origins.names[i], prefix, is_blob, out, e);
+		snprintf(folder, sizeof folder, "%s%s",
+			 i < places.count ? places.names[i] : CACHE_SHARED, inside);
+		snprintf(prefix, sizeof prefix, "%s/", folder);
+		r = add_entries(root, folder, prefix, wanted, out, e);
 	}
-	if (r == 0) /* after every hex digit */
-		r = add_entries(root, CACHE_SHARED, CACHE_SHARED "/", is_blob, out, e);
-	cache_names_release(&origins);
+	cache_names_release(&places);
 	if (r < 0)
 		cache_names_release(out);
 	return r;
+}
+
+int cache_folder_list(int root, struct cache_names *out, struct err *e)
+{
+	return list_places(root, "", is_blob, out, e);
+}
+
+int cache_folder_list_documents(int root, struct cache_names *out, struct err *e)
+{
+	return list_places(root, "/" CACHE_DOCUMENTS, is_document, out, e);
+}
+
+/* Whether nobody can be at work on it any more.  What is gone is of use to nobody. */
+static bool is_left(int root, const char *name)
+{
+	struct stat st;
+
+	if (strncmp(name, GONE, strlen(GONE)) == 0)
+		return true;
+	return fstatat(root, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       time(NULL) - st.st_mtime > UNFINISHED;
 }
 
 void cache_folder_sweep(int root)
@@ -325,8 +498,9 @@ void cache_folder_sweep(int root)
 	struct cache_names left = { 0 };
 	size_t i;
 
-	if (add_entries(root, ".", "", is_gone, &left, NULL) == 0)
+	if (add_entries(root, ".", "", is_temporary, &left, NULL) == 0)
 		for (i = 0; i < left.count; i++)
-			delete_folder(root, left.names[i], DEPTH);
+			if (is_left(root, left.names[i]))
+				(void)delete_entry(root, left.names[i], DEPTH);
 	cache_names_release(&left);
 }

@@ -15,6 +15,7 @@
 #include "core/base/digest.h"
 #include "core/base/err.h"
 
+#define CACHE_DOCUMENTS "documents" /* the folder of a place's small files */
 #define CACHE_SHARED "sha256" /* the place of blobs that were checked as a whole */
 
 enum {
@@ -26,6 +27,29 @@ enum {
  * `folder` must be writable.  -EOPNOTSUPP, or what trying it gave. */
 int cache_folder_check(int folder, struct err *e);
 
+/* Makes a folder, mode 0700; 0 also when there is something of that name.  What is made by root
+ * goes to the owner of `at`, here and below: a process that root has started and that goes on as
+ * the folder's owner (nbdkit -u) can use it. */
+int cache_folder_make(int at, const char *name, struct err *e);
+
+/* Opens a folder of `root`, part by part, following no links; `create` makes the last part.
+ * -ENOTDIR: a part is no folder; -EUCLEAN: the last one is none. */
+int cache_folder_enter(int root, const char *path, bool create, int *out, struct err *e);
+
+/* Opens a file for reading and writing; `create` makes it when it is missing.  -EUCLEAN: it is no
+ * file. */
+int cache_folder_open_file(int folder, const char *name, bool create, int *out, struct err *e);
+
+/* Replaces a small file as a whole.  It is not synced: after a power loss it may be empty. */
+int cache_folder_replace_file(int folder, const char *name, const void *bytes, size_t n,
+			      struct err *e);
+
+/* Allocates all of a file.  One that was copied may have holes. */
+int cache_folder_allocate(int fd, uint64_t size, struct err *e);
+
+/* Whether `name` leads to what fd has open. */
+bool cache_folder_is_at(int folder, const char *name, int fd);
+
 /* Makes a file of `size` bytes that begins with head[0..n), all of it allocated and never
  * copied on write, so that a store to its mapping cannot fail.  It appears under its name when it
  * is complete.  Returns 0 also when another process was first. */
@@ -35,10 +59,11 @@ int cache_folder_make_file(int folder, const char *name, const void *head, size_
 /* Sets, changes or (F_UNLCK) ends an OFD lock without waiting.  -EAGAIN: another holds it. */
 int cache_folder_lock(int fd, short type, uint64_t off, uint64_t n);
 
-/* Renames a folder away, then deletes it and what is in it.  -ENOENT: it is not there. */
+/* Renames a folder, or whatever has its name, away, then deletes it and what is in it.  -ENOENT: it
+ * is not there. */
 int cache_folder_remove(int root, const char *path, struct err *e);
 
-/* Deletes what processes that died in cache_folder_remove left. */
+/* Deletes what processes left that died while they made or removed something. */
 void cache_folder_sweep(int root);
 
 struct cache_names {
@@ -48,6 +73,9 @@ struct cache_names {
 
 /* All blobs' paths, in the order of strcmp. */
 int cache_folder_list(int root, struct cache_names *out, struct err *e);
+
+/* All documents' paths, and what the dead left beside them. */
+int cache_folder_list_documents(int root, struct cache_names *out, struct err *e);
 
 /* The names of all places but "sha256". */
 int cache_folder_list_origins(int root, struct cache_names *out, struct err *e);

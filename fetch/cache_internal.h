@@ -20,7 +20,8 @@ struct cache {
 	char *dir; /* as given, for messages and documents */
 	uint64_t limit; /* 0: none */
 	int root; /* DIR/v1 */
-	int lock_file; /* held by who evicts */
+	int lock_file; /* held by who evicts; its number stays when it is opened anew, as root's */
+	int usage_file;
 	struct cache_usage_page *page;
 	_Atomic uint64_t *usage; /* its bytes */
 	atomic_bool filling;
@@ -65,6 +66,9 @@ struct cache_blob {
 	bool hopeless; /* the keeper's: checking it failed, and a warning was given */
 };
 
+/* Opens anew what was removed or replaced of the folder itself: DIR/v1, usage, lock. */
+void cache_renew(struct cache *c);
+
 /* Turns filling off, with a warning, when the trouble is of the kind that lasts.  Returns r. */
 int cache_note_trouble(struct cache *c, int r, const struct err *e);
 
@@ -83,6 +87,13 @@ int cache_blob_renew_locked(struct cache_blob *b, struct err *e);
 /* Replaces both levels and closes what is no longer one.  The caller holds b->change. */
 void cache_blob_set_levels_locked(struct cache_blob *b, struct cache_map *shared,
 				  struct cache_map *own);
+
+/* Adds what the documents take to *sum. */
+int cache_documents_count(struct cache *c, uint64_t *sum, struct err *e);
+
+/* Deletes documents, least recently used first, until they take at most `target` bytes.  Returns
+ * how many were freed.  The caller has the right to evict. */
+uint64_t cache_documents_trim(struct cache *c, uint64_t target);
 
 /* The sha256 of n bytes as 64 hex digits. */
 int cache_hash(const void *bytes, size_t n, char out[CACHE_PLACE], struct err *e);

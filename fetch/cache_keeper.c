@@ -98,6 +98,9 @@ static void *keep(void *arg)
 	while (!atomic_load(&c->stopping)) {
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		if (now.tv_sec >= next.tv_sec) {
+			pthread_mutex_unlock(&c->lock);
+			cache_renew(c);
+			pthread_mutex_lock(&c->lock);
 			tend_blobs_locked(c);
 			next = (struct timespec){ now.tv_sec + 1, now.tv_nsec };
 		}

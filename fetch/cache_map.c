@@ -134,13 +134,17 @@ static int map_file(struct cache_map *m, const char *digest, struct err *e)
 		return err_set(e, errno, "map: %s", strerror(errno));
 	if (st.st_nlink == 0)
 		return err_set(e, ESTALE, "it was removed");
-	if (!S_ISREG(st.st_mode) || st.st_size < CACHE_MAP_HEADER)
+	if (st.st_size < CACHE_MAP_HEADER)
 		return err_set(e, EUCLEAN, "map of %" PRId64 " bytes", (int64_t)st.st_size);
 	r = io_pread(m->map, raw, sizeof raw, 0, e);
 	if (r == 0)
 		r = parse_header(raw, digest, (uint64_t)st.st_size, &m->size, e);
 	if (r < 0)
 		return r;
+	/* A copy may have holes, and a store to one can raise SIGBUS. */
+	if (st.st_blocks * 512 < st.st_size &&
+	    cache_folder_allocate(m->map, (uint64_t)st.st_size, e) < 0)
+		return -EUCLEAN;
 	m->chunks = chunks_of(m->size);
 	m->mapped_size = (uint64_t)st.st_size;
 	at = mmap(NULL, (size_t)m->mapped_size, PROT_READ | PROT_WRITE, MAP_SHARED, m->map, 0);
@@ -151,42 +155,58 @@ static int map_file(struct cache_map *m, const char *digest, struct err *e)
 	return 0;
 }
 
-static int open_file(int folder, const char *name, bool create, int *out, struct err *e)
+/* Whether the data of a chunk that is there are not: they were written before it was said to be. */
+static bool is_cut(const struct cache_map *m, uint64_t i)
 {
-	*out = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT : 0), 0600);
-	return *out < 0 ? err_set(e, errno, "%s: %s", name, strerror(errno)) : 0;
+	struct stat st;
+
+	return fstat(m->data, &st) == 0 &&
+	       (uint64_t)st.st_size < i * CACHE_CHUNK + cache_map_chunk_bytes(m, i);
 }
 
-/* A data file of an earlier crash may be too short.  It only ever grows here. */
-static int open_data(struct cache_map *m, int folder, struct err *e)
+/* Extends the data to their size.  Where the file was cut, what lay behind is gone, also for those
+ * who have checked it: a file that is long again would give them zeros for it. */
+static int mend_data(struct cache_map *m, struct err *e)
 {
-	uint64_t size;
-	int r = open_file(folder, "data", true, &m->data, e);
+	struct stat st;
+	uint64_t i;
 
-	if (r == 0)
-		r = io_size(m->data, &size, e);
-	if (r < 0)
-		return r;
-	if (size < m->size && ftruncate(m->data, (off_t)m->size) < 0)
+	if (fstat(m->data, &st) < 0)
+		return err_set(e, errno, "data: %s", strerror(errno));
+	if ((uint64_t)st.st_size >= m->size)
+		return 0;
+	for (i = (uint64_t)st.st_size / CACHE_CHUNK; i < m->chunks; i++)
+		if (cache_map_has(m, i) && is_cut(m, i)) {
+			atomic_fetch_add_explicit(m->counters.bad, 1, memory_order_relaxed);
+			cache_map_drop(m, i);
+		}
+	if (ftruncate(m->data, (off_t)m->size) < 0)
 		return err_set(e, errno, "data: %s", strerror(errno));
 	return 0;
+}
+
+static int open_data(struct cache_map *m, int folder, struct err *e)
+{
+	int r = cache_folder_open_file(folder, "data", true, &m->data, e);
+
+	return r < 0 ? r : mend_data(m, e);
 }
 
 /* The lock comes first: who has it keeps the folder from being removed as unused. */
 static int open_files(struct cache_map *m, int folder, const char *digest, uint64_t size,
 		      bool create, struct err *e)
 {
-	int r = open_file(folder, "lock", create, &m->lock, e);
+	int r = cache_folder_open_file(folder, "lock", create, &m->lock, e);
 
 	if (r < 0)
 		return r == -ENOENT && create ? -ESTALE : r;
 	if (cache_folder_lock(m->lock, F_RDLCK, IN_USE, 1) < 0)
 		return err_set(e, ESTALE, "it is being removed");
-	r = open_file(folder, "map", false, &m->map, e);
+	r = cache_folder_open_file(folder, "map", false, &m->map, e);
 	if (r == -ENOENT && create) {
 		r = make_map(folder, digest, size, &m->counters, e);
 		if (r == 0)
-			r = open_file(folder, "map", false, &m->map, e);
+			r = cache_folder_open_file(folder, "map", false, &m->map, e);
 		if (r == -ENOENT)
 			r = -ESTALE;
 	}
@@ -202,16 +222,6 @@ static int check_size(const struct cache_map *m, uint64_t size, struct err *e)
 	return err_set(e, cache_map_present(m) == 0 ? EUCLEAN : EBADMSG,
 		       "a blob of %" PRIu64 " bytes, which the cache knows with %" PRIu64, size,
 		       m->size);
-}
-
-static int open_folder(int root, const char *path, bool create, int *out, struct err *e)
-{
-	if (create && mkdirat(root, path, 0700) < 0 && errno != EEXIST)
-		return err_set(e, errno, "creating the folder: %s", strerror(errno));
-	*out = openat(root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (*out >= 0)
-		return 0;
-	return err_set(e, create && errno == ENOENT ? ESTALE : errno, "%s", strerror(errno));
 }
 
 static struct cache_map *new_map(const struct cache_map_counters *counters)
@@ -238,7 +248,7 @@ int cache_map_open(int root, const char *path, const char *digest, uint64_t size
 	if (size != CACHE_MAP_ANY_SIZE && size > CACHE_MAP_SIZE_MAX)
 		return err_set(e, EFBIG, "a blob of %" PRIu64 " bytes is too large for the cache",
 			       size);
-	r = open_folder(root, path, create, &folder, e);
+	r = cache_folder_enter(root, path, create, &folder, e);
 	if (r < 0)
 		return r;
 	m = new_map(counters);
@@ -280,14 +290,9 @@ void cache_map_close(struct cache_map *m)
 bool cache_map_is_at(const struct cache_map *m, int root, const char *path)
 {
 	char file[CACHE_PATH + 4];
-	struct stat ours, there;
 
 	snprintf(file, sizeof file, "%s/map", path);
-	if (fstat(m->map, &ours) < 0 || ours.st_nlink == 0)
-		return false;
-	if (fstatat(root, file, &there, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno != ENOENT; /* with less rights than when it was opened: who knows */
-	return ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+	return cache_folder_is_at(root, file, m->map);
 }
 
 /* ---- what it holds ---- */
@@ -455,7 +460,9 @@ int cache_map_publish(struct cache_map *m, uint64_t i, const void *bytes, bool c
 
 	if (cache_map_has(m, i))
 		return 0;
-	r = lock_chunk(m, i, PATIENCE);
+	r = mend_data(m, NULL);
+	if (r == 0)
+		r = lock_chunk(m, i, PATIENCE);
 	if (r < 0)
 		return r;
 	r = publish_locked(m, i, bytes, checked);
@@ -659,6 +666,21 @@ bool cache_map_in_use(struct cache_map *m)
 bool cache_map_take_alone(struct cache_map *m)
 {
 	return cache_folder_lock(m->lock, F_WRLCK, IN_USE, 1) == 0;
+}
+
+void cache_map_remove_unmade(int root, const char *path)
+{
+	AUTO_CLOSE int folder = -1;
+	AUTO_CLOSE int lock = -1;
+
+	if (cache_folder_enter(root, path, false, &folder, NULL) < 0)
+		return;
+	if (cache_folder_open_file(folder, "lock", false, &lock, NULL) < 0)
+		(void)unlinkat(root, path,
+			       AT_REMOVEDIR); /* whoever makes it makes that one first */
+	else if (cache_folder_lock(lock, F_WRLCK, IN_USE, 1) == 0 &&
+		 faccessat(folder, "map", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		(void)cache_folder_remove(root, path, NULL);
 }
 
 int cache_map_sync(struct cache_map *m, struct err *e)

@@ -104,6 +104,9 @@ void cache_map_yield(struct cache_map *m, enum cache_map_right right);
 bool cache_map_in_use(struct cache_map *m);
 bool cache_map_take_alone(struct cache_map *m);
 
+/* Removes a folder that has no map, unless somebody is about to make one there. */
+void cache_map_remove_unmade(int root, const char *path);
+
 /* Brings data and map to the disk. */
 int cache_map_sync(struct cache_map *m, struct err *e);
 

@@ -3,6 +3,8 @@
  *
  * (10) Who checks a blob holds the checker's right in its folder and has sealed it (5).  So what is
  *      hashed, what is moved or copied, and what stands in v1/sha256 afterwards are the same bytes.
+ *      For that the origin's chunks are hashed where both levels have one: v1/sha256 may lose its
+ *      own before they are copied.
  * (11) A right whole is brought to the disk before it moves: from then on only the chunks' CRCs are
  *      looked at, and after a power loss an older fill with its older word could pass for checked.
  *      (Nothing else in the cache is ever synced, see (4).)
@@ -17,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/le.h"
 #include "core/base/scope.h"
 
 /* ---- the digest ---- */
@@ -32,17 +35,30 @@ static bool is_stopped(const struct cache_whole *w)
 	       (w->stops[1] && atomic_load(w->stops[1]));
 }
 
+/* How many bytes of [off, off + n) come before a chunk that the first level has. */
+static size_t before_first_level(const struct cache_whole *w, uint64_t off, size_t n)
+{
+	uint64_t at = off;
+
+	while (at < off + n && !(w->levels[0] && cache_map_has(w->levels[0], at / CACHE_CHUNK)))
+		at = (at / CACHE_CHUNK + 1) * CACHE_CHUNK;
+	return (size_t)(min_u64(at, off + n) - off);
+}
+
 static int whole_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
 {
 	const struct cache_whole *w = ((struct whole_source *)s)->whole;
-	size_t done = 0, before, i;
+	size_t done = 0, before;
 
 	do {
 		before = done;
-		for (i = 0; i < 2; i++)
-			if (w->levels[i])
-				done += cache_map_read(w->levels[i], (char *)buf + done, n - done,
-						       off + done, false);
+		if (w->levels[0])
+			done += cache_map_read(w->levels[0], (char *)buf + done, n - done,
+					       off + done, false);
+		if (w->levels[1])
+			done += cache_map_read(w->levels[1], (char *)buf + done,
+					       before_first_level(w, off + done, n - done),
+					       off + done, false);
 	} while (done < n && done > before);
 	if (is_stopped(w))
 		return err_set(e, ECANCELED, "stopped");
@@ -104,6 +120,16 @@ static int merge(struct cache_blob *b, struct err *e)
 	return 0;
 }
 
+/* Another's was moved there meanwhile; or what lies there cannot be opened, and is of no use. */
+static int look_at_obstacle(struct cache_blob *b, struct err *e)
+{
+	int r = cache_blob_renew_locked(b, e);
+
+	if (r == 0 && !b->shared)
+		r = cache_folder_remove(b->cache->root, b->shared_path, e);
+	return r == -ENOENT ? 0 : r;
+}
+
 /* Moves the origin's folder, or what is in it, to v1/sha256. */
 static int promote(struct cache_blob *b, struct err *e)
 {
@@ -115,8 +141,8 @@ static int promote(struct cache_blob *b, struct err *e)
 		cache_map_change_flags(b->own, 0, CACHE_MAP_WRONG);
 		if (renameat(b->cache->root, b->own_path, b->cache->root, b->shared_path) == 0)
 			cache_blob_set_levels_locked(b, b->own, NULL);
-		else if (errno == ENOTEMPTY || errno == EEXIST)
-			r = cache_blob_renew_locked(b, e); /* another's was moved there */
+		else if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
+			r = look_at_obstacle(b, e);
 		else
 			r = err_set(e, errno, "moving it to " CACHE_SHARED ": %s", strerror(errno));
 	}
@@ -154,7 +180,7 @@ static int condemn(struct cache_blob *b, const char *digest, struct err *e)
 static int check_locked(struct cache_blob *b, struct err *e)
 {
 	const struct cache_whole w = {
-		.levels = { b->shared, b->own },
+		.levels = { b->own, b->shared },
 		.stops = { &b->closing, &b->cache->stopping },
 	};
 	char digest[DIGEST_TEXT];

@@ -6,7 +6,8 @@
 #include "fetch/cache_internal.h"
 
 struct cache_whole {
-	struct cache_map *levels[2]; /* the first one's chunks count first; either may be NULL */
+	struct cache_map
+		*levels[2]; /* where the first has a chunk, it counts; either may be NULL */
 	const atomic_bool *stops[2]; /* each, when set, ends it with -ECANCELED; may be NULL */
 	void (*progress)(void *arg, uint64_t bytes); /* hears of bytes read; may be NULL */
 	void *arg;

@@ -39,6 +39,13 @@ static int take_bytes(struct request *q, uint64_t off, const void *buf, size_t n
 	return 0;
 }
 
+static int check(struct request *q, struct err *e)
+{
+	const struct document *d = ((struct errand *)q)->document;
+
+	return d->check(d, &q->x.answer, e);
+}
+
 static void on_done(struct request *q, int r, const struct err *e)
 {
 	struct errand *x = (struct errand *)q;
@@ -76,6 +83,7 @@ int document_fetch(struct document *d, struct err *e)
 		.stats = d->stats,
 		.retry_until = d->retry_until,
 		.bytes = take_bytes,
+		.check = d->check ? check : NULL,
 		.done = on_done,
 	};
 	atomic_init(&x.request.deadline, d->deadline);

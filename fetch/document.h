@@ -14,6 +14,10 @@ struct document {
 	struct source *body; /* what is sent, NULL: nothing */
 	unsigned silence, companions; /* as in http.h */
 	size_t limit; /* of the answer's body; EFBIG beyond it */
+	/* Whether text and n, which came with this answer, are right; NULL: they are.  A place that
+	 * sends others counts as one that does not have it. */
+	int (*check)(const struct document *d, const struct http_answer *answer, struct err *e);
+	const char *digest; /* for `check` */
 	uint64_t deadline, retry_until;
 	struct stats *stats;
 

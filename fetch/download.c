@@ -101,6 +101,17 @@ static int pass(struct job *j, uint64_t *missing, struct err *e)
 	return 0;
 }
 
+/* Another process may be checking it, which takes a while. */
+static int verify(struct job *j, struct err *e)
+{
+	int r;
+
+	while ((r = cache_blob_verify(blob_cache(j->blob), e)) == -EAGAIN)
+		if (!j->rest(j, PAUSE))
+			return stopped(e);
+	return r;
+}
+
 static int fill_once(struct job *j, struct err *e)
 {
 	uint64_t missing, last = UINT64_MAX;
@@ -117,7 +128,7 @@ static int fill_once(struct job *j, struct err *e)
 	if (r == 0 && missing > 0)
 		r = err_set(e, ENOSPC, "%" PRIu64 " bytes of it do not stay in the cache", missing);
 	if (r == 0)
-		r = cache_blob_verify(blob_cache(j->blob), e);
+		r = verify(j, e);
 	return r == 1 ? err_set(e, ENOSPC, "it does not stay whole in the cache") : r;
 }
 

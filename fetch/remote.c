@@ -10,11 +10,15 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
+#include "fetch/answer.h"
 #include "fetch/blob.h"
 #include "fetch/document.h"
 #include "fetch/endpoint.h"
 
-enum { INDEX_DEPTH = 3 }; /* an index may lead to an index, so often */
+enum {
+	INDEX_DEPTH = 3, /* an index may lead to an index, so often */
+	COMPANIONS = 7, /* connections made beside that of a manifest, at most */
+};
 
 struct remote {
 	const struct fetch_settings *settings;
@@ -156,10 +160,12 @@ static struct document ask(struct remote *r, const char *method, const char *pat
 	};
 }
 
-/* A manifest that nobody here knows: its blobs will be asked for next, all at once. */
+/* A manifest that nobody here knows: its blobs will be asked for next, all at once.  How many there
+ * are nobody knows either: with so few connections made ahead even twenty layers lose no round trip
+ * over all that might be used, and an image of one does not leave many idle. */
 static unsigned companions(const struct remote *r)
 {
-	return r->settings->connections - 1;
+	return r->settings->connections <= COMPANIONS ? r->settings->connections - 1 : COMPANIONS;
 }
 
 static void keep(struct remote *r, const char *origin, const char *name, const char *text, size_t n)
@@ -193,10 +199,38 @@ static int explain(const struct remote *r, int x, struct err *e)
 	return x;
 }
 
+static int check_digest(const struct document *d, const struct http_answer *answer, struct err *e)
+{
+	char got[DIGEST_TEXT];
+	int x = digest_bytes(d->text ? d->text : "", d->n, got, e);
+
+	if (x == 0 && strcmp(got, d->digest) != 0)
+		return err_set(e, EBADMSG, "the manifest that came has the digest %s", got);
+	return x;
+}
+
+/* What a tag means nobody knows, but it is something of JSON, and what the answer says it is. */
+static int check_tagged(const struct document *d, const struct http_answer *answer, struct err *e)
+{
+	char got[DIGEST_TEXT];
+	json_t *root;
+	int x = answer_parse(d->text ? d->text : "", d->n, ANSWER_PUBLIC, &root, e);
+
+	if (x < 0)
+		return x;
+	json_decref(root);
+	x = digest_bytes(d->text, d->n, got, e);
+	if (x == 0 && answer->digest && strncmp(answer->digest, "sha256:", 7) == 0 &&
+	    strcmp(answer->digest, got) != 0)
+		return err_set(e, EBADMSG, "the manifest is not the one that %s names",
+			       "Docker-Content-Digest");
+	return x;
+}
+
 static int fetch_by_digest(struct remote *r, const char *digest, char **text, size_t *n,
 			   struct err *e)
 {
-	char path[sizeof "/manifests/" + DIGEST_TEXT], got[DIGEST_TEXT];
+	char path[sizeof "/manifests/" + DIGEST_TEXT];
 	struct document d;
 	int x;
 
@@ -205,11 +239,9 @@ static int fetch_by_digest(struct remote *r, const char *digest, char **text, si
 	snprintf(path, sizeof path, "/manifests/%s", digest);
 	d = ask(r, "GET", path);
 	d.companions = companions(r);
+	d.check = check_digest;
+	d.digest = digest;
 	x = document_fetch(&d, e);
-	if (x == 0)
-		x = digest_bytes(d.text, d.n, got, e);
-	if (x == 0 && strcmp(got, digest) != 0)
-		x = err_set(e, EBADMSG, "the manifest that came has the digest %s", got);
 	if (x == 0) {
 		keep(r, NULL, digest, d.text, d.n);
 		*n = d.n;
@@ -242,10 +274,6 @@ static int take_tag(struct remote *r, const char *name, struct document *d,
 
 	if (x < 0)
 		return x;
-	if (d->answer.digest && strncmp(d->answer.digest, "sha256:", 7) == 0 &&
-	    strcmp(d->answer.digest, digest) != 0)
-		return err_set(e, EBADMSG, "%s: the manifest is not the one that %s names",
-			       r->ref.text, "Docker-Content-Digest");
 	keep(r, NULL, digest, d->text, d->n);
 	keep(r, r->origin, name, digest, strlen(digest));
 	return 0;
@@ -273,6 +301,7 @@ static int fetch_by_tag(struct remote *r, char digest[DIGEST_TEXT], char **text,
 	if (!path || !name)
 		return err_set(e, ENOMEM, "out of memory");
 	d = ask(r, "GET", path);
+	d.check = check_tagged;
 	if (recall_tag(r, name, digest, &known, &known_n)) {
 		snprintf(etag, sizeof etag, "\"%s\"", digest);
 		d.if_none_match = etag;

@@ -417,6 +417,13 @@ static void keep_target(struct request *q)
 
 static void succeed(struct request *q)
 {
+	struct err e;
+	int r = q->check && q->x.answer.status == 200 ? q->check(q, &e) : 0;
+
+	if (r < 0) {
+		fail_for_good(q, r, e.msg);
+		return;
+	}
 	keep_target(q);
 	endpoint_worked(endpoint_of(q));
 	finish(q, 0, NULL);
@@ -521,22 +528,29 @@ static void begin(struct request *q)
 	http_begin(queue_http(q->queue), &q->x);
 }
 
+/* There is nothing to log in with. */
+static void fail_login(struct request *q, int r, const struct err *e)
+{
+	q->following = false;
+	q->cause = r;
+	q->why = *e;
+	if (r == -EACCES)
+		q->final |= 1u << q->place;
+	else
+		q->failed |= 1u << q->place;
+	q->strikes = 0; /* nothing was refused: there was no renewal */
+	take_step(q);
+}
+
 static void on_ready(struct auth_wait *w, int r, const struct err *e)
 {
 	struct request *q = (struct request *)((char *)w - offsetof(struct request, auth_wait));
 
 	q->state = REQUEST_IDLE;
-	if (r < 0) {
-		q->following = false;
-		q->cause = r;
-		q->why = *e;
-		if (r == -EACCES)
-			q->final |= 1u << q->place;
-		else
-			q->failed |= 1u << q->place;
-		q->strikes = 0; /* nothing was refused: there was no renewal */
-	}
-	take_step(q);
+	if (r < 0)
+		fail_login(q, r, e);
+	else
+		take_step(q);
 }
 
 /* Whether the exchange goes to the endpoint's own scheme, host and port. */
@@ -588,11 +602,9 @@ static void try_endpoint(struct request *q)
 		q->following = q->to_target && !q->remembered;
 		return;
 	}
-	if (answer == AUTH_REFUSED) {
-		q->cause = -EACCES;
-		q->why = e;
-		q->final |= 1u << q->place;
-		take_step(q);
+	if (answer == AUTH_REFUSED || answer == AUTH_PAUSED) {
+		q->state = REQUEST_IDLE;
+		fail_login(q, answer == AUTH_REFUSED ? -EACCES : -EIO, &e);
 		return;
 	}
 	if (header) {

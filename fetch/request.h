@@ -77,6 +77,9 @@ struct request {
 	 * the request with that; 1 ends it as done, since nothing more is wanted.  NULL: no body
 	 * is. */
 	int (*bytes)(struct request *q, uint64_t off, const void *buf, size_t n, struct err *e);
+	/* All of the body is there, of an answer that has one: is it right?  0, or -errno, and then
+	 * this place is final; the next one is asked.  NULL: it is. */
+	int (*check)(struct request *q, struct err *e);
 	/* 0, or -errno with a text that names the host.  The request may be freed or submitted
 	 * anew. */
 	void (*done)(struct request *q, int r, const struct err *e);

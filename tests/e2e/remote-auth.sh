@@ -32,6 +32,33 @@ opens '{"kind": "truncate", "on": "manifest", "times": 1, "after": 5}'
 opens '{"kind": "503", "on": "token", "times": 4}'
 opens '{"kind": "close", "on": "token", "times": 4}'
 
+# While the token service fails it is left alone for longer and longer, though the token has run out and
+# many readers want one; when it is well again, so are they.
+tell reg /faults '[]'
+tell reg /settings '{"auth": "bearer", "token_seconds": 2}'
+serve away "$plugin" "image=127.0.0.1:${port[reg]}/app/disk:obd" "credentials=$work/auth.json" \
+	cache-dir=none connections=8
+sleep 2.2
+tell reg /faults '{"kind": "503", "on": "token"}'
+tell reg /reset
+readers=()
+for seed in 1 2 3 4 5 6; do
+	"$python" "$SOURCE/tests/e2e/client.py" random "$(uri away)" "$work/img/flat.raw" 40 $seed \
+		>"$work/reader.$seed" 2>&1 &
+	readers+=($!)
+done
+sleep 4
+asked=$(count reg requests token)
+[ "$asked" -ge 1 ] || fail "nobody asks for a token"
+[ "$asked" -le 8 ] || fail "a token service that fails is asked $asked times in 4 s"
+tell reg /faults '[]'
+for reader in "${readers[@]}"; do
+	wait "$reader" || fail "$(cat "$work"/reader.*)"
+done
+stop away
+tell reg /settings '{"token_seconds": 300}'
+say "ok: a token service that is away for a while: asked $asked times in 4 s"
+
 # A stranger to which an upload is sent asks for a login: nothing that is ours goes to where it says.
 start_nginx stranger plain 'location = /token { if ($http_authorization) { return 418; } return 403; }
 	location / { if ($http_authorization) { return 418; }

@@ -258,6 +258,7 @@ becomes_nobody "root's cache" "$work/root-cache"
 mkdir "$work/nobody-cache"
 chown nobody "$work/nobody-cache"
 becomes_nobody "nobody's cache" "$work/nobody-cache"
+same "files there that are not nobody's" "$(find "$work/nobody-cache" ! -user nobody | wc -l)" 0
 tell reg /reset
 becomes_nobody "nobody's cache that is warm" "$work/nobody-cache"
 same "requests of a warm cache" "$(count reg requests blob)" 0

@@ -96,7 +96,23 @@ tells blob-size "$reg/app:size: layer 1 (sha256:" "bytes, the manifest says" -- 
 change 'm["layers"][1]["digest"] = m["layers"][1]["annotations"][
 	"containerd.io/snapshot/overlaybd/blob-digest"] = "sha256:" + 64 * "5"'
 cp "$work/changed" "$work/reg/manifests/app/$pushed"
-tells digest "$reg/app@$pushed: the manifest that came has the digest sha256:" -- "image=$reg/app@$pushed"
+tells digest "$reg/app@$pushed: $reg: the manifest that came has the digest sha256:" -- "image=$reg/app@$pushed"
+# A mirror's wrong manifest is not the end: the registry is asked next.
+start_registry other
+other=127.0.0.1:${port[other]}
+mkdir -p "$work/garbage/manifests/app"
+echo '<html>please log in</html>' >"$work/garbage/manifests/app/obd"
+start_nginx garbage plain "$(static_registry "$work/garbage")"
+push_image "http://$other" app obd "$work"/img/[123].obd
+tell other /reset
+mirrors=("mirror=http://$reg" "mirror=http://127.0.0.1:${port[garbage]}")
+for reference in "$other/app@$pushed" "$other/app:obd"; do
+	nbdkit_ -f -U - "$plugin" "image=$reference" cache-dir=none "${mirrors[@]}" \
+		--run true 2>"$work/mirrors.log" || fail "wrong mirrors: $(cat "$work/mirrors.log")"
+	mirrors=("${mirrors[@]: -1}")
+done
+[ "$(count other requests manifest)" -eq 2 ] || fail "the registry was not asked for manifests"
+say "ok: mirrors with wrong manifests"
 cp "$work/changed" "$work/reg/manifests/app/blob"
 tells no-blob "$reg/app:blob: layer 1 (sha256:5555" "404" -- "image=$reg/app:blob"
 

@@ -116,6 +116,11 @@ opens "a second open by tag" "$app:obd" 0 1 "cache-dir=$work/cache-tag"
 opens "a cold open by digest" "$app@$digest" 40 1 "cache-dir=$work/cache-digest"
 opens "a second open by digest" "$app@$digest" 0 0 "cache-dir=$work/cache-digest"
 opens "an open without a cache" "$app:obd" 40 1 cache-dir=none
+# The servers of an image of one layer are not made to keep many connections for it.
+push_image "http://127.0.0.1:${port[reg]}" app/one obd "${stack[0]}"
+tell reg /reset
+opens "a cold open of one layer" "127.0.0.1:${port[reg]}/app/one:obd" 2 1 "cache-dir=$work/cache-one"
+at_most "connections of it" "$(count reg connections)" 8
 echo secret >"$work/password"
 tell reg /settings "{\"auth\": \"bearer\", \"realm\": \"http://127.0.0.1:${port[link]}/token\"}"
 # The second request of the manifest tells the token service's address.

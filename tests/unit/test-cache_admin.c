@@ -47,6 +47,50 @@ static void documents(void **state)
 	cache_close(c);
 }
 
+static void put_numbered(struct cache *c, unsigned i, size_t n)
+{
+	static const char bytes[8192];
+	char name[8];
+	struct err e;
+
+	snprintf(name, sizeof name, "%u", i);
+	assert_int_equal(cache_put_document(c, i % 2 ? GOOD : NULL, name, bytes, n, &e), 0);
+	usleep(15000); /* a tick of the file system's clock, by which they are ordered */
+}
+
+/* They count, in blocks of 4 KiB, and the least recently used go when they are a sixteenth of what
+ * may stay. */
+static void many_documents(void **state)
+{
+	struct cache *c = cachelib_open(0);
+	uint64_t freed;
+	char *text;
+	unsigned i;
+	struct err e;
+	size_t n;
+
+	for (i = 0; i < 8; i++)
+		put_numbered(c, i, 5000);
+	put_numbered(c, 2, 10);
+	assert_int_equal(atomic_load(c->usage), 15 * 4096);
+	assert_int_equal(cache_usage(c), 15 * 4096);
+	assert_int_equal(cache_get_document(c, NULL, "0", &text, &n, &e), 0);
+	assert_int_equal(n, 5000);
+	free(text);
+	assert_int_equal(cache_prune(c, 1024 * 1024, &freed, &e), 0);
+	assert_int_equal(freed, 0);
+	/* 2 and 0 were used last. */
+	assert_int_equal(cache_prune(c, 3 * 16 * 4096, &freed, &e), 0);
+	assert_int_equal(freed, 12 * 4096);
+	assert_int_equal(cache_usage(c), 3 * 4096);
+	assert_int_equal(cache_get_document(c, NULL, "0", &text, &n, &e), 0);
+	free(text);
+	assert_int_equal(cache_get_document(c, GOOD, "7", &text, &n, &e), -ENOENT);
+	assert_int_equal(cache_prune(c, 0, &freed, &e), 0);
+	assert_int_equal(cache_usage(c), 0);
+	cache_close(c);
+}
+
 /* ---- administration ---- */
 
 static char listed[1024];
@@ -195,8 +239,8 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
-		TEST(documents), TEST(administration), TEST(wrong_whole),
-		TEST(drops),	 TEST(leftovers),
+		TEST(documents),   TEST(many_documents), TEST(administration),
+		TEST(wrong_whole), TEST(drops),		 TEST(leftovers),
 	};
 
 	make_blobs();
