@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rootfs.py - a Debian root file system with python3 and nginx as an overlaybd image of three layers."""
+"""rootfs.py - a Debian root file system with python3 and nginx as an overlaybd image of three layers;
+or, small, one with nothing but this machine's nginx."""
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -41,8 +43,23 @@ def run(*command):
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def make_tree(folder):
-    run("mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, folder)
+def make_small_tree(folder):
+    nginx = SERVICES["nginx"][0]
+    out = subprocess.run(["ldd", nginx], check=True, capture_output=True, text=True).stdout
+    for file in [nginx, "/etc/nginx/mime.types", "/etc/passwd", "/etc/group",
+                 *re.findall(r"/\S+\.so\S*", out)]:
+        (folder / file[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, folder / file[1:])
+    for name in "run", "dev", "var/log/nginx", "var/lib/nginx":
+        (folder / name).mkdir(parents=True)
+    run("mknod", folder / "dev/null", "c", "1", "3")
+
+
+def make_tree(folder, small):
+    if small:
+        make_small_tree(folder)
+    else:
+        run("mmdebstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, folder)
     (folder / "etc/nginx/bench.conf").write_text(NGINX, encoding="utf-8")
     page = Path(f"{folder}{FOLDER}{PAGE}")
     page.parent.mkdir(parents=True)
@@ -74,7 +91,7 @@ def cut(folder, raw, tool):
         (folder / f"{layer}.yaml").write_text("lowers:\n" + lowers, encoding="utf-8")
 
 
-def make(folder, tool):
+def make(folder, tool, small=False):
     """Makes it unless it is there.  Returns its layer files from the bottom, and its config."""
     files = [folder / f"{layer}.obd" for layer in range(LAYERS)]
     config = folder / f"{LAYERS - 1}.yaml"
@@ -83,7 +100,7 @@ def make(folder, tool):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         tree, raw = folder / "tree", folder / "disk.raw"
-        make_tree(tree)
+        make_tree(tree, small)
         run("mke2fs", "-q", "-t", "ext4", "-d", tree, raw, str(SIZE // 1024) + "k")
         shutil.rmtree(tree)
         cut(folder, raw, tool)
