@@ -84,13 +84,15 @@ static uint8_t *small_file(struct trace_layers *t, size_t count, size_t *n)
 static void writes_what_it_reads(void **state)
 {
 	struct trace_layers t = load_golden(), back;
-	size_t n;
+	size_t n, i;
 	uint8_t *raw = small_file(&t, t.count, &n);
 
 	assert_int_equal(n, 24 + 24 * GOLDEN_RECORDS);
 	assert_int_equal(trace_layers_parse(raw, n, &back, NULL), 0);
 	assert_int_equal(back.count, t.count);
-	assert_memory_equal(back.reads, t.reads, t.count * sizeof *t.reads);
+	for (i = 0; i < t.count; i++) /* by field: there is padding */
+		assert_true(back.reads[i].layer == t.reads[i].layer &&
+			    back.reads[i].off == t.reads[i].off && back.reads[i].n == t.reads[i].n);
 	trace_layers_release(&back);
 	trace_layers_release(&t);
 	free(raw);
