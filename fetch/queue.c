@@ -17,9 +17,10 @@
 
 enum {
 	LOW_BYTES = 512 * 1024, /* in flight at low priority, at least */
+	SIDE_BY_SIDE = 4, /* requests at low priority, about */
 	LOOK_AGAIN = 20, /* ms */
-	MEASURED = 256 * 1024, /* bytes over which bandwidth is taken */
-	PAUSE = 20 * 1000, /* us without a byte: the link was not in use */
+	MEASURED_BYTES = 128 * 1024, /* over which bandwidth is taken, at least, */
+	MEASURED_US = 10 * 1000, /* and in which time */
 };
 
 struct line {
@@ -51,7 +52,7 @@ struct queue {
 
 	_Atomic uint64_t round_trip; /* us; 0: not known */
 	_Atomic uint64_t bandwidth; /* bytes a second; the engine's thread writes */
-	uint64_t measured_from, measured_last, measured_bytes; /* us, us */
+	uint64_t measured_from, measured_bytes; /* us of clock_us */
 };
 
 static void take_given(struct http_call *c);
@@ -119,28 +120,26 @@ void queue_note_round_trip(struct queue *k, uint64_t us)
 	atomic_store_explicit(&k->round_trip, us, memory_order_relaxed);
 }
 
-/* What came between two pauses, or as much of it as says something, over the time that it took. */
+static void begin_measuring(struct queue *k, uint64_t now)
+{
+	k->measured_from = now;
+	k->measured_bytes = 0;
+}
+
+/* Over times in which some request was under way, that for its first byte included: bytes that
+ * piled up while this thread was kept from reading do not count as fast ones. */
 void queue_note_bytes(struct queue *k, size_t n)
 {
-	uint64_t now = clock_us(), taken, rate, old;
+	uint64_t now = clock_us(), taken = now - k->measured_from, rate, old;
 
-	if (now - k->measured_last > PAUSE) {
-		k->measured_from = now; /* these first bytes took no time that we know */
-		k->measured_bytes = 0;
-		k->measured_last = now;
-		return;
-	}
-	k->measured_last = now;
 	k->measured_bytes += n;
-	taken = now - k->measured_from;
-	if (k->measured_bytes < MEASURED || taken == 0)
+	if (k->measured_bytes < MEASURED_BYTES || taken < MEASURED_US)
 		return;
 	rate = k->measured_bytes * 1000000 / taken;
 	old = atomic_load_explicit(&k->bandwidth, memory_order_relaxed);
 	atomic_store_explicit(&k->bandwidth, rate > old ? rate : (7 * old + rate) / 8,
 			      memory_order_relaxed);
-	k->measured_from = now;
-	k->measured_bytes = 0;
+	begin_measuring(k, now);
 }
 
 /* Bytes that are under way when the link is full. */
@@ -152,11 +151,14 @@ static uint64_t link_bytes(const struct queue *k)
 	return us * (bandwidth / 1000) / 1000;
 }
 
+/* What is in flight keeps the link busy while a request waits for its answer, unless that takes
+ * longer: then each request costs some of the time, and a few go side by side. */
 void queue_link(const struct queue *k, struct link_facts *out)
 {
+	uint64_t waiting = link_bytes(k);
+
 	out->bandwidth = atomic_load_explicit(&k->bandwidth, memory_order_relaxed);
-	out->round_trip_bytes = link_bytes(k);
-	out->connections = k->connections;
+	out->cheap_gap = waiting > LOW_BYTES / 2 ? waiting / SIDE_BY_SIDE : 0;
 }
 
 static uint64_t low_limit(const struct queue *k)
@@ -265,7 +267,8 @@ static void start_waiting(struct queue *k)
 		return; /* a request that ended at once: the loop below goes on */
 	k->starting = true;
 	while (k->running < k->connections && (q = take_next(k)) != NULL) {
-		k->running++;
+		if (k->running++ == 0)
+			begin_measuring(k, clock_us());
 		q->holds_slot = true;
 		q->slot_bytes = q->priority == REQUEST_DEMAND ? 0 : wanted(q);
 		k->low_bytes += q->slot_bytes;

@@ -20,6 +20,7 @@
 
 #include "fetch/endpoint.h"
 #include "fetch/http.h"
+#include "fetch/link.h"
 #include "fetch/stats.h"
 
 enum request_priority {
@@ -152,13 +153,6 @@ void queue_feed(struct queue *k, struct feeder *f);
 
 /* The measured round trip in ms, 0: not yet known.  Any thread. */
 uint64_t queue_round_trip(const struct queue *k);
-
-/* What the exchanges so far have shown of the link; zeroes: not known. */
-struct link_facts {
-	uint64_t bandwidth; /* bytes a second */
-	uint64_t round_trip_bytes; /* that come while one round trip passes */
-	unsigned connections; /* that may be in use */
-};
 
 /* Any thread. */
 void queue_link(const struct queue *k, struct link_facts *out);

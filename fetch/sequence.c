@@ -26,14 +26,9 @@ bool sequence_takes(const struct source *s)
 	return blob_is(s);
 }
 
-/* While a round trip passes for one request, the others share what comes. */
-void sequence_link(struct source *blob, struct sequence_link *out)
+void sequence_link(struct source *blob, struct link_facts *out)
 {
-	struct link_facts facts;
-
-	queue_link(blob_of(blob)->queue, &facts);
-	out->bandwidth = facts.bandwidth;
-	out->cheap_gap = facts.round_trip_bytes / facts.connections;
+	queue_link(blob_of(blob)->queue, out);
 }
 
 bool sequence_is_present(const struct sequence_range *r)

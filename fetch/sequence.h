@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "core/base/source.h"
+#include "fetch/link.h"
 
 enum { SEQUENCE_CHUNK = 16 * 1024 }; /* bytes of a chunk */
 
@@ -29,12 +30,7 @@ struct sequence;
 bool sequence_takes(const struct source *s);
 
 /* What is known of the way to a blob, for planning. */
-struct sequence_link {
-	uint64_t bandwidth; /* bytes a second, 0: not known */
-	uint64_t cheap_gap; /* bytes that are cheaper to fetch than a request; 0: not known */
-};
-
-void sequence_link(struct source *blob, struct sequence_link *out);
+void sequence_link(struct source *blob, struct link_facts *out);
 
 /* Whether all bytes of the range are in the cache. */
 bool sequence_is_present(const struct sequence_range *range);

@@ -254,7 +254,7 @@ static int join_gaps(struct plan *p, uint64_t most)
 static int make_ranges(struct planner *p)
 {
 	struct plan *plan = p->plan;
-	struct sequence_link link;
+	struct link_facts link;
 	size_t begin = 0, end;
 	uint64_t window;
 

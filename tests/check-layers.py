@@ -35,7 +35,7 @@ RULES = [
     (["core/chain.*", "core/config*", "core/identity.*", "core/image.*", "core/lowers.*", "core/service.*"],
      BASE + LAYERS + IMAGE + ["core/service.h"] + ZFILE + FETCH),
     # what start-up reads; below the image it speaks to blobs alone
-    (["prefetch/*"], BASE + IMAGE + LAYERS + FETCH + ["fetch/sequence.h", "prefetch/*.h"]),
+    (["prefetch/*"], BASE + IMAGE + LAYERS + FETCH + ["fetch/link.h", "fetch/sequence.h", "prefetch/*.h"]),
     # users of the image
     (["nbdkit-plugin/*"], BASE + IMAGE + FETCH + PREFETCH + ["nbdkit-plugin/*.h"]),
     (["tools/*"], BASE + IMAGE + LAYERS + ZFILE + FETCH + PREFETCH +
