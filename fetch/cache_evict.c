@@ -35,7 +35,6 @@ static int open_own_file(int root, const char *name, uint64_t size, int *fd, str
  * if somebody cut it.  What is in it does not matter. */
 static int open_usage(struct cache *c, int *fd, struct err *e)
 {
-	const int flags = MAP_SHARED | (c->page ? MAP_FIXED : 0);
 	int r = open_own_file(c->root, "usage", USAGE_SIZE, fd, e);
 	void *at;
 
@@ -43,7 +42,9 @@ static int open_usage(struct cache *c, int *fd, struct err *e)
 		r = cache_folder_allocate(*fd, USAGE_SIZE, e);
 	if (r < 0)
 		return r;
-	at = mmap(c->page, USAGE_SIZE, PROT_READ | PROT_WRITE, flags, *fd, 0);
+	at = mmap(NULL, USAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
+	if (at != MAP_FAILED && c->page)
+		at = mremap(at, USAGE_SIZE, USAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, c->page);
 	if (at == MAP_FAILED)
 		return err_set(e, errno, "usage: %s", strerror(errno));
 	if (!c->page) { /* else it is where it was, and others read that */

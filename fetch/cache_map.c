@@ -185,11 +185,12 @@ static int mend_data(struct cache_map *m, struct err *e)
 	return 0;
 }
 
-static int open_data(struct cache_map *m, int folder, struct err *e)
+/* Who only looks around mends nothing: a user of the blob is to notice, and to tell. */
+static int open_data(struct cache_map *m, int folder, bool mend, struct err *e)
 {
 	int r = cache_folder_open_file(folder, "data", true, &m->data, e);
 
-	return r < 0 ? r : mend_data(m, e);
+	return r < 0 || !mend ? r : mend_data(m, e);
 }
 
 /* The lock comes first: who has it keeps the folder from being removed as unused. */
@@ -212,7 +213,7 @@ static int open_files(struct cache_map *m, int folder, const char *digest, uint6
 	}
 	if (r == 0)
 		r = map_file(m, digest, e);
-	return r < 0 ? r : open_data(m, folder, e);
+	return r < 0 ? r : open_data(m, folder, size != CACHE_MAP_ANY_SIZE, e);
 }
 
 static int check_size(const struct cache_map *m, uint64_t size, struct err *e)
