@@ -37,6 +37,7 @@ static int get(struct remote *r, const char *path, const char *accept, size_t li
 		.limit = limit,
 		.deadline = now + SECONDS * (uint64_t)1000,
 		.retry_until = now + REMOTE_OPEN_SECONDS * (uint64_t)1000,
+		.stats = remote_stats(r),
 	};
 	return document_fetch(d, e);
 }

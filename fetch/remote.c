@@ -131,6 +131,11 @@ struct queue *remote_queue(struct remote *r)
 	return r->queue;
 }
 
+struct stats *remote_stats(const struct remote *r)
+{
+	return r->stats;
+}
+
 const struct endpoint *remote_endpoint(const struct remote *r)
 {
 	const struct endpoint *p = r->endpoints.items;

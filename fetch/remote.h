@@ -50,10 +50,11 @@ int remote_open_blob(struct remote *r, const char *digest, uint64_t size, struct
 /* Opening is over: from now on reads are retried up to their own deadline. */
 void remote_opened(struct remote *r);
 
-/* For push.c: its requests' queue, and the endpoint in use. */
+/* For push.c and referrers.c: its queue and counters (NULL: none), the endpoint in use. */
 struct queue;
 struct endpoint;
 struct queue *remote_queue(struct remote *r);
+struct stats *remote_stats(const struct remote *r);
 const struct endpoint *remote_endpoint(const struct remote *r);
 
 #endif
