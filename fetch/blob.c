@@ -348,7 +348,7 @@ static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struc
 	if (b->cache)
 		advance(&rd, cache_blob_read(b->cache, rd.buf, rd.n, rd.off));
 	stats_add(b->stats, rd.n == 0 ? STATS_CACHE_HITS : STATS_CACHE_MISSES, 1);
-	if (readahead_is_due(&b->ahead, first, end))
+	if (readahead_note(&b->ahead, first, end))
 		ask_ahead(b, first, end);
 	return rd.n > 0 ? read_rest(b, &rd, e) : 0;
 }

@@ -4,7 +4,11 @@
 
 #include "core/base/le.h"
 
-enum { STREAM_MISSES = 3 };
+enum {
+	STREAM_MISSES = 3,
+	USED_DIVISOR = 4, /* of a window, which must be read before there is more */
+	STRIKES = 8, /* chances to have read that; then it is no reader */
+};
 
 static bool follows(const struct readahead_stream *s, uint64_t first)
 {
@@ -50,11 +54,56 @@ static struct readahead_stream *replace_oldest(struct readahead *ra)
 	return oldest;
 }
 
-static void set_due(struct readahead *ra, const struct readahead_stream *s)
+static void set_zone(struct readahead *ra, const struct readahead_stream *s, uint64_t from)
 {
-	uint64_t due = s->established ? s->ahead - min_u64(s->ahead, s->window / 2) : 0;
+	size_t i = (size_t)(s - ra->streams);
+	struct readahead_zone *z = &ra->zones[i];
+	uint32_t zoned = atomic_load_explicit(&ra->zoned, memory_order_relaxed);
 
-	atomic_store_explicit(&ra->due[s - ra->streams], due, memory_order_relaxed);
+	zoned = s->established ? zoned | 1u << i : zoned & ~(1u << i);
+	atomic_store_explicit(&z->from, from, memory_order_relaxed);
+	atomic_store_explicit(&z->to, s->established ? s->ahead : 0, memory_order_relaxed);
+	atomic_store_explicit(&z->due, s->ahead - min_u64(s->ahead, s->window / 2),
+			      memory_order_relaxed);
+	atomic_store_explicit(&z->used, 0, memory_order_relaxed);
+	atomic_store_explicit(&ra->zoned, zoned, memory_order_relaxed);
+}
+
+bool readahead_note_zones(struct readahead *ra, uint32_t zoned, uint64_t first, uint64_t end)
+{
+	bool due = false;
+	size_t i;
+
+	for (i = 0; zoned != 0; i++, zoned >>= 1) {
+		struct readahead_zone *z = &ra->zones[i];
+		uint64_t from = atomic_load_explicit(&z->from, memory_order_relaxed);
+		uint64_t to = atomic_load_explicit(&z->to, memory_order_relaxed);
+		uint64_t at = atomic_load_explicit(&z->due, memory_order_relaxed);
+
+		if ((zoned & 1) == 0 || to == 0)
+			continue;
+		if (first < to && end > from)
+			atomic_fetch_add_explicit(&z->used, min_u64(end, to) - max_u64(first, from),
+						  memory_order_relaxed);
+		due = due || (end > at && first <= at + READAHEAD_MAX);
+	}
+	return due;
+}
+
+/* Whether a reader has read some of what was fetched ahead for it; counts that.  One that has not
+ * may be about to, out of order, but not for ever. */
+static bool is_proven(struct readahead *ra, struct readahead_stream *s)
+{
+	struct readahead_zone *z = &ra->zones[s - ra->streams];
+	uint64_t used = atomic_load_explicit(&z->used, memory_order_relaxed);
+
+	if (used < s->window / USED_DIVISOR) {
+		s->strikes++;
+		return false;
+	}
+	s->seen += used;
+	s->strikes = 0;
+	return true;
 }
 
 /* No window is longer than twice what its reader was seen to read: else reads that are a stream's
@@ -77,24 +126,33 @@ static void join(struct readahead_stream *s, uint64_t first, uint64_t end)
 	s->ahead = max_u64(s->ahead, s->established ? end + s->window : end);
 }
 
+static void begin(struct readahead_stream *s, uint64_t first, uint64_t end)
+{
+	*s = (struct readahead_stream){
+		.next = end,
+		.ahead = end,
+		.window = min_u64(end - first, READAHEAD_MAX),
+		.misses = 1,
+		.seen = end - first,
+	};
+}
+
 uint64_t readahead_miss(struct readahead *ra, uint64_t first, uint64_t end)
 {
 	struct readahead_stream *s = find(ra, first);
 
-	if (s) {
+	if (s && s->established && !is_proven(ra, s) && s->strikes < STRIKES) {
+		s->used = ++ra->clock;
+		return end;
+	}
+	if (s && s->strikes < STRIKES) {
 		join(s, first, end);
 	} else {
-		s = replace_oldest(ra);
-		*s = (struct readahead_stream){
-			.next = end,
-			.ahead = end,
-			.window = min_u64(end - first, READAHEAD_MAX),
-			.misses = 1,
-			.seen = end - first,
-		};
+		s = s ? s : replace_oldest(ra);
+		begin(s, first, end);
 	}
 	s->used = ++ra->clock;
-	set_due(ra, s);
+	set_zone(ra, s, end);
 	return s->established ? end + s->window : end;
 }
 
@@ -105,14 +163,19 @@ uint64_t readahead_hit(struct readahead *ra, uint64_t first, uint64_t end, uint6
 	if (!s || !s->established)
 		return 0;
 	s->used = ++ra->clock;
-	/* What it passed over was there, and read; or else it was never its reader. */
-	s->seen += min_u64(end - min_u64(s->next, first), 8 * (end - first));
 	s->next = max_u64(s->next, end);
 	if (s->next + s->window / 2 < s->ahead)
 		return 0;
+	if (!is_proven(ra, s)) {
+		if (s->strikes >= STRIKES) {
+			begin(s, first, end);
+			set_zone(ra, s, end);
+		}
+		return 0;
+	}
 	*from = max_u64(s->ahead, s->next);
 	grow(s, 2);
 	s->ahead = *from + s->window;
-	set_due(ra, s);
+	set_zone(ra, s, *from - min_u64(*from, s->window / 2));
 	return s->ahead;
 }

@@ -216,7 +216,7 @@ grep -q '>layer 1<' picture.svg && grep -q '>layer 0 (bottom)<' picture.svg ||
 	fail "no layers in the picture"
 say "ok: plot"
 
-complains 2 "trace: show|export|import|merge|diff|plot FILE" trace
+complains 2 "trace: show|export|import|merge|diff|plot|push FILE" trace
 complains 2 "trace: unknown verb 'plto' (did you mean 'plot'?)" trace plto
 complains 2 "trace: unknown verb 'x'; see overlaybd trace --help" trace x
 complains 2 "trace: show needs a trace" trace show
