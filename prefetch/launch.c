@@ -58,6 +58,21 @@ struct launch {
 	bool paused, ending;
 };
 
+/* ---- keeping ---- */
+
+static void save(struct launch *l, const struct trace *t)
+{
+	struct err e;
+	int r = l->in_store ? store_make_folder(l->config->fetch.cache_dir, &e) : 0;
+
+	if (r == 0)
+		r = trace_save(t, l->path, &e);
+	if (r < 0)
+		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
+	else
+		log_debug("%s: %zu reads kept in %s", l->config->path, t->count, l->path);
+}
+
 /* ---- replaying ---- */
 
 static void run_locked(struct launch *l, struct replay *r)
@@ -145,7 +160,7 @@ static bool may_be_pushed(const struct launch *l)
 }
 
 /* Asks the registry once somebody is there to read: an image that is only looked at costs nothing.
- */
+ * What it has is kept, so that the next start does not ask. */
 static void replay_pushed(struct launch *l)
 {
 	struct trace t;
@@ -159,6 +174,8 @@ static void replay_pushed(struct launch *l)
 		add_replay(l, &t);
 		WITH_LOCK(&l->window);
 		l->trace = t;
+		if (!l->recorder || atomic_load(&l->recording)) /* else a recording may be there */
+			save(l, &t);
 	} else if (r == -ENOENT) {
 		store_note_asked(l->config->fetch.cache_dir, l->identity);
 	} else if (r != -ESHUTDOWN) {
@@ -245,19 +262,6 @@ static bool lacks_reads(struct launch *l, const struct trace *t)
 	return missed > t->count / MISSES_DIVISOR;
 }
 
-static void save(struct launch *l, const struct trace *t)
-{
-	struct err e;
-	int r = l->in_store ? store_make_folder(l->config->fetch.cache_dir, &e) : 0;
-
-	if (r == 0)
-		r = trace_save(t, l->path, &e);
-	if (r < 0)
-		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
-	else
-		log_debug("%s: %zu reads recorded in %s", l->config->path, t->count, l->path);
-}
-
 static void save_reference(struct launch *l, const struct trace *t)
 {
 	struct err e;
@@ -266,18 +270,29 @@ static void save_reference(struct launch *l, const struct trace *t)
 		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
 }
 
+static bool is_scan(const struct trace_totals *totals)
+{
+	return totals->image_unique_bytes > totals->image_bytes / SCAN_DIVISOR;
+}
+
+/* Starts of many kinds would make it grow until it fetches all of the image: before it is one of a
+ * scan, the last start takes its place. */
 static void save_merged(struct launch *l, const struct trace *t)
 {
 	const struct trace *both[] = { t, &l->trace };
+	struct trace_totals totals;
 	struct trace merged;
 	struct err e;
+	int r = trace_merge(both, 2, &merged, NULL, &e);
 
-	if (trace_merge(both, 2, &merged, NULL, &e) < 0) {
-		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
-		return;
+	if (r == 0) {
+		r = trace_sum_up(&merged, l->image, &totals, &e);
+		if (r == 0)
+			save(l, is_scan(&totals) ? t : &merged);
+		trace_release(&merged);
 	}
-	save(l, &merged);
-	trace_release(&merged);
+	if (r < 0)
+		log_warn("%s: the trace is not kept: %s", l->config->path, e.msg);
 }
 
 /* Under trace=auto: whether it is a start-up.  *again: what came was none, but one may follow. */
@@ -291,7 +306,7 @@ static bool is_startup(struct launch *l, const struct trace *t, bool *again)
 		return false;
 	}
 	*again = totals.unique_bytes < TINY;
-	if (!*again && totals.image_unique_bytes <= totals.image_bytes / SCAN_DIVISOR)
+	if (!*again && !is_scan(&totals))
 		return true;
 	log_debug("%s: %s: the recording is not kept", l->config->path,
 		  *again ? "less than 1 MiB read" : "over half of the data read");

@@ -8,11 +8,13 @@
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "prefetch/trace_edit.h"
 
 enum {
 	WINDOW = 32, /* chunks at least: 512 KiB */
 	WINDOWS_A_SECOND = 10, /* over a link that is fast enough for more */
 	GAPS_DIVISOR = 8, /* gaps are at most so large a part of the chunks that are needed */
+	PIECES_A_READ = 64, /* of the disk, on average: a trace with more repeats itself */
 };
 
 /* What is planned of one layer. */
@@ -32,6 +34,7 @@ struct planner {
 	struct plan *plan;
 	struct run *runs;
 	size_t count, room;
+	uint64_t pieces_left; /* to look at before reads are to be made unique */
 	bool asking; /* nothing is added: stops at the first chunk that is not planned */
 	bool missing;
 };
@@ -88,6 +91,8 @@ static int add_piece(void *arg, const struct image_extent *x)
 	uint64_t off = x->layer_off, n = x->n, chunk, end;
 	int r = 0;
 
+	if (p->pieces_left-- == 0)
+		return -E2BIG;
 	if (x->kind != EXTENT_DATA || !p->plan->layers[x->layer].blob)
 		return 0;
 	(void)source_bottom(image_layer(p->image, x->layer)->layer.data, &off, &n);
@@ -106,6 +111,39 @@ static int walk_read(struct planner *p, const struct trace_read *read)
 		return 0;
 	return image_extents(p->image, read->lba * SECTOR, (uint64_t)read->sectors * SECTOR, false,
 			     add_piece, p);
+}
+
+/* Each sector once, where it is first read. */
+static int walk_first_uses(struct planner *p, const struct trace_read *reads, size_t count)
+{
+	struct trace first = { .reads = malloc(count * sizeof *reads), .count = count };
+	size_t i;
+	int r;
+
+	if (!first.reads)
+		return -ENOMEM;
+	memcpy(first.reads, reads, count * sizeof *reads);
+	r = trace_keep_first(&first, NULL, NULL);
+	for (i = 0; r == 0 && i < first.count; i++)
+		r = walk_read(p, &first.reads[i]);
+	trace_release(&first);
+	return r;
+}
+
+/* A trace of repeated reads of a disk of many pieces would take for ever; to look for repetitions
+ * in every trace takes longer than to walk most. */
+static int walk_reads(struct planner *p, const struct trace *t)
+{
+	size_t i;
+	int r = 0;
+
+	p->pieces_left = PIECES_A_READ * ((uint64_t)t->count + index_count(image_index(p->image)));
+	for (i = 0; r == 0 && i < t->count; i++)
+		r = walk_read(p, &t->reads[i]);
+	if (r != -E2BIG)
+		return r;
+	p->pieces_left = UINT64_MAX;
+	return walk_first_uses(p, &t->reads[i - 1], t->count - (i - 1));
 }
 
 static int find_blobs(struct planner *p)
@@ -281,10 +319,9 @@ int plan_make(struct image *image, const struct trace *t, struct plan *out, stru
 	struct plan plan = { 0 };
 	struct planner p = { .image = image, .plan = &plan };
 	int r = find_blobs(&p);
-	size_t i;
 
-	for (i = 0; r == 0 && i < t->count; i++)
-		r = walk_read(&p, &t->reads[i]);
+	if (r == 0)
+		r = walk_reads(&p, t);
 	if (r == 0)
 		r = make_ranges(&p);
 	free(p.runs);
@@ -299,7 +336,10 @@ int plan_make(struct image *image, const struct trace *t, struct plan *out, stru
 bool plan_covers(const struct plan *plan, struct image *image, const struct trace_read *read)
 {
 	struct plan asked = *plan; /* which stays as it is: see `asking` */
-	struct planner p = { .image = image, .plan = &asked, .asking = true };
+	struct planner p = { .image = image,
+			     .plan = &asked,
+			     .pieces_left = UINT64_MAX,
+			     .asking = true };
 
 	(void)walk_read(&p, read);
 	return !p.missing;

@@ -114,6 +114,17 @@ for _ in sys.stdin:
 	pass' "$(uri "$1")" < <(await 30 log_says "$1" "replay: ")
 	log_says "$1" "replay: " || fail "$1: a pushed trace is not found"
 	stop "$1"
+	# From then on it is on this machine.
+	[ ! -S "$work/$2.control" ] || tell "$2" /reset
+	serve "$1-again" "$plugin" "image=${ref%:obd}@$pushed" "cache-dir=$work/cache-$1" -v
+	"$python" -c 'import nbd, sys, time
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+time.sleep(1)' "$(uri "$1-again")"
+	log_says "$1-again" "replay: " || fail "$1: a pushed trace is not kept"
+	stop "$1-again"
+	[ ! -S "$work/$2.control" ] || same "$1: questions at the second start" \
+		"$(($(count "$2" requests other) + $(count "$2" requests manifest) + $(count "$2" requests blob)))" 0
 	say "ok: $1"
 }
 

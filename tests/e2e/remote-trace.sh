@@ -211,6 +211,24 @@ same "its sha256 after a replay that misses nothing" "$(sha256 "$work/cache-agai
 	"$(sha256 "$trace")"
 say "ok: a trace learns what it missed"
 
+# Starts that have nothing in common do not make it a trace of the whole disk.
+make_image dense $((16 * 1024 * 1024)) 400 "$seed"
+push_image "http://127.0.0.1:${port[reg]}" app/dense obd "$work"/dense/[123].obd
+for round in 1 2 3; do
+	serve grows "$plugin" "image=127.0.0.1:${port[reg]}/app/dense:obd" "cache-dir=$work/cache-grows"
+	flat=$work/dense/flat.raw startup grows $((seed + 10 * round)) 4.5
+	stop grows
+done
+"$overlaybd" trace show --json "$(find "$work/cache-grows/traces" -name '*.trace')" \
+	"127.0.0.1:${port[reg]}/app/dense:obd" --cache-dir "$work/cache-grows" >"$work/grows.json"
+"$python" - "$work/grows.json" <<'END' || fail "a trace grows beyond half of the data"
+import json, sys
+shown = json.load(open(sys.argv[1]))
+print(shown["image-read-size"], "of", shown["image-data-size"], "bytes of data in the trace")
+sys.exit(not 0 < shown["image-read-size"] <= shown["image-data-size"] // 2)
+END
+say "ok: a trace does not grow for ever"
+
 # ---- traces that are not to be trusted ----
 
 # bad NAME MESSAGE: serves with $work/bad.trace, which must be refused with this message.
