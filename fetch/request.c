@@ -222,6 +222,22 @@ static void fail_status(struct request *q, int r, const char *meaning)
 	fail_for_good(q, r, text);
 }
 
+/* No login will do here, or there is none.  A refusal is the user's to mend while opening; later a
+ * login may be about to change, or the registry be in disorder: until the deadline all may be well.
+ */
+static void fail_login(struct request *q, int r, const struct err *e)
+{
+	q->following = false;
+	q->cause = r;
+	q->why = *e;
+	if (r == -EACCES && q->retry_until != CLOCK_NEVER)
+		q->final |= 1u << q->place;
+	else
+		q->failed |= 1u << q->place;
+	q->strikes = 0;
+	take_step(q);
+}
+
 /* ---- answers ---- */
 
 static void forget_target(struct request *q)
@@ -280,12 +296,10 @@ static void take_401(struct request *q)
 	int r = auth_challenged(endpoint_of(q)->auth, &q->x.answer.challenge, q->header,
 				q->strikes++, &e);
 
-	if (r < 0) {
-		q->cause = r;
-		q->why = e;
-		q->final |= 1u << q->place;
-	}
-	take_step(q);
+	if (r < 0)
+		fail_login(q, r, &e);
+	else
+		take_step(q);
 }
 
 static void take_busy(struct request *q)
@@ -526,20 +540,6 @@ static void begin(struct request *q)
 	q->x.bytes = on_bytes;
 	q->x.done = on_done;
 	http_begin(queue_http(q->queue), &q->x);
-}
-
-/* There is nothing to log in with. */
-static void fail_login(struct request *q, int r, const struct err *e)
-{
-	q->following = false;
-	q->cause = r;
-	q->why = *e;
-	if (r == -EACCES)
-		q->final |= 1u << q->place;
-	else
-		q->failed |= 1u << q->place;
-	q->strikes = 0; /* nothing was refused: there was no renewal */
-	take_step(q);
 }
 
 static void on_ready(struct auth_wait *w, int r, const struct err *e)
