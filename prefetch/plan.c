@@ -337,10 +337,9 @@ enum plan_has plan_look_up(const struct plan *plan, struct image *image,
 			   const struct trace_read *read)
 {
 	struct plan asked = *plan; /* which stays as it is: see `asking` */
-	struct planner p = { .image = image,
-			     .plan = &asked,
-			     .pieces_left = UINT64_MAX,
-			     .asking = true };
+	struct planner p = {
+		.image = image, .plan = &asked, .pieces_left = UINT64_MAX, .asking = true
+	};
 
 	(void)walk_read(&p, read);
 	return p.has;
