@@ -241,25 +241,30 @@ bool launch_is_recording(struct launch *l)
 	return atomic_load(&l->recording);
 }
 
-static bool covers_locked(struct launch *l, const struct trace_read *read)
+/* The best that one of the replays has. */
+static enum plan_has look_up_locked(struct launch *l, const struct trace_read *read)
 {
+	enum plan_has has = PLAN_LACKS_SOME;
 	size_t i;
 
-	for (i = 0; i < l->replay_count; i++)
-		if (replay_covers(l->replays[i], read))
-			return true;
-	return false;
+	for (i = 0; has == PLAN_LACKS_SOME && i < l->replay_count; i++)
+		has = replay_look_up(l->replays[i], read);
+	return has;
 }
 
-/* Whether more than a part of the reads is not replayed. */
+/* Whether more than a part of the reads of what is remote is not replayed. */
 static bool lacks_reads(struct launch *l, const struct trace *t)
 {
-	size_t i, missed = 0;
+	size_t i, remote = 0, missed = 0;
 
 	WITH_LOCK(&l->lock);
-	for (i = 0; l->replay_count > 0 && i < t->count; i++)
-		missed += !covers_locked(l, &t->reads[i]);
-	return missed > t->count / MISSES_DIVISOR;
+	for (i = 0; l->replay_count > 0 && i < t->count; i++) {
+		enum plan_has has = look_up_locked(l, &t->reads[i]);
+
+		remote += has != PLAN_NOTHING_REMOTE;
+		missed += has == PLAN_LACKS_SOME;
+	}
+	return missed > remote / MISSES_DIVISOR;
 }
 
 static void save_reference(struct launch *l, const struct trace *t)

@@ -4,9 +4,10 @@
  *
  *   trace=auto    (images with remote layers) a trace of this image is replayed.  Reads are
  *                 recorded; kept is a recording when there was no trace, or, merged with it, when
- *                 more than a fifth of the reads were not in it.  Less than 1 MiB is no start-up:
- *                 the next read begins anew.  More than half of the image's data is a copy or a
- *                 scan; where merging would lead to that, the recording takes the trace's place.
+ *                 more than a fifth of the reads of what is remote were not in it.  Less than
+ *                 1 MiB is no start-up: the next read begins anew.  More than half of the image's
+ *                 data is a copy or a scan; where merging would lead to that, the recording takes
+ *                 the trace's place.
  *   trace=record  what is recorded replaces the trace.
  *   trace=replay  nothing is recorded.
  * A recordTracePath of the config does what it does in the reference, and takes the place of all

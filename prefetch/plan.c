@@ -36,7 +36,7 @@ struct planner {
 	size_t count, room;
 	uint64_t pieces_left; /* to look at before reads are to be made unique */
 	bool asking; /* nothing is added: stops at the first chunk that is not planned */
-	bool missing;
+	enum plan_has has; /* the answer */
 };
 
 static bool has_bit(const uint64_t *bits, uint64_t i)
@@ -69,12 +69,12 @@ static int add_chunk(struct planner *p, size_t number, uint64_t chunk)
 {
 	struct plan_layer *l = &p->plan->layers[number];
 
-	if (l->bits && has_bit(l->bits, chunk))
-		return 0;
-	if (p->asking) {
-		p->missing = true;
-		return 1;
-	}
+	bool planned = l->bits && has_bit(l->bits, chunk);
+
+	if (p->asking)
+		p->has = planned ? PLAN_HAS_ALL : PLAN_LACKS_SOME;
+	if (planned || p->asking)
+		return !planned;
 	if (!l->bits) {
 		l->bits = calloc(l->blob->size / SEQUENCE_CHUNK / 64 + 1, sizeof *l->bits);
 		if (!l->bits)
@@ -333,16 +333,16 @@ int plan_make(struct image *image, const struct trace *t, struct plan *out, stru
 	return 0;
 }
 
-bool plan_covers(const struct plan *plan, struct image *image, const struct trace_read *read)
+enum plan_has plan_look_up(const struct plan *plan, struct image *image,
+			   const struct trace_read *read)
 {
 	struct plan asked = *plan; /* which stays as it is: see `asking` */
-	struct planner p = { .image = image,
-			     .plan = &asked,
-			     .pieces_left = UINT64_MAX,
-			     .asking = true };
+	struct planner p = {
+		.image = image, .plan = &asked, .pieces_left = UINT64_MAX, .asking = true
+	};
 
 	(void)walk_read(&p, read);
-	return !p.missing;
+	return p.has;
 }
 
 void plan_release(struct plan *p)

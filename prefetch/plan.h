@@ -31,8 +31,14 @@ struct plan {
  * outlive the plan. */
 int plan_make(struct image *image, const struct trace *t, struct plan *out, struct err *e);
 
-/* Whether every remote byte of a read is in the plan. */
-bool plan_covers(const struct plan *p, struct image *image, const struct trace_read *read);
+/* What a plan has of a read. */
+enum plan_has {
+	PLAN_NOTHING_REMOTE, /* nothing of it is ever fetched */
+	PLAN_HAS_ALL, /* every remote byte */
+	PLAN_LACKS_SOME,
+};
+enum plan_has plan_look_up(const struct plan *p, struct image *image,
+			   const struct trace_read *read);
 
 void plan_release(struct plan *p);
 

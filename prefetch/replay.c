@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "core/base/log.h"
-#include "prefetch/plan.h"
 
 struct replay {
 	struct image *image;
@@ -62,9 +61,9 @@ void replay_pause(struct replay *r)
 	r->running = NULL;
 }
 
-bool replay_covers(const struct replay *r, const struct trace_read *read)
+enum plan_has replay_look_up(const struct replay *r, const struct trace_read *read)
 {
-	return plan_covers(&r->plan, r->image, read);
+	return plan_look_up(&r->plan, r->image, read);
 }
 
 void replay_close(struct replay *r)

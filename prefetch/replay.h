@@ -2,11 +2,12 @@
 /* replay.h - fetches what a trace names, ahead of those who will read it, and never ahead of those
  * who read now.
  *
- * Threads: one call at a time for one replay, but for replay_covers. */
+ * Threads: one call at a time for one replay, but for replay_look_up. */
 #ifndef OVERLAYBD_PREFETCH_REPLAY_H
 #define OVERLAYBD_PREFETCH_REPLAY_H
 
 #include "core/image.h"
+#include "prefetch/plan.h"
 #include "prefetch/trace.h"
 
 struct replay;
@@ -21,8 +22,8 @@ int replay_run(struct replay *r, struct err *e);
 /* Nothing more is asked for. */
 void replay_pause(struct replay *r);
 
-/* Whether every remote byte of a read is among what is replayed. */
-bool replay_covers(const struct replay *r, const struct trace_read *read);
+/* What of a read is among what is replayed. */
+enum plan_has replay_look_up(const struct replay *r, const struct trace_read *read);
 
 /* NULL is allowed. */
 void replay_close(struct replay *r);
