@@ -115,13 +115,13 @@ static void grow(struct readahead_stream *s, uint64_t factor)
 
 /* Two that follow each other may do so by chance, which must not cost much; three that are close
  * hardly do. */
-static void join(struct readahead_stream *s, uint64_t first, uint64_t end)
+static void join(struct readahead_stream *s, uint64_t first, uint64_t end, bool proven)
 {
 	s->misses++;
 	s->established = s->established || s->misses >= STREAM_MISSES || follows(s, first);
 	s->seen += end - first;
 	s->next = max_u64(s->next, end);
-	if (s->misses >= STREAM_MISSES)
+	if (s->misses >= STREAM_MISSES && proven)
 		grow(s, 4);
 	s->ahead = max_u64(s->ahead, s->established ? end + s->window : end);
 }
@@ -140,13 +140,10 @@ static void begin(struct readahead_stream *s, uint64_t first, uint64_t end)
 uint64_t readahead_miss(struct readahead *ra, uint64_t first, uint64_t end)
 {
 	struct readahead_stream *s = find(ra, first);
+	bool proven = !s || !s->established || is_proven(ra, s);
 
-	if (s && s->established && !is_proven(ra, s) && s->strikes < STRIKES) {
-		s->used = ++ra->clock;
-		return end;
-	}
 	if (s && s->strikes < STRIKES) {
-		join(s, first, end);
+		join(s, first, end, proven);
 	} else {
 		s = s ? s : replace_oldest(ra);
 		begin(s, first, end);

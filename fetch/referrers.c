@@ -80,32 +80,38 @@ static void tag_of(const char *subject, char out[PATH])
 	snprintf(out, PATH, "/manifests/sha256-%s", strchr(subject, ':') + 1);
 }
 
+/* The index at a path, NULL when what is there is none. */
+static int get_index(struct remote *r, const char *path, json_t **out, struct err *e)
+{
+	struct document d;
+	int x = get(r, path, INDEX_TYPE, MANIFEST_MAX, &d, e);
+
+	*out = x == 0 ? parse(&d) : NULL;
+	if (*out && !json_is_array(json_object_get(*out, "manifests"))) {
+		json_decref(*out);
+		*out = NULL;
+	}
+	document_release(&d);
+	return x;
+}
+
 /* The list of those that refer to the subject: *out NULL when there is none.  *listed: the registry
- * keeps it. */
+ * keeps it; those that do not know it say so in many ways. */
 static int get_list(struct remote *r, const char *subject, json_t **out, bool *listed,
 		    struct err *e)
 {
-	struct document d;
 	char path[PATH];
 	int x;
 
-	*out = NULL;
 	snprintf(path, sizeof path, "/referrers/%s", subject);
-	x = get(r, path, INDEX_TYPE, MANIFEST_MAX, &d, NULL);
-	*listed = x == 0;
-	if (x < 0 && x != -ESHUTDOWN) { /* registries that do not know it say so in many ways */
-		document_release(&d);
-		tag_of(subject, path);
-		x = get(r, path, INDEX_TYPE, MANIFEST_MAX, &d, e);
-	}
-	if (x == 0)
-		*out = parse(&d);
-	if (x == 0 && !json_is_array(json_object_get(*out, "manifests"))) {
-		json_decref(*out);
-		*out = NULL;
-		x = err_set(e, EBADMSG, "the list of referrers is no index");
-	}
-	document_release(&d);
+	x = get_index(r, path, out, e);
+	*listed = *out != NULL;
+	if (*listed || x == -ESHUTDOWN)
+		return x;
+	tag_of(subject, path);
+	x = get_index(r, path, out, e);
+	if (x == 0 && !*out)
+		return err_set(e, EBADMSG, "the list of referrers is no index");
 	return x == -ENOENT ? 0 : x;
 }
 

@@ -21,9 +21,9 @@ struct sequence {
 	atomic_uint refs; /* the owner, the queue */
 };
 
-bool sequence_takes(const struct source *s)
+bool sequence_takes(struct source *s)
 {
-	return blob_is(s);
+	return blob_is(s) && blob_of(s)->cache;
 }
 
 void sequence_link(struct source *blob, struct link_facts *out)

@@ -26,8 +26,8 @@ struct sequence_range {
 
 struct sequence;
 
-/* Whether a source is a blob, which can be in a sequence. */
-bool sequence_takes(const struct source *s);
+/* Whether a source can be in a sequence: a blob that keeps in a cache what is fetched ahead. */
+bool sequence_takes(struct source *s);
 
 /* What is known of the way to a blob, for planning. */
 void sequence_link(struct source *blob, struct link_facts *out);

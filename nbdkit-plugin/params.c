@@ -218,9 +218,15 @@ int params_set(struct params *p, const char *key, const char *value,
 int params_complete(const struct params *p, struct err *e)
 {
 	int given = !!p->config + !!p->dir + !!p->image;
+	size_t i;
 
 	if (given > 1)
 		return err_set(e, EINVAL, "config=, dir= and image= exclude each other");
+	for (i = 0; p->dir && i < p->options.setting_count; i++)
+		if (strcmp(p->settings[i].name, "trace-file") == 0)
+			return err_set(e, EINVAL,
+				       "dir= and trace-file= exclude each other: its images would "
+				       "share one trace");
 	if (given == 0)
 		return err_set(e, EINVAL,
 			       "nothing to serve: config=FILE, dir=DIR or image=REF is needed");

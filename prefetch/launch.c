@@ -176,10 +176,10 @@ static void replay_pushed(struct launch *l)
 		l->trace = t;
 		if (!l->recorder || atomic_load(&l->recording)) /* else a recording may be there */
 			save(l, &t);
-	} else if (r == -ENOENT) {
-		store_note_asked(l->config->fetch.cache_dir, l->identity);
 	} else if (r != -ESHUTDOWN) {
-		log_warn("%s: no replay: %s", l->config->path, e.msg);
+		store_note_asked(l->config->fetch.cache_dir, l->identity);
+		if (r != -ENOENT)
+			log_warn("%s: no replay: %s", l->config->path, e.msg);
 	}
 }
 
@@ -187,10 +187,12 @@ static void *prepare(void *arg)
 {
 	struct launch *l = arg;
 
-	replay_paths(l);
 	if (l->trace.count > 0)
 		add_replay(l, &l->trace);
-	else if (l->reference_path && !l->recorder)
+	replay_paths(l);
+	if (l->trace.count > 0)
+		return NULL;
+	if (l->reference_path && !l->recorder)
 		replay_reference_path(l);
 	else if (l->uses_traces && !replay_acceleration(l))
 		replay_pushed(l);
@@ -390,6 +392,8 @@ static int find_place(struct launch *l, struct err *e)
 	const struct fetch_settings *s = &l->config->fetch;
 	int r = l->how->file ? config_refuse_own_file(l->config, l->how->file, e) : 0;
 
+	if (r == 0 && l->how->file && store_is_foreign(l->how->file))
+		r = err_set(e, EINVAL, "%s is no trace, and left alone", l->how->file);
 	if (r < 0)
 		return r;
 	if (l->how->file) {

@@ -245,9 +245,9 @@ static size_t find_gaps(const struct plan *p, uint64_t most, struct gap *gaps)
 		uint64_t end = x->first + x->count;
 
 		if (x->source == y->source && y->first > end && y->first - end <= most)
-			gaps[n++] = (struct gap){
-				count_unneeded(layer_of(p, x->source), end, y->first), i
-			};
+			gaps[n++] =
+				(struct gap){ count_unneeded(layer_of(p, x->source), end, y->first),
+					      i };
 	}
 	qsort(gaps, n, sizeof *gaps, by_size);
 	return n;

@@ -3,10 +3,12 @@
 #include "prefetch/store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "core/base/io.h"
 #include "core/base/scope.h"
@@ -44,6 +46,15 @@ void store_note_asked(const char *cache_dir, const char *identity)
 
 	if (path && store_make_folder(cache_dir, NULL) == 0)
 		(void)io_replace_file(path, "", 0, NULL);
+}
+
+bool store_is_foreign(const char *path)
+{
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	char magic[8] = "";
+
+	return fd >= 0 && read(fd, magic, sizeof magic) > 0 &&
+	       memcmp(magic, TRACE_MAGIC, sizeof magic) != 0;
 }
 
 int store_make_folder(const char *cache_dir, struct err *e)

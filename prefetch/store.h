@@ -16,6 +16,10 @@ char *store_path(const char *cache_dir, const char *identity);
 bool store_was_asked(const char *cache_dir, const char *identity);
 void store_note_asked(const char *cache_dir, const char *identity);
 
+/* Whether a file holds something that does not begin like a trace of ours, so that none must take
+ * its place. */
+bool store_is_foreign(const char *path);
+
 /* Makes DIR/traces.  Errors: what making a folder gives. */
 int store_make_folder(const char *cache_dir, struct err *e);
 

@@ -27,7 +27,7 @@ enum {
 	LARGEST = TRACE_HEADER + TRACE_READS_MAX * TRACE_READ, /* bytes of a file */
 };
 
-static const uint8_t magic[AT_VERSION] = "OBDTRACE";
+static const uint8_t magic[AT_VERSION] = TRACE_MAGIC;
 static const char identity_prefix[] = "sha256:";
 
 static uint32_t checksum(const uint8_t *raw, size_t n)

@@ -24,6 +24,8 @@
 #include "core/base/digest.h"
 #include "core/base/err.h"
 
+#define TRACE_MAGIC "OBDTRACE" /* in the file without a NUL */
+
 enum {
 	TRACE_READS_MAX = 1 << 20, /* a trace; what would follow is not recorded */
 	TRACE_HEADER = 64, /* bytes of the file's header */

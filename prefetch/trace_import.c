@@ -37,7 +37,7 @@ enum trace_form trace_form_of(const void *bytes, size_t n)
 {
 	char first;
 
-	if (n >= 8 && memcmp(bytes, "OBDTRACE", 8) == 0)
+	if (n >= 8 && memcmp(bytes, TRACE_MAGIC, 8) == 0)
 		return TRACE_FORM_OURS;
 	if (trace_layers_are(bytes, n))
 		return TRACE_FORM_LAYERS;

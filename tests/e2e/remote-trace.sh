@@ -259,4 +259,12 @@ nbdcopy "$(uri foreign)" "$work/copy.raw"
 stop foreign
 [ -s "$work/bad.trace" ] || fail "an image of local layers is not recorded when it is asked for"
 bad foreign "is the trace of another image"
+# What is no trace is not replaced by one.
+echo "somebody's notes" >"$work/bad.trace"
+serve_image bad cache-bad-notes "trace-file=$work/bad.trace"
+startup bad
+stop bad
+log_has bad "$work/bad.trace is no trace, and left alone"
+same "a file that is no trace" "$(cat "$work/bad.trace")" "somebody's notes"
+refuses "dir= and trace-file= exclude each other" "dir=$work" "trace-file=$work/x"
 say "ok: a bad trace is a line in the log"
