@@ -13,7 +13,7 @@ TAB = 8
 SKIPPED = re.compile(r"(\.git|build[^/]*|quickstart\.d|tests/golden|tests/fuzz/corpus)(/|$)"
                      r"|.*/__pycache__/|LICENSE$")
 # Texts, examples and data: no licence line, no limits of length.
-PROSE = {".md", ".pod", ".json", ".yaml", ".txt"}
+PROSE = {".md", ".pod", ".json", ".svg", ".yaml", ".txt"}
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 # A home folder: such a path exists on one machine only.
 LOCAL_PATH = re.compile(r"(?<![\w.$}/-])/(home|Users|workspace)/(?!user\b)\w")

@@ -443,17 +443,23 @@ static int diff(const struct tool_args *args, struct err *e)
 
 /* ---- plot ---- */
 
-/* The last part of a path or reference. */
-static const char *short_name(const char *name)
+enum { SHORT_HEX = 12 }; /* digits of a digest that are enough to know it by */
+
+/* The last part of a path or reference, a digest in it cut short.  The caller frees it. */
+static char *short_name(const char *name)
 {
 	const char *slash = strrchr(name, '/');
+	char *out = strdup(slash && slash[1] != '\0' ? slash + 1 : name);
+	char *digest = out ? strstr(out, "@sha256:") : NULL;
 
-	return slash && slash[1] != '\0' ? slash + 1 : name;
+	if (digest && strlen(digest) > strlen("@sha256:") + SHORT_HEX)
+		digest[strlen("@sha256:") + SHORT_HEX] = '\0';
+	return out;
 }
 
 static int plot(const struct tool_args *args, struct err *e)
 {
-	AUTO_FREE char *svg = NULL;
+	AUTO_FREE char *svg = NULL, *name = NULL;
 	struct opened o;
 	struct trace t;
 	size_t n;
@@ -461,7 +467,9 @@ static int plot(const struct tool_args *args, struct err *e)
 
 	if (r < 0)
 		return r;
-	r = trace_plot(&t, o.image, o.image ? short_name(args->operands[2]) : NULL, &svg, &n, e);
+	if (o.image)
+		name = short_name(args->operands[2]);
+	r = trace_plot(&t, o.image, name, &svg, &n, e);
 	if (r == 0)
 		r = io_replace_file(args->values[OPT_OUTPUT], svg, n, e);
 	close_image(&o);

@@ -418,7 +418,7 @@ static void put_figures(const struct plot *p)
 	put_figure(p->out, &x, "read in all", show_size(p->totals.read_bytes, text));
 	put_figure(p->out, &x, "unique", show_size(p->totals.unique_bytes, text));
 	if (p->totals.has_image && p->totals.image_bytes > 0) {
-		snprintf(name, sizeof name, "of the image's %s",
+		snprintf(name, sizeof name, "of data: %s",
 			 show_size(p->totals.image_bytes, size));
 		snprintf(text, sizeof text, "%.1f %%",
 			 100 * (double)p->totals.image_unique_bytes /
