@@ -56,7 +56,7 @@ static void make_reads(struct bench *b)
 	for (i = 0; i < READS; i++) {
 		struct mapping m = maps[pairs_random(&random_state) % count];
 		uint64_t lba = mapping_start(m) + pairs_random(&random_state) % mapping_sectors(m);
-		uint64_t n = 8 << pairs_random(&random_state) % 6;
+		uint64_t n = UINT64_C(8) << pairs_random(&random_state) % 6;
 
 		b->reads[i] =
 			(struct trace_read){ .lba = lba,
