@@ -115,8 +115,9 @@ static int read_pending(struct upper_log *u, uint64_t data_size, size_t *taken, 
 	return r;
 }
 
-/* Invariant 4: cuts the index file after the last record that counts.  Synced also where nothing is
- * cut: a process that died may have cut off records, which must not come back either. */
+/* Invariant 4: cuts the index file after the last record that counts.  File and name are synced also
+ * where nothing is cut: a process that died may have cut off records, or put a new file in the old
+ * one's place, and what was before must not come back. */
 static int cut_index(struct upper_log *u, const struct upper_records *found, struct err *e)
 {
 	int r = 0;
@@ -129,7 +130,9 @@ static int cut_index(struct upper_log *u, const struct upper_records *found, str
 	}
 	if (r == 0)
 		r = u->ops->datasync(u->index_fd);
-	return r < 0 ? err_set(e, -r, "cutting the index: %s", strerror(-r)) : 0;
+	if (r == 0)
+		r = u->ops->sync_folder(u->index_path);
+	return r < 0 ? err_set(e, -r, "syncing the index: %s", strerror(-r)) : 0;
 }
 
 int upper_recover(struct upper_log *u, struct upper_findings *findings, struct err *e)

@@ -23,9 +23,10 @@ enum {
 	SECTORS = 48,
 	BYTES = SECTORS * 512,
 	VERSIONS = 256, /* of a sector in one life */
-	LIFE = 200, /* operations on files, at most */
+	LIFE = 5, /* operations on files between two flushes, about */
+	LONG = 100 * 1024, /* bytes of data: the files are copied at each operation */
 	LOSSES = 4, /* power losses at each operation */
-	POINTS = 120000,
+	POINTS = 400000,
 };
 
 /* What the client knows of a sector: contents in the order in which they were written. */
@@ -48,6 +49,7 @@ static bool unsure; /* what a real crash left has not been looked at yet */
 static bool died; /* a real crash happened */
 static unsigned enospc, broken_sync; /* in so many operations one fails; 0: none */
 static unsigned operations_left; /* until the real crash */
+static unsigned rarely, reach; /* how often this life flushes, and how far its writes go */
 
 static uint64_t random_below(uint64_t n)
 {
@@ -127,22 +129,71 @@ static void check_disk(struct upper_log *log, bool lost)
 	}
 }
 
+static struct upper_log *open_image(struct memfs *image)
+{
+	struct upper_log *log;
+	struct err e;
+
+	memfs = image;
+	if (upper_log_open("u.data", "u.index", &options, &log, NULL, &e) < 0)
+		fail_msg("opening after a crash: %s (point %" PRIu64 ")", e.msg, points);
+	return log;
+}
+
+/* Closes without a trace. */
+static void drop_image(struct memfs *image, struct upper_log *log)
+{
+	memfs = image;
+	image->dead = true;
+	(void)upper_log_close(log, NULL);
+	memfs_free(image);
+}
+
+/* What was found after power loss is final: it is there after the next one too, and so is what was
+ * flushed since. */
+static void check_next_life(struct memfs *image, struct upper_log *log)
+{
+	uint8_t found[BYTES], again[BYTES];
+	uint64_t i, n = random_below(4);
+	struct memfs *next;
+
+	assert_int_equal(upper_log_pread(log, found, BYTES, 0, NULL), 0);
+	for (i = 0; i < n; i++) {
+		uint8_t *bytes = found + random_below(SECTORS) * 512;
+
+		testlib_fill(bytes, 512, 0, &seed);
+		assert_int_equal(upper_log_pwrite(log, bytes, 512, (uint64_t)(bytes - found), 0,
+						  NULL),
+				 0);
+	}
+	assert_int_equal(upper_log_flush(log, NULL), 0);
+	next = memfs_image(image, true, &seed);
+	log = open_image(next);
+	assert_int_equal(upper_log_pread(log, again, BYTES, 0, NULL), 0);
+	for (i = 0; i < SECTORS; i++)
+		if (memcmp(found + 512 * i, again + 512 * i, 512) != 0)
+			fail_msg("(4) sector %" PRIu64 " changed after a crash (point %" PRIu64 ")",
+				 i, points);
+	drop_image(next, log);
+	memfs = image;
+}
+
 /* Opens a copy of the files as they are after a crash, and looks. */
 static void check_image(struct memfs *image, bool lost)
 {
 	struct memfs *before = memfs;
+	bool go_on = lost && random_below(8) == 0;
 	struct upper_log *log;
-	struct err e;
 
 	points++;
-	memfs = image;
-	if (upper_log_open("u.data", "u.index", &options, &log, NULL, &e) < 0)
-		fail_msg("opening after a crash: %s (point %" PRIu64 ")", e.msg, points);
+	if (go_on)
+		memfs_settle(image);
+	log = open_image(image);
 	check_disk(log, lost);
-	image->dead = true;
-	(void)upper_log_close(log, NULL);
+	if (go_on)
+		check_next_life(image, log);
+	drop_image(image, log);
 	memfs = before;
-	memfs_free(image);
 }
 
 /* The process dies in the middle of a write: a part of it, in order, was made. */
@@ -325,7 +376,7 @@ static int change(uint64_t off, uint64_t n, unsigned flags)
 
 static int change_some(unsigned flags)
 {
-	uint64_t off = random_below(BYTES), n = random_below(4 * 512) + 1;
+	uint64_t off = random_below(BYTES), n = random_below(reach * 512) + 1;
 
 	if (random_below(4) > 0) {
 		off = off / 512 * 512;
@@ -365,7 +416,7 @@ static void flush(void)
 
 static void step(void)
 {
-	uint64_t what = random_below(20);
+	uint64_t what = random_below(rarely);
 	struct err e;
 
 	if (sync_failed) {
@@ -376,12 +427,12 @@ static void step(void)
 		memfs->dead = died = true;
 		return;
 	}
-	if (what < 14)
-		(void)change_some(0);
-	else if (what == 14)
+	if (what == 0)
 		(void)change_some(UPPER_FUA);
-	else if (what < 18)
+	else if (what < 4)
 		flush();
+	else if (what > 5)
+		(void)change_some(0);
 	else if (upper_log_tidy(u, &e) < 0 && !sync_failed && !died)
 		fail_msg("tidying: %s", e.msg);
 }
@@ -446,7 +497,9 @@ static void live(void)
 
 	enospc = random_below(3) == 0 ? 12 : 0;
 	broken_sync = random_below(4) == 0 ? 8 : 0;
-	operations_left = (unsigned)random_below(LIFE) + 1;
+	rarely = random_below(2) ? 20 : 100;
+	reach = random_below(3) ? 4 : 20;
+	operations_left = (unsigned)random_below(rarely * LIFE) + 1;
 	while (!died)
 		step();
 	lives++;
@@ -492,13 +545,16 @@ static void no_crash_breaks_a_promise(void **state)
 	uint64_t wanted = loops_count(POINTS);
 
 	seed = loops_random();
-	make_log();
-	while (points < wanted)
-		live();
+	while (points < wanted) {
+		make_log();
+		do
+			live();
+		while (points < wanted && data_high < LONG);
+		drop_log();
+		memfs_free(memfs);
+	}
 	printf("%" PRIu64 " crash points, %" PRIu64 " lives, %" PRIu64 " failed syncs\n", points,
 	       lives, failures);
-	drop_log();
-	memfs_free(memfs);
 }
 
 static void ignore_line(enum log_level level, const char *line)
