@@ -26,7 +26,6 @@ struct log_files {
 	struct source *data, *index;
 };
 
-
 /* Runs of a log under construction. */
 struct log {
 	struct mapping_run *runs;

@@ -69,8 +69,8 @@ static int system_datasync(int fd)
 
 static int system_punch(int fd, uint64_t off, uint64_t n)
 {
-	return result(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off,
-				(off_t)n));
+	return result(
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)n));
 }
 
 static int system_lock(int fd)
@@ -145,7 +145,8 @@ int upper_file_read(const struct file_ops *ops, int fd, void *buf, size_t n, uin
 				       strerror((int)-r));
 		if (r == 0)
 			return err_set(e, EIO,
-				       "reading %zu bytes at %" PRIu64 ": the file ends at %" PRIu64,
+				       "reading %zu bytes at %" PRIu64
+				       ": the file ends at %" PRIu64,
 				       n, off, off + done);
 		done += (size_t)r;
 	}
@@ -200,8 +201,7 @@ int upper_file_source(const struct file_ops *ops, int fd, struct source **out, s
 
 	if (r < 0) {
 		free(f);
-		return err_set(e, -r, "%s",
-			       r == -EINVAL ? "not a regular file" : strerror(-r));
+		return err_set(e, -r, "%s", r == -EINVAL ? "not a regular file" : strerror(-r));
 	}
 	f->source.ops = &source_ops;
 	f->ops = ops;

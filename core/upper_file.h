@@ -17,7 +17,8 @@
 enum { FILE_BOOT_ID = 37 }; /* 36 characters and a NUL */
 
 struct file_ops {
-	int (*open)(const char *path, int flags, mode_t mode); /* a descriptor; O_CLOEXEC is added */
+	int (*open)(const char *path, int flags,
+		    mode_t mode); /* a descriptor; O_CLOEXEC is added */
 	void (*close)(int fd);
 	/* At most n bytes; may be short.  0: the file ends there. */
 	ssize_t (*pread)(int fd, void *buf, size_t n, uint64_t off);
@@ -26,8 +27,8 @@ struct file_ops {
 	int (*truncate)(int fd, uint64_t size);
 	int (*datasync)(int fd); /* the bytes, and the size that leads to them */
 	int (*punch)(int fd, uint64_t off, uint64_t n); /* a hole, the size stays */
-	/* Takes the lock of the file at once, or EWOULDBLOCK.  It belongs to the open file, passes to
-	 * children of fork, and ends with the last of its descriptors. */
+	/* Takes the lock of the file at once, or EWOULDBLOCK.  It belongs to the open file, passes
+	 * to children of fork, and ends with the last of its descriptors. */
 	int (*lock)(int fd);
 	int (*rename)(const char *from, const char *to);
 	int (*unlink)(const char *path);

@@ -43,7 +43,8 @@ void upper_readers_leave(struct upper_readers *r, unsigned seat)
 	atomic_fetch_sub(&r->active[seat], 1);
 }
 
-/* Begins the next epoch if the readers of the one before this are gone.  By one thread at a time. */
+/* Begins the next epoch if the readers of the one before this are gone.  By one thread at a time.
+ */
 static void advance(struct upper_readers *r)
 {
 	uint64_t epoch = atomic_load(&r->epoch);
@@ -263,7 +264,8 @@ static int write_file(struct upper_log *u, struct rewrite *w, struct err *e)
 	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
 }
 
-/* Writes the new file and puts it in the old one's place.  Before the rename nothing has changed. */
+/* Writes the new file and puts it in the old one's place.  Before the rename nothing has changed.
+ */
 static int replace_index(struct upper_log *u, struct err *e)
 {
 	struct rewrite w = { .ops = u->ops };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* upper_io.c - reading from and writing to an open append log, see upper_log.c for the invariants. */
+/* upper_io.c - reading from and writing to an open append log, see upper_log.c for the invariants.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -21,8 +22,7 @@ static int check_range(const struct upper_log *u, uint64_t off, uint64_t n, stru
 	if (range_fits(off, n, size))
 		return 0;
 	return err_set(e, EINVAL,
-		       "%s: %" PRIu64 " bytes at %" PRIu64
-		       " lie beyond the disk's end at %" PRIu64,
+		       "%s: %" PRIu64 " bytes at %" PRIu64 " lie beyond the disk's end at %" PRIu64,
 		       u->data_path, n, off, size);
 }
 
@@ -114,21 +114,21 @@ size_t upper_log_pieces(struct upper_log *u, uint64_t lba, uint64_t sectors, str
 
 /* ---- publishing ---- */
 
-/* Invariant 3: maps [start, start + sectors), at most UPPER_PENDING_BATCH records of it.  Returns how
- * many sectors were published, or -errno: then none was. */
+/* Invariant 3: maps [start, start + sectors), at most UPPER_PENDING_BATCH records of it.  Returns
+ * how many sectors were published, or -errno: then none was. */
 static int64_t publish(struct upper_log *u, uint64_t start, uint64_t sectors, uint64_t moffset,
 		       bool zeroed, struct err *e)
 {
 	struct mapping records[UPPER_PENDING_BATCH];
-	size_t n = upper_queue_cut(start, sectors, moffset, zeroed, records, UPPER_PENDING_BATCH), i;
+	size_t n = upper_queue_cut(start, sectors, moffset, zeroed, records, UPPER_PENDING_BATCH),
+	       i;
 	int r;
 	WITH_LOCK(&u->publish_lock);
 
 	sectors = mapping_end(records[n - 1]) - start;
 	if (u->failed)
 		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
-	if (upper_map_reserve(&u->map, start, sectors) < 0 ||
-	    upper_queue_reserve(&u->queue, n) < 0)
+	if (upper_map_reserve(&u->map, start, sectors) < 0 || upper_queue_reserve(&u->queue, n) < 0)
 		return err_set(e, ENOMEM, "out of memory");
 	r = upper_pending_append(&u->pending, records, n, e);
 	if (r < 0)

@@ -5,23 +5,21 @@
  *
  * (1) The data file is append-only.  A write reserves its place with one atomic addition, writes it
  *     outside of all locks, and is published then.  A mapping once published never changes meaning:
- *     a reader that looked at the map before a write reads what was there before.  What nothing maps
- *     any more becomes a hole, but only when the record that superseded it is durable and no reader
- *     is left that could know it.
- * (2) A record enters the index file only after the data that it points at is durable: a flush is
- *     fdatasync(data), append of the records, fdatasync(index).  It returns only after a sync that
- *     began after it arrived.
- * (3) In the critical section that publishes a write in memory, its record goes to the pending file
- *     by write(2), before anything is acknowledged.  Opening replays it when this is still the boot
- *     that wrote it, and drops it otherwise.  The pending file is made anew only when all that it
- *     loses is durable in the index file.
- * (4) After power loss all that was flushed is there; of what was not, each sector is there or not.
- *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses.  What
- *     it cut off must not come back, so the cut is synced; data goes on at a sector boundary behind
- *     the data file's end.
- * (5) A failed sync is final: the log is read-only from then on, every later write and flush is EIO,
- *     and the pending file is removed, since it would vouch for data that may be lost.
- * (6) Writes of zeroes, trims and writes with FUA are writes like others: 1 to 5 hold for them. */
+ *     a reader that looked at the map before a write reads what was there before.  What nothing
+ * maps any more becomes a hole, but only when the record that superseded it is durable and no
+ * reader is left that could know it. (2) A record enters the index file only after the data that it
+ * points at is durable: a flush is fdatasync(data), append of the records, fdatasync(index).  It
+ * returns only after a sync that began after it arrived. (3) In the critical section that publishes
+ * a write in memory, its record goes to the pending file by write(2), before anything is
+ * acknowledged.  Opening replays it when this is still the boot that wrote it, and drops it
+ * otherwise.  The pending file is made anew only when all that it loses is durable in the index
+ * file. (4) After power loss all that was flushed is there; of what was not, each sector is there
+ * or not. Opening stops at the first mark of a crash, cuts the index file there, and never guesses.
+ * What it cut off must not come back, so the cut is synced; data goes on at a sector boundary
+ * behind the data file's end. (5) A failed sync is final: the log is read-only from then on, every
+ * later write and flush is EIO, and the pending file is removed, since it would vouch for data that
+ * may be lost. (6) Writes of zeroes, trims and writes with FUA are writes like others: 1 to 5 hold
+ * for them. */
 #include "core/upper_log.h"
 
 #include <ctype.h>

@@ -8,8 +8,8 @@
  * reads never wait for a writer's I/O.  The log has no thread of its own.
  *
  * Errors: 0 or -errno.  ENOSPC, EDQUOT: there was no room, nothing that was acknowledged is lost, a
- * later try may succeed.  EIO: reading or writing failed; once syncing failed, every write and flush
- * is EIO.  EBADMSG: the files break a rule.  EINVAL: a range beyond the disk. */
+ * later try may succeed.  EIO: reading or writing failed; once syncing failed, every write and
+ * flush is EIO.  EBADMSG: the files break a rule.  EINVAL: a range beyond the disk. */
 #ifndef OVERLAYBD_CORE_UPPER_LOG_H
 #define OVERLAYBD_CORE_UPPER_LOG_H
 
@@ -38,15 +38,15 @@ struct upper_log_options {
 	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 1 MiB */
 };
 
-/* Makes the two files of an empty log, which must not exist (EEXIST), and syncs them.  `size` is the
- * virtual size, a multiple of 512 (0: that of the layers below).  uuid NULL: a random one;
+/* Makes the two files of an empty log, which must not exist (EEXIST), and syncs them.  `size` is
+ * the virtual size, a multiple of 512 (0: that of the layers below).  uuid NULL: a random one;
  * parent_uuid NULL: zeroes. */
 int upper_log_create(const struct file_ops *ops, const char *data_path, const char *index_path,
 		     uint64_t size, const char *uuid, const char *parent_uuid, struct err *e);
 
 /* Opens a log for writing.  Cuts off what a crash left behind, and takes up what a process of this
- * boot acknowledged and did not sync.  EBUSY names the process that has it open.  `findings` (may be
- * NULL) is what was found.  `options` may be NULL. */
+ * boot acknowledged and did not sync.  EBUSY names the process that has it open.  `findings` (may
+ * be NULL) is what was found.  `options` may be NULL. */
 int upper_log_open(const char *data_path, const char *index_path,
 		   const struct upper_log_options *options, struct upper_log **out,
 		   struct upper_findings *findings, struct err *e);
@@ -63,8 +63,8 @@ const struct format_header *upper_log_header(const struct upper_log *u);
 /* Fills buf with [off, off + n), of any alignment. */
 int upper_log_pread(struct upper_log *u, void *buf, size_t n, uint64_t off, struct err *e);
 
-/* The first pieces of [lba, lba + sectors) as the log maps them, without gaps: up to `room` of them,
- * fewer only when the range ends.  moffset counts sectors of the data file. */
+/* The first pieces of [lba, lba + sectors) as the log maps them, without gaps: up to `room` of
+ * them, fewer only when the range ends.  moffset counts sectors of the data file. */
 size_t upper_log_pieces(struct upper_log *u, uint64_t lba, uint64_t sectors, struct segment *out,
 			size_t room);
 
@@ -87,10 +87,10 @@ int upper_log_trim(struct upper_log *u, uint64_t off, uint64_t n, unsigned flags
 /* All that was acknowledged before the call is durable when it returns 0. */
 int upper_log_flush(struct upper_log *u, struct err *e);
 
-/* Gives back space: punches holes where the data file holds what nothing maps any more, and rewrites
- * the index file when too much of it is dead.  Call it now and then from a thread that may take its
- * time; reads and writes go on meanwhile, flushes may wait.  Failing to give back is no error.
- * Errors: those of a failed sync. */
+/* Gives back space: punches holes where the data file holds what nothing maps any more, and
+ * rewrites the index file when too much of it is dead.  Call it now and then from a thread that may
+ * take its time; reads and writes go on meanwhile, flushes may wait.  Failing to give back is no
+ * error. Errors: those of a failed sync. */
 int upper_log_tidy(struct upper_log *u, struct err *e);
 
 #endif

@@ -2,11 +2,11 @@
 /* upper_map.h - what a writable layer maps, in memory, while it changes.
  *
  * The disk is cut into regions of 2^13 sectors (4 MiB).  Each has a small sorted array of mappings,
- * which do not overlap and do not leave it, so that a change moves a few kilobytes at most; where no
- * region of a block of regions was ever written, nothing is allocated.
+ * which do not overlap and do not leave it, so that a change moves a few kilobytes at most; where
+ * no region of a block of regions was ever written, nothing is allocated.
  *
- * Threads: one at a time changes it (the caller sees to that); any number read meanwhile.  A region's
- * lock is held while memory is read or changed, and never longer: no reader waits for I/O.
+ * Threads: one at a time changes it (the caller sees to that); any number read meanwhile.  A
+ * region's lock is held while memory is read or changed, and never longer: no reader waits for I/O.
  * Units: sectors.  Knows nothing of files. */
 #ifndef OVERLAYBD_CORE_UPPER_MAP_H
 #define OVERLAYBD_CORE_UPPER_MAP_H
@@ -71,8 +71,8 @@ void upper_map_set(struct upper_map *m, uint64_t start, uint64_t sectors, uint64
 		   bool zeroed, struct upper_ranges *dead);
 
 /* The first pieces of [lba, lba + sectors), without gaps, neighbours of one kind joined.  Fills
- * out[0..room) and returns how many there are: all of the range, or its beginning when `room` is too
- * small for it. */
+ * out[0..room) and returns how many there are: all of the range, or its beginning when `room` is
+ * too small for it. */
 size_t upper_map_pieces(struct upper_map *m, uint64_t lba, uint64_t sectors, struct segment *out,
 			size_t room);
 

@@ -39,8 +39,8 @@ struct upper_pending_content {
 };
 
 /* Reads the records that a process of this boot left for the log with this uuid.  None: there is no
- * such file, or it is of another boot or another log.  A record that breaks a rule ends them, with a
- * warning.  Errors: ENOMEM, and what reading gives. */
+ * such file, or it is of another boot or another log.  A record that breaks a rule ends them, with
+ * a warning.  Errors: ENOMEM, and what reading gives. */
 int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
 		       uint64_t data_size, struct upper_pending_content *out, struct err *e);
 

@@ -3,12 +3,10 @@
  *
  * Locks, in the order in which they may be taken:
  *   a claim         on a range of the disk: whoever changes it, over I/O
- *   sync.lock       who syncs; never held over I/O.  Being the one who syncs (sync.running) is itself
- *                   a lock, held over I/O, and guards index_fd and index_records
- *   publish_lock    the critical section of invariant 3; held over a write(2) to the pending file
- *   map.locks       within upper_map.c
- *   claims.lock, garbage.lock: leaves
- * garbage.tidy_lock comes before sync.lock. */
+ *   sync.lock       who syncs; never held over I/O.  Being the one who syncs (sync.running) is
+ * itself a lock, held over I/O, and guards index_fd and index_records publish_lock    the critical
+ * section of invariant 3; held over a write(2) to the pending file map.locks       within
+ * upper_map.c claims.lock, garbage.lock: leaves garbage.tidy_lock comes before sync.lock. */
 #ifndef OVERLAYBD_CORE_UPPER_PRIVATE_H
 #define OVERLAYBD_CORE_UPPER_PRIVATE_H
 
@@ -48,7 +46,8 @@ struct upper_garbage {
 	unsigned percent; /* see struct upper_log_options */
 	uint64_t min_records;
 	pthread_mutex_t lock;
-	struct upper_ranges fresh; /* guarded by lock: dead, and the records that say so are durable */
+	struct upper_ranges
+		fresh; /* guarded by lock: dead, and the records that say so are durable */
 
 	pthread_mutex_t tidy_lock; /* guards the rest; held over I/O by the one who tidies */
 	struct upper_ranges waiting; /* for the readers of `epoch` and before */
@@ -77,7 +76,8 @@ struct upper_log {
 
 	struct upper_sync sync;
 	int index_fd; /* the one who syncs */
-	_Atomic uint64_t index_records; /* whole ones in the index file; the one who syncs sets it */
+	_Atomic uint64_t
+		index_records; /* whole ones in the index file; the one who syncs sets it */
 	bool synced; /* the one who syncs: nothing but `queue` waits to be made durable */
 	struct upper_readers readers;
 	struct upper_garbage garbage;

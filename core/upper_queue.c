@@ -31,7 +31,8 @@ void upper_queue_push(struct upper_queue *q, struct mapping record)
 
 	if (last && mapping_end(*last) == mapping_start(record) &&
 	    mapping_zeroed(*last) == zeroed &&
-	    (zeroed || mapping_moffset(*last) + mapping_sectors(*last) == mapping_moffset(record))) {
+	    (zeroed ||
+	     mapping_moffset(*last) + mapping_sectors(*last) == mapping_moffset(record))) {
 		sectors = mapping_sectors(*last) + mapping_sectors(record);
 		if (sectors <= FORMAT_MAX_SECTORS) {
 			*last = mapping_make(mapping_start(*last), sectors, 0,

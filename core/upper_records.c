@@ -99,7 +99,7 @@ static int take_piece(struct reader *r, const uint8_t *raw, size_t n, struct err
 
 static int read_all(struct reader *r, struct source *index, uint64_t total, struct err *e)
 {
-	AUTO_FREE uint8_t *raw = malloc(PIECE_ENTRIES * FORMAT_ENTRY);
+	AUTO_FREE uint8_t *raw = malloc((size_t)min_u64(total, PIECE_ENTRIES) * FORMAT_ENTRY + 1);
 	int result = 0;
 
 	if (!raw)

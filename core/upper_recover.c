@@ -86,9 +86,9 @@ static int take_final(struct upper_log *u, struct upper_map *final)
 	return r;
 }
 
-/* Some of the pending records may be in the index file already, so they must not follow there one by
- * one again: a crash in the middle would let an old one win over a newer one that was flushed.  What
- * goes on is what they come to, each sector once. */
+/* Some of the pending records may be in the index file already, so they must not follow there one
+ * by one again: a crash in the middle would let an old one win over a newer one that was flushed.
+ * What goes on is what they come to, each sector once. */
 static int take_pending(struct upper_log *u, const struct upper_pending_content *content)
 {
 	struct upper_map final;
@@ -115,9 +115,9 @@ static int read_pending(struct upper_log *u, uint64_t data_size, size_t *taken, 
 	return r;
 }
 
-/* Invariant 4: cuts the index file after the last record that counts.  File and name are synced also
- * where nothing is cut: a process that died may have cut off records, or put a new file in the old
- * one's place, and what was before must not come back. */
+/* Invariant 4: cuts the index file after the last record that counts.  File and name are synced
+ * also where nothing is cut: a process that died may have cut off records, or put a new file in the
+ * old one's place, and what was before must not come back. */
 static int cut_index(struct upper_log *u, const struct upper_records *found, struct err *e)
 {
 	int r = 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* upper_sync.c - flushing, see upper_log.c for the invariants.
  *
- * One thread at a time syncs.  A flush that finds none at it becomes that one; a flush that finds one
- * waits for the next sync, which some waiting flush then does for all that wait (the records of all
- * their writes go out in one append). */
+ * One thread at a time syncs.  A flush that finds none at it becomes that one; a flush that finds
+ * one waits for the next sync, which some waiting flush then does for all that wait (the records of
+ * all their writes go out in one append). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +64,7 @@ static int failed(struct upper_log *u, int r, const char *path, struct err *e)
 /* Writes the frozen records behind those of the index file, in one go but for memory. */
 static int append_records(struct upper_log *u, size_t n, struct err *e)
 {
-	AUTO_FREE uint8_t *raw = malloc(PIECE_RECORDS * FORMAT_ENTRY);
+	AUTO_FREE uint8_t *raw = malloc((size_t)min_u64(n, PIECE_RECORDS) * FORMAT_ENTRY + 1);
 	uint64_t at = FORMAT_SPACE + u->index_records * FORMAT_ENTRY;
 	size_t done = 0, piece;
 	int r = 0;
@@ -95,8 +95,7 @@ static int write_out(struct upper_log *u, size_t n, struct err *e)
 	if (r == -ENOSPC || r == -EDQUOT || r == -ENOMEM) {
 		/* Later: the next try begins at the same place with the same records, so what is
 		 * there of them may stay if it must. */
-		(void)u->ops->truncate(u->index_fd,
-				       FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
+		(void)u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
 		return r;
 	}
 	if (r < 0) {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* memfs.h - files in memory that know what was synced: a struct file_ops for crash tests.
  *
- * Each file is what programs see now, what the disk is known to hold, and the operations between the
- * two.  Power loss keeps any part of those, sector by sector and in any order; of the names, any
- * beginning of what happened to them.  Killing a process loses nothing.
+ * Each file is what programs see now, what the disk is known to hold, and the operations between
+ * the two.  Power loss keeps any part of those, sector by sector and in any order; of the names,
+ * any beginning of what happened to them.  Killing a process loses nothing.
  *
  * One thread; `memfs` is the file system in use, and can be exchanged at any moment. */
 #ifndef OVERLAYBD_TESTS_MEMFS_H
@@ -207,8 +207,7 @@ static void memfs_apply_sectors(struct memfs_bytes *b, const struct memfs_change
 		if (c->kind == MEMFS_WRITE)
 			memfs_put(b, off, c->bytes + (off - c->off), (size_t)(next - off));
 		else if (off < b->n)
-			memfs_put(b, off, NULL,
-				  (size_t)((next < b->n ? next : b->n) - off));
+			memfs_put(b, off, NULL, (size_t)((next < b->n ? next : b->n) - off));
 	}
 }
 
@@ -233,9 +232,7 @@ static struct memfs_bytes memfs_after_loss(const struct memfs_file *f, uint64_t 
 {
 	enum memfs_loss loss = testlib_random(random) % MEMFS_LOSSES;
 	size_t cut = testlib_random(random) % (f->count + 1), i;
-	unsigned keep = loss == MEMFS_LOSE_SECTORS	 ? 8
-			: loss == MEMFS_LOSE_FEW_SECTORS ? 14
-							 : 16;
+	unsigned keep = loss == MEMFS_LOSE_SECTORS ? 8 : loss == MEMFS_LOSE_FEW_SECTORS ? 14 : 16;
 	struct memfs_bytes b = { memfs_copy(f->durable.p, f->durable.n), f->durable.n };
 
 	if (loss == MEMFS_LOSE_NOTHING) {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test-upper_crash.c - the crash model of the append log.
  *
- * A client writes, zeroes, trims and flushes; before each operation that the log makes on its files,
- * the machine is stopped: the process dies (also in the middle of a write), or the power goes and
- * takes parts of what was not synced.  Each time a copy of the files is opened again and every sector
- * compared with what DESIGN.md 8 allows there.  Now and then the crash is real, and life goes on from
- * what it left.  Numbers in messages are those of the invariants in core/upper_log.c. */
+ * A client writes, zeroes, trims and flushes; before each operation that the log makes on its
+ * files, the machine is stopped: the process dies (also in the middle of a write), or the power
+ * goes and takes parts of what was not synced.  Each time a copy of the files is opened again and
+ * every sector compared with what DESIGN.md 8 allows there.  Now and then the crash is real, and
+ * life goes on from what it left.  Numbers in messages are those of the invariants in
+ * core/upper_log.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,9 +25,9 @@ enum {
 	BYTES = SECTORS * 512,
 	VERSIONS = 256, /* of a sector in one life */
 	LIFE = 5, /* operations on files between two flushes, about */
-	LONG = 100 * 1024, /* bytes of data: the files are copied at each operation */
+	LONG = 40 * 1024, /* bytes of data: the files are copied at each operation */
 	LOSSES = 4, /* power losses at each operation */
-	POINTS = 400000,
+	POINTS = 200000,
 };
 
 /* What the client knows of a sector: contents in the order in which they were written. */
@@ -105,8 +106,8 @@ static void report(const char *what, unsigned i, const uint8_t *bytes)
 
 	for (k = 0; k < s->count; k++)
 		found = s->versions[k] == h ? k : found;
-	fail_msg("%s: sector %u: version %d found; %u flushed, %u acknowledged, %u begun (life %" PRIu64
-		 ", point %" PRIu64 ")",
+	fail_msg("%s: sector %u: version %d found; %u flushed, %u acknowledged, %u begun (life "
+		 "%" PRIu64 ", point %" PRIu64 ")",
 		 what, i, found == VERSIONS ? -1 : (int)found, s->flushed, s->acked, s->count - 1,
 		 lives, points);
 }
@@ -162,9 +163,8 @@ static void check_next_life(struct memfs *image, struct upper_log *log)
 		uint8_t *bytes = found + random_below(SECTORS) * 512;
 
 		testlib_fill(bytes, 512, 0, &seed);
-		assert_int_equal(upper_log_pwrite(log, bytes, 512, (uint64_t)(bytes - found), 0,
-						  NULL),
-				 0);
+		assert_int_equal(
+			upper_log_pwrite(log, bytes, 512, (uint64_t)(bytes - found), 0, NULL), 0);
 	}
 	assert_int_equal(upper_log_flush(log, NULL), 0);
 	next = memfs_image(image, true, &seed);
@@ -260,8 +260,8 @@ static int before_operation(enum memfs_kind kind, int file, uint64_t off, const 
 {
 	unsigned i;
 
-	/* Between a failed sync and the removal of the pending file, a kill finds that file: what it
-	 * says may be lost, and nobody can know. */
+	/* Between a failed sync and the removal of the pending file, a kill finds that file: what
+	 * it says may be lost, and nobody can know. */
 	if (!sync_failed)
 		check_image(memfs_image(memfs, false, &seed), unsure);
 	for (i = 0; i < LOSSES; i++)
