@@ -42,7 +42,7 @@ enum memfs_kind {
 
 struct memfs_bytes {
 	uint8_t *p;
-	size_t n;
+	size_t n, room;
 };
 
 /* What happened to a file since it was synced. */
@@ -140,15 +140,34 @@ static void memfs_free(struct memfs *fs)
 
 /* ---- bytes ---- */
 
+static void memfs_reserve(struct memfs_bytes *b, size_t n)
+{
+	if (n <= b->room)
+		return;
+	b->room = n > 2 * b->room ? n : 2 * b->room;
+	b->p = realloc(b->p, b->room);
+	if (!b->p)
+		abort();
+}
+
 static void memfs_resize(struct memfs_bytes *b, size_t n)
 {
-	if (n > b->n) {
-		b->p = realloc(b->p, n + 1);
-		if (!b->p)
-			abort();
+	memfs_reserve(b, n);
+	if (n > b->n)
 		memset(b->p + b->n, 0, n - b->n);
-	}
 	b->n = n;
+}
+
+/* A copy with room for `room` bytes. */
+static struct memfs_bytes memfs_copy_bytes(const struct memfs_bytes *from, size_t room)
+{
+	struct memfs_bytes b = { 0 };
+
+	memfs_reserve(&b, room > from->n ? room : from->n + 1);
+	if (from->n > 0)
+		memcpy(b.p, from->p, from->n);
+	b.n = from->n;
+	return b;
 }
 
 static void memfs_put(struct memfs_bytes *b, uint64_t off, const uint8_t *bytes, size_t n)
@@ -233,12 +252,11 @@ static struct memfs_bytes memfs_after_loss(const struct memfs_file *f, uint64_t 
 	enum memfs_loss loss = testlib_random(random) % MEMFS_LOSSES;
 	size_t cut = testlib_random(random) % (f->count + 1), i;
 	unsigned keep = loss == MEMFS_LOSE_SECTORS ? 8 : loss == MEMFS_LOSE_FEW_SECTORS ? 14 : 16;
-	struct memfs_bytes b = { memfs_copy(f->durable.p, f->durable.n), f->durable.n };
+	struct memfs_bytes b;
 
-	if (loss == MEMFS_LOSE_NOTHING) {
-		free(b.p);
-		return (struct memfs_bytes){ memfs_copy(f->now.p, f->now.n), f->now.n };
-	}
+	if (loss == MEMFS_LOSE_NOTHING)
+		return memfs_copy_bytes(&f->now, 0);
+	b = memfs_copy_bytes(&f->durable, f->now.n);
 	for (i = 0; i < f->count; i++) {
 		const struct memfs_change *c = &f->changes[i];
 
@@ -274,8 +292,7 @@ static struct memfs *memfs_image(const struct memfs *fs, bool lost, uint64_t *ra
 		if (lost)
 			to->now = memfs_after_loss(from, random);
 		else
-			to->now = (struct memfs_bytes){ memfs_copy(from->now.p, from->now.n),
-							from->now.n };
+			to->now = memfs_copy_bytes(&from->now, 0);
 		name->file = image->file_count++;
 	}
 	image->history[0] = image->names;
@@ -291,7 +308,7 @@ static void memfs_settle(struct memfs *image)
 		struct memfs_file *f = &image->files[i];
 
 		free(f->durable.p);
-		f->durable = (struct memfs_bytes){ memfs_copy(f->now.p, f->now.n), f->now.n };
+		f->durable = memfs_copy_bytes(&f->now, 0);
 	}
 }
 

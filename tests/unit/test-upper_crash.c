@@ -251,7 +251,7 @@ static int break_sync(int file)
 	free(f->now.p);
 	free(f->durable.p);
 	f->now = left;
-	f->durable = (struct memfs_bytes){ memfs_copy(left.p, left.n), left.n };
+	f->durable = memfs_copy_bytes(&left, 0);
 	return -EIO;
 }
 
