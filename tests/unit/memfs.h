@@ -299,6 +299,30 @@ static struct memfs *memfs_image(const struct memfs *fs, bool lost, uint64_t *ra
 	return image;
 }
 
+/* A copy of a file system whose processes are gone: what was not synced is as it was. */
+static struct memfs *memfs_clone(const struct memfs *fs)
+{
+	struct memfs *clone = memfs_copy(fs, sizeof *fs);
+	size_t k;
+	int i;
+
+	for (i = 0; i < fs->file_count; i++) {
+		const struct memfs_file *from = &fs->files[i];
+		struct memfs_file *to = &clone->files[i];
+
+		*to = (struct memfs_file){ .now = memfs_copy_bytes(&from->now, 0),
+					   .durable = memfs_copy_bytes(&from->durable, 0) };
+		for (k = 0; k < from->count; k++)
+			memfs_note(to, from->changes[k].kind, from->changes[k].off,
+				   from->changes[k].bytes, from->changes[k].n);
+	}
+	for (k = 0; k < MEMFS_FDS; k++)
+		clone->fds[k] = -1;
+	clone->locked = -1;
+	clone->hook = NULL;
+	return clone;
+}
+
 /* Makes all that an image holds durable, so that it can be lived in. */
 static void memfs_settle(struct memfs *image)
 {

@@ -150,8 +150,8 @@ static void drop_image(struct memfs *image, struct upper_log *log)
 	memfs_free(image);
 }
 
-/* What was found after power loss is final: it is there after the next one too, and so is what was
- * flushed since. */
+/* What was found is there after a flush and power loss too, and so is what was written before the
+ * flush. */
 static void check_next_life(struct memfs *image, struct upper_log *log)
 {
 	uint8_t found[BYTES], again[BYTES];
@@ -178,22 +178,36 @@ static void check_next_life(struct memfs *image, struct upper_log *log)
 	memfs = image;
 }
 
-/* Opens a copy of the files as they are after a crash, and looks. */
-static void check_image(struct memfs *image, bool lost)
+/* Opens a copy of the files as they are after a crash, and looks; with `go_on` at what becomes of
+ * it too. */
+static void check_image(struct memfs *image, bool lost, bool go_on)
 {
 	struct memfs *before = memfs;
-	bool go_on = lost && random_below(8) == 0;
-	struct upper_log *log;
+	struct upper_log *log = open_image(image);
 
 	points++;
-	if (go_on)
-		memfs_settle(image);
-	log = open_image(image);
 	check_disk(log, lost);
 	if (go_on)
 		check_next_life(image, log);
 	drop_image(image, log);
 	memfs = before;
+}
+
+static void check_kill(void)
+{
+	bool go_on = random_below(8) == 0;
+
+	check_image(go_on ? memfs_clone(memfs) : memfs_image(memfs, false, &seed), unsure, go_on);
+}
+
+static void check_loss(void)
+{
+	struct memfs *image = memfs_image(memfs, true, &seed);
+	bool go_on = random_below(8) == 0;
+
+	if (go_on)
+		memfs_settle(image);
+	check_image(image, true, go_on);
 }
 
 /* The process dies in the middle of a write: a part of it, in order, was made. */
@@ -207,7 +221,7 @@ static void check_torn_kill(int file, uint64_t off, const uint8_t *bytes, size_t
 		if (memfs->names.list[i].file == file)
 			memfs_put(&image->files[image->names.list[i].file].now, off, bytes,
 				  (size_t)random_below(n / unit + 1) * unit);
-	check_image(image, false);
+	check_image(image, false, false);
 }
 
 /* Invariant 2, in the making: no record before its data. */
@@ -263,9 +277,9 @@ static int before_operation(enum memfs_kind kind, int file, uint64_t off, const 
 	/* Between a failed sync and the removal of the pending file, a kill finds that file: what
 	 * it says may be lost, and nobody can know. */
 	if (!sync_failed)
-		check_image(memfs_image(memfs, false, &seed), unsure);
+		check_kill();
 	for (i = 0; i < LOSSES; i++)
-		check_image(memfs_image(memfs, true, &seed), true);
+		check_loss();
 	if (kind == MEMFS_WRITE && !sync_failed && !unsure)
 		check_torn_kill(file, off, bytes, n);
 	if (kind == MEMFS_WRITE && (has_name(file, "u.index") || has_name(file, "u.index.tmp")))
