@@ -10,29 +10,21 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "core/upper_file.h"
+#include "core/upper_pending.h"
+#include "core/upper_records.h"
 
-enum { PIECE_ENTRIES = 4096 }; /* entries read at once */
-
-static int check_pair(const struct format_header *data, const struct format_header *index,
-		      struct err *e)
-{
-	if (strcasecmp(data->uuid, index->uuid) != 0)
-		return err_set(e, EBADMSG, "data and index file have different uuids");
-	if (strcasecmp(data->parent_uuid, index->parent_uuid) != 0)
-		return err_set(e, EBADMSG, "data and index file have different parent uuids");
-	if (data->virtual_size != index->virtual_size)
-		return err_set(e, EBADMSG,
-			       "data and index file have different virtual sizes, %" PRIu64
-			       " and %" PRIu64,
-			       data->virtual_size, index->virtual_size);
-	return 0;
-}
+/* What an append log is read from. */
+struct log_files {
+	const char *data_path;
+	const char *uuid; /* of both headers */
+	struct source *data, *index;
+};
 
 /* Runs of a log under construction. */
 struct log {
@@ -112,106 +104,56 @@ static int log_append(struct log *log, const struct format_entry *entry, size_t 
 					    entry->zeroed));
 }
 
-/* How far a log has been read. */
+/* A log that is read. */
 struct log_reader {
 	struct log log;
 	size_t number; /* of the layer */
-	uint64_t data_end; /* sectors of the data file */
-	uint64_t good; /* records before the one that a crash left behind */
-	uint64_t seen;
-	bool cut; /* there was such a one */
-	bool zeroes; /* it was all zero, as a file is where its end was never written */
 };
 
-static bool is_zero(const uint8_t record[FORMAT_ENTRY])
+static int take_record(void *arg, const struct format_entry *entry)
 {
-	static const uint8_t zero[FORMAT_ENTRY];
+	struct log_reader *l = arg;
 
-	return memcmp(record, zero, FORMAT_ENTRY) == 0;
+	return log_append(&l->log, entry, l->number);
 }
 
-static int bad_record(const struct log_reader *l, const char *fault, struct err *e)
+/* What the death of a process left in the pending file goes on top. */
+static int read_pending(struct log_reader *l, const struct log_files *f, uint64_t *taken,
+			struct err *e)
 {
-	return err_set(e, EBADMSG, "LSMT index record %" PRIu64 ": %s", l->seen, fault);
-}
-
-/* Takes in one record.  What points past the data file's end, and zeroes up to the index file's
- * end, are the marks of a crash: such a record and all after it do not count.  Any other fault is
- * damage. */
-static int take_record(struct log_reader *l, const uint8_t raw[FORMAT_ENTRY], struct err *e)
-{
-	struct format_entry entry = format_parse_entry(raw);
-	const char *fault;
-
-	if (l->zeroes && !is_zero(raw))
-		return bad_record(l, "it follows one of zeroes", e);
-	if (l->cut || entry.start == FORMAT_PADDING)
-		return 0;
-	l->zeroes = is_zero(raw);
-	/* Whatever lies within any file does not break the rule about the data's end. */
-	fault = l->zeroes ? NULL : format_entry_fault(&entry, 0, UINT64_MAX);
-	if (fault)
-		return bad_record(l, fault, e);
-	l->cut = l->zeroes || format_entry_fault(&entry, 0, l->data_end);
-	if (l->cut)
-		return 0;
-	return log_append(&l->log, &entry, l->number) < 0 ? err_set(e, ENOMEM, "out of memory") : 0;
-}
-
-static int take_piece(struct log_reader *l, const uint8_t *raw, size_t n, struct err *e)
-{
+	struct upper_pending_content content;
 	size_t i;
+	int r = upper_pending_read(&file_ops_system, f->data_path, f->uuid, f->data->size, &content,
+				   e);
 
-	for (i = 0; i < n; i++, l->seen++) {
-		int r = take_record(l, raw + i * FORMAT_ENTRY, e);
-
-		if (r < 0)
-			return r;
-		l->good += !l->cut;
-	}
-	return 0;
-}
-
-static int read_log(struct log_reader *l, struct source *index, struct err *e)
-{
-	uint64_t total = (index->size - FORMAT_SPACE) / FORMAT_ENTRY;
-	AUTO_FREE uint8_t *raw = malloc(PIECE_ENTRIES * FORMAT_ENTRY);
-	int r = 0;
-
-	if (!raw)
-		return err_set(e, ENOMEM, "out of memory");
-	if (total > FORMAT_MAX_ENTRIES)
-		return err_set(e, EBADMSG, "%" PRIu64 " index records, more than %" PRIu64, total,
-			       FORMAT_MAX_ENTRIES);
-	while (r == 0 && l->seen < total) {
-		size_t n = (size_t)min_u64(PIECE_ENTRIES, total - l->seen);
-
-		r = source_pread(index, raw, n * FORMAT_ENTRY,
-				 FORMAT_SPACE + l->seen * FORMAT_ENTRY, e);
-		if (r == 0)
-			r = take_piece(l, raw, n, e);
-	}
+	for (i = 0; r == 0 && i < content.count; i++)
+		if (log_append(&l->log, &content.entries[i], l->number) < 0)
+			r = err_set(e, ENOMEM, "out of memory");
+	*taken = content.count;
+	free(content.entries);
 	return r;
 }
 
-static int open_log(struct source *data, struct source *index, size_t number, struct layer *out,
+static int open_log(const struct log_files *f, size_t number, struct layer *out,
 		    struct upper_findings *findings, struct err *e)
 {
-	struct log_reader l = { .number = number,
-				.data_end = min_u64(data->size / SECTOR, INDEX_MAX_MOFFSET) };
+	struct log_reader l = { .number = number };
+	struct upper_records found = { 0 };
 	struct format_header index_header;
-	int r = format_read_header(&index_header, index, 0, FORMAT_PART_LOG_INDEX, e);
+	int r = format_read_header(&index_header, f->index, 0, FORMAT_PART_LOG_INDEX, e);
 
 	if (r == 0)
-		r = check_pair(&out->header, &index_header, e);
+		r = upper_records_check_pair(&out->header, &index_header, e);
 	if (r == 0)
-		r = read_log(&l, index, e);
+		r = upper_records_read(f->index, f->data->size, take_record, &l, &found, e);
+	if (r == 0)
+		r = read_pending(&l, f, &findings->pending_records, e);
 	if (r == 0)
 		r = index_merge_runs(l.log.runs, l.log.count, NULL, &out->run, e);
 	log_release(&l.log);
-	findings->records = out->entries = l.good;
-	findings->ignored_records = l.seen - l.good;
-	findings->fragment_bytes = index->size % FORMAT_ENTRY;
+	findings->records = out->entries = found.good;
+	findings->ignored_records = found.ignored;
+	findings->fragment_bytes = found.fragment;
 	return r;
 }
 
@@ -309,21 +251,21 @@ static int open_sparse(int fd, struct source *data, size_t number, struct layer 
 	return r;
 }
 
-static int open_pair(int fd, struct source *data, struct source *index, size_t number,
-		     struct layer *out, struct upper_findings *findings, struct err *e)
+static int open_pair(int fd, const struct log_files *f, size_t number, struct layer *out,
+		     struct upper_findings *findings, struct err *e)
 {
-	int r = format_read_header(&out->header, data, 0, FORMAT_PART_LOG_DATA, e);
+	int r = format_read_header(&out->header, f->data, 0, FORMAT_PART_LOG_DATA, e);
 
 	if (r < 0)
 		return r;
 	findings->sparse = out->header.flags & FORMAT_SPARSE;
 	if (!findings->sparse)
-		return open_log(data, index, number, out, findings, e);
-	if (index->size != 0)
+		return open_log(f, number, out, findings, e);
+	if (f->index->size != 0)
 		return err_set(e, EBADMSG,
 			       "a sparse layer's index file has %" PRIu64 " bytes, not 0",
-			       index->size);
-	return open_sparse(fd, data, number, out, e);
+			       f->index->size);
+	return open_sparse(fd, f->data, number, out, e);
 }
 
 /* Opens the data file once: its holes and its bytes must be those of one file. */
@@ -360,7 +302,12 @@ int upper_open_read_only(const char *data_path, const char *index_path, size_t n
 		source_close(data);
 		return err_wrap(e, r, "%s", index_path);
 	}
-	r = open_pair(fd, data, index, number, &t, findings, e);
+	r = open_pair(fd,
+		      &(struct log_files){ .data_path = data_path,
+					   .uuid = t.header.uuid,
+					   .data = data,
+					   .index = index },
+		      number, &t, findings, e);
 	source_close(index);
 	if (r < 0) {
 		source_close(data);

@@ -2,10 +2,9 @@
 /* upper.h - a writable layer, read-only: the append log (a data and an index file) and the sparse
  * form (a data file with holes, and an empty index file).
  *
- * A log that a crash cut short is read up to the first mark of that: an entry that points past the
- * data file's end, zeroes up to the index file's end, a fragment of less than 16 bytes.  Any other
- * record that breaks a rule is EBADMSG.  A sparse file's presence is what SEEK_DATA says; a file
- * system without it is refused (EOPNOTSUPP). */
+ * A log that a crash cut short is read up to the first mark of that, see core/upper_records.h, and
+ * what a process of this boot acknowledged before it died is read from its pending file.  A sparse
+ * file's presence is what SEEK_DATA says; a file system without it is refused (EOPNOTSUPP). */
 #ifndef OVERLAYBD_CORE_UPPER_H
 #define OVERLAYBD_CORE_UPPER_H
 
@@ -16,6 +15,7 @@ struct upper_findings {
 	uint64_t records; /* records in force */
 	uint64_t ignored_records; /* whole ones, from the first mark of a crash on */
 	uint64_t fragment_bytes; /* at the end of the index file */
+	uint64_t pending_records; /* in force on top of those; of a process of this boot */
 	bool sparse;
 };
 

@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 BASE = ["core/base/*.h"]
-LAYERS = ["core/format.h", "core/index.h", "core/layer.h", "core/layer_writer.h", "core/upper.h"]
+LAYERS = ["core/format.h", "core/index.h", "core/layer.h", "core/layer_writer.h", "core/upper.h",
+          "core/upper_file.h", "core/upper_log.h"]
 IMAGE = ["core/chain.h", "core/config.h", "core/config_setting.h", "core/identity.h", "core/image.h",
          "core/lowers.h"]
 FETCH = ["fetch/download.h", "fetch/fetcher.h", "fetch/reference.h", "fetch/referrers.h",
@@ -29,8 +30,8 @@ RULES = [
     # network and cache know neither formats nor the image
     (["fetch/*"], BASE + ["fetch/*.h"]),
     # neither compression nor network
-    (["core/format.*", "core/index.*", "core/layer.*", "core/layer_writer.*", "core/upper.*"],
-     BASE + LAYERS),
+    (["core/format.*", "core/index.*", "core/layer.*", "core/layer_writer.*"], BASE + LAYERS),
+    (["core/upper.*", "core/upper_*"], BASE + LAYERS + ["core/upper_*.h"]),
     # the stack over them, which opens each stage by name
     (["core/chain.*", "core/config*", "core/identity.*", "core/image.*", "core/lowers.*", "core/service.*"],
      BASE + LAYERS + IMAGE + ["core/service.h"] + ZFILE + FETCH),

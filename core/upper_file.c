@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper_file.c - the system's file operations, see upper_file.h. */
+#include "core/upper_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/base/io.h"
+#include "core/base/scope.h"
+
+static int result(int r)
+{
+	return r < 0 ? -errno : r;
+}
+
+static int system_open(const char *path, int flags, mode_t mode)
+{
+	/* O_NONBLOCK: the name of a pipe must not make us wait. */
+	return result(open(path, flags | O_CLOEXEC | O_NONBLOCK, mode));
+}
+
+static void system_close(int fd)
+{
+	close(fd);
+}
+
+static ssize_t system_pread(int fd, void *buf, size_t n, uint64_t off)
+{
+	ssize_t r = pread(fd, buf, n, (off_t)off);
+
+	return r < 0 ? -errno : r;
+}
+
+static ssize_t system_pwrite(int fd, const void *buf, size_t n, uint64_t off)
+{
+	ssize_t r = pwrite(fd, buf, n, (off_t)off);
+
+	return r < 0 ? -errno : r;
+}
+
+static int system_size(int fd, uint64_t *size)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	*size = (uint64_t)st.st_size;
+	return 0;
+}
+
+static int system_truncate(int fd, uint64_t size)
+{
+	return result(ftruncate(fd, (off_t)size));
+}
+
+static int system_datasync(int fd)
+{
+	return result(fdatasync(fd));
+}
+
+static int system_punch(int fd, uint64_t off, uint64_t n)
+{
+	return result(
+		fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)off, (off_t)n));
+}
+
+static int system_lock(int fd)
+{
+	return result(flock(fd, LOCK_EX | LOCK_NB));
+}
+
+static int system_rename(const char *from, const char *to)
+{
+	return result(rename(from, to));
+}
+
+static int system_unlink(const char *path)
+{
+	return result(unlink(path));
+}
+
+static int system_sync_folder(const char *path)
+{
+	AUTO_FREE char *absolute = io_absolute_path(NULL, path);
+	AUTO_FREE char *folder = absolute ? io_parent(absolute) : NULL;
+	AUTO_CLOSE int fd = -1;
+
+	if (!folder)
+		return -ENOMEM;
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return fd < 0 ? -errno : result(fsync(fd));
+}
+
+static int system_boot_id(char out[FILE_BOOT_ID])
+{
+	AUTO_CLOSE int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, out, FILE_BOOT_ID - 1);
+	if (n < 0)
+		return -errno;
+	out[n] = '\0';
+	return n == FILE_BOOT_ID - 1 ? 0 : -EIO;
+}
+
+const struct file_ops file_ops_system = {
+	.open = system_open,
+	.close = system_close,
+	.pread = system_pread,
+	.pwrite = system_pwrite,
+	.size = system_size,
+	.truncate = system_truncate,
+	.datasync = system_datasync,
+	.punch = system_punch,
+	.lock = system_lock,
+	.rename = system_rename,
+	.unlink = system_unlink,
+	.sync_folder = system_sync_folder,
+	.boot_id = system_boot_id,
+};
+
+int upper_file_read(const struct file_ops *ops, int fd, void *buf, size_t n, uint64_t off,
+		    struct err *e)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t r = ops->pread(fd, (char *)buf + done, n - done, off + done);
+
+		if (r == -EINTR)
+			continue;
+		if (r < 0)
+			return err_set(e, (int)-r, "reading %zu bytes at %" PRIu64 ": %s", n, off,
+				       strerror((int)-r));
+		if (r == 0)
+			return err_set(e, EIO,
+				       "reading %zu bytes at %" PRIu64
+				       ": the file ends at %" PRIu64,
+				       n, off, off + done);
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+int upper_file_write(const struct file_ops *ops, int fd, const void *buf, size_t n, uint64_t off,
+		     struct err *e)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t r = ops->pwrite(fd, (const char *)buf + done, n - done, off + done);
+
+		if (r == -EINTR)
+			continue;
+		if (r < 0)
+			return err_set(e, (int)-r, "writing %zu bytes at %" PRIu64 ": %s", n, off,
+				       strerror((int)-r));
+		done += (size_t)r;
+	}
+	return 0;
+}
+
+struct file_source {
+	struct source source;
+	const struct file_ops *ops;
+	int fd;
+};
+
+static int file_source_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	const struct file_source *f = (const struct file_source *)s;
+
+	return upper_file_read(f->ops, f->fd, buf, n, off, e);
+}
+
+static void file_source_close(struct source *s)
+{
+	free(s);
+}
+
+int upper_file_source(const struct file_ops *ops, int fd, struct source **out, struct err *e)
+{
+	static const struct source_ops source_ops = {
+		.name = "file",
+		.pread = file_source_pread,
+		.close = file_source_close,
+	};
+	struct file_source *f = calloc(1, sizeof *f);
+	int r = f ? ops->size(fd, &f->source.size) : -ENOMEM;
+
+	if (r < 0) {
+		free(f);
+		return err_set(e, -r, "%s", r == -EINVAL ? "not a regular file" : strerror(-r));
+	}
+	f->source.ops = &source_ops;
+	f->ops = ops;
+	f->fd = fd;
+	*out = &f->source;
+	return 0;
+}

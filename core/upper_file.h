@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper_file.h - every operation on the files of a writable layer, as one table.
+ *
+ * A test puts its own table in place: it records the operations, cuts them short, loses what was
+ * not synced.  Nothing of core/upper_* touches a file but through such a table.
+ *
+ * Units: bytes.  Threads: all may run concurrently.  Errors: a negative result is -errno. */
+#ifndef OVERLAYBD_CORE_UPPER_FILE_H
+#define OVERLAYBD_CORE_UPPER_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "core/base/source.h"
+
+enum { FILE_BOOT_ID = 37 }; /* 36 characters and a NUL */
+
+struct file_ops {
+	int (*open)(const char *path, int flags,
+		    mode_t mode); /* a descriptor; O_CLOEXEC is added */
+	void (*close)(int fd);
+	/* At most n bytes; may be short.  0: the file ends there. */
+	ssize_t (*pread)(int fd, void *buf, size_t n, uint64_t off);
+	ssize_t (*pwrite)(int fd, const void *buf, size_t n, uint64_t off);
+	int (*size)(int fd, uint64_t *size); /* EINVAL: not a regular file */
+	int (*truncate)(int fd, uint64_t size);
+	int (*datasync)(int fd); /* the bytes, and the size that leads to them */
+	int (*punch)(int fd, uint64_t off, uint64_t n); /* a hole, the size stays */
+	/* Takes the lock of the file at once, or EWOULDBLOCK.  It belongs to the open file, passes
+	 * to children of fork, and ends with the last of its descriptors. */
+	int (*lock)(int fd);
+	int (*rename)(const char *from, const char *to);
+	int (*unlink)(const char *path);
+	int (*sync_folder)(const char *path); /* the folder that holds path */
+	int (*boot_id)(char out[FILE_BOOT_ID]); /* differs after every start of the machine */
+};
+
+/* The system's. */
+extern const struct file_ops file_ops_system;
+
+/* All n bytes at off; the file's end before that is EIO. */
+int upper_file_read(const struct file_ops *ops, int fd, void *buf, size_t n, uint64_t off,
+		    struct err *e);
+
+/* All n bytes at off.  A failure may have written some. */
+int upper_file_write(const struct file_ops *ops, int fd, const void *buf, size_t n, uint64_t off,
+		     struct err *e);
+
+/* A source over a descriptor, which stays the caller's.  Its size is taken now. */
+int upper_file_source(const struct file_ops *ops, int fd, struct source **out, struct err *e);
+
+#endif

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper_io.c - reading from and writing to an open append log, see upper_log.c for the invariants.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/base/le.h"
+#include "core/base/scope.h"
+#include "core/upper_private.h"
+
+enum {
+	PIECES = 32, /* of a read that are looked up at once */
+	/* A client that never flushes must not make the pending file grow for ever. */
+	PENDING_FLUSHES = 32, /* times pending_bytes */
+};
+
+static int check_range(const struct upper_log *u, uint64_t off, uint64_t n, struct err *e)
+{
+	uint64_t size = u->sectors * SECTOR;
+
+	if (range_fits(off, n, size))
+		return 0;
+	return err_set(e, EINVAL,
+		       "%s: %" PRIu64 " bytes at %" PRIu64 " lie beyond the disk's end at %" PRIu64,
+		       u->data_path, n, off, size);
+}
+
+/* ---- reading ---- */
+
+static int read_data(struct upper_log *u, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	int r = upper_file_read(u->ops, u->data_fd, buf, n, off, e);
+
+	return r < 0 ? err_wrap(e, r, "%s", u->data_path) : 0;
+}
+
+static int read_below(struct upper_log *u, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	if (u->below.pread)
+		return u->below.pread(u->below.arg, buf, n, off, e);
+	memset(buf, 0, n);
+	return 0;
+}
+
+/* Fills buf with the pieces of [off, off + n): with `own` those that are data of this log, else all
+ * others. */
+static int read_pieces(struct upper_log *u, const struct segment *pieces, size_t count, bool own,
+		       uint8_t *buf, size_t n, uint64_t off, struct err *e)
+{
+	uint64_t skip = off % SECTOR; /* of the first sector */
+	size_t i;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < count; i++) {
+		const struct segment *s = &pieces[i];
+		size_t bytes = (size_t)min_u64(n, s->sectors * SECTOR - skip);
+		bool data = s->mapped && !s->zeroed;
+
+		if (data && own)
+			r = read_data(u, buf, bytes, s->moffset * SECTOR + skip, e);
+		else if (!own && !s->mapped)
+			r = read_below(u, buf, bytes, off, e);
+		else if (!own && s->zeroed)
+			memset(buf, 0, bytes);
+		buf += bytes;
+		off += bytes;
+		n -= bytes;
+		skip = 0;
+	}
+	return r;
+}
+
+/* Bytes of [off, off + n) that the pieces cover. */
+static size_t covered(const struct segment *pieces, size_t count, size_t n, uint64_t off)
+{
+	uint64_t sectors = 0;
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		sectors += pieces[i].sectors;
+	return (size_t)min_u64(n, sectors * SECTOR - off % SECTOR);
+}
+
+int upper_log_pread(struct upper_log *u, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	struct segment pieces[PIECES];
+	uint8_t *to = buf;
+	int r = check_range(u, off, n, e);
+
+	while (r == 0 && n > 0) {
+		uint64_t sectors = (off % SECTOR + n + SECTOR - 1) / SECTOR;
+		unsigned seat = upper_readers_enter(&u->readers);
+		size_t count = upper_map_pieces(&u->map, off / SECTOR, sectors, pieces, PIECES);
+		size_t bytes = covered(pieces, count, n, off);
+
+		r = read_pieces(u, pieces, count, true, to, bytes, off, e);
+		upper_readers_leave(&u->readers, seat);
+		/* The layers below may be far away: no hole waits for them. */
+		if (r == 0)
+			r = read_pieces(u, pieces, count, false, to, bytes, off, e);
+		to += bytes;
+		off += bytes;
+		n -= bytes;
+	}
+	return r;
+}
+
+size_t upper_log_pieces(struct upper_log *u, uint64_t lba, uint64_t sectors, struct segment *out,
+			size_t room)
+{
+	return upper_map_pieces(&u->map, lba, sectors, out, room);
+}
+
+/* ---- publishing ---- */
+
+/* Invariant 3: maps [start, start + sectors), at most UPPER_PENDING_BATCH records of it.  Returns
+ * how many sectors were published, or -errno: then none was. */
+static int64_t publish(struct upper_log *u, uint64_t start, uint64_t sectors, uint64_t moffset,
+		       bool zeroed, struct err *e)
+{
+	struct mapping records[UPPER_PENDING_BATCH];
+	size_t n = upper_queue_cut(start, sectors, moffset, zeroed, records, UPPER_PENDING_BATCH),
+	       i;
+	int r;
+	WITH_LOCK(&u->publish_lock);
+
+	sectors = mapping_end(records[n - 1]) - start;
+	if (u->failed)
+		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
+	if (upper_map_reserve(&u->map, start, sectors) < 0 || upper_queue_reserve(&u->queue, n) < 0)
+		return err_set(e, ENOMEM, "out of memory");
+	r = upper_pending_append(&u->pending, records, n, e);
+	if (r < 0)
+		return r;
+	for (i = 0; i < n; i++)
+		upper_queue_push(&u->queue, records[i]);
+	upper_map_set(&u->map, start, sectors, moffset, zeroed, &u->dying);
+	return (int64_t)sectors;
+}
+
+static int publish_all(struct upper_log *u, uint64_t start, uint64_t sectors, uint64_t moffset,
+		       bool zeroed, struct err *e)
+{
+	while (sectors > 0) {
+		int64_t n = publish(u, start, sectors, moffset, zeroed, e);
+
+		if (n < 0)
+			return (int)n;
+		start += (uint64_t)n;
+		moffset += (uint64_t)n;
+		sectors -= (uint64_t)n;
+	}
+	return 0;
+}
+
+/* What every change ends with. */
+static int finish(struct upper_log *u, unsigned flags, int r, struct err *e)
+{
+	bool crowded;
+
+	if (r < 0)
+		return r;
+	if (flags & UPPER_FUA)
+		return upper_log_flush(u, e);
+	pthread_mutex_lock(&u->publish_lock);
+	crowded = u->pending.end / PENDING_FLUSHES >= u->pending_bytes;
+	pthread_mutex_unlock(&u->publish_lock);
+	/* The write itself is done: what fails here fails in the next flush too. */
+	if (crowded)
+		(void)upper_log_flush(u, NULL);
+	return 0;
+}
+
+/* ---- writing ---- */
+
+/* A write as it goes to the data file: whole sectors. */
+struct aligned {
+	uint64_t first, end; /* sectors */
+	uint8_t head[SECTOR], tail[SECTOR]; /* the parts of sectors, filled up */
+	struct {
+		const void *bytes;
+		size_t n;
+	} parts[3];
+	size_t count;
+};
+
+static void add_part(struct aligned *a, const void *bytes, size_t n)
+{
+	if (n == 0)
+		return;
+	a->parts[a->count].bytes = bytes;
+	a->parts[a->count++].n = n;
+}
+
+/* Fills up a sector of which [at, at + n) is written. */
+static int fill_up(struct upper_log *u, uint8_t sector[SECTOR], uint64_t lba, const void *bytes,
+		   size_t at, size_t n, struct err *e)
+{
+	int r = upper_log_pread(u, sector, SECTOR, lba * SECTOR, e);
+
+	if (r == 0)
+		memcpy(sector + at, bytes, n);
+	return r;
+}
+
+/* The caller has claimed the sectors: they cannot change between reading and publishing. */
+static int align(struct upper_log *u, const uint8_t *buf, size_t n, uint64_t off, struct aligned *a,
+		 struct err *e)
+{
+	size_t at = (size_t)(off % SECTOR);
+	size_t head = at > 0 || n < SECTOR ? (size_t)min_u64(SECTOR - at, n) : 0;
+	size_t tail = (n - head) % SECTOR;
+	int r = 0;
+
+	a->first = off / SECTOR;
+	a->end = (off + n + SECTOR - 1) / SECTOR;
+	a->count = 0;
+	if (head > 0) {
+		r = fill_up(u, a->head, a->first, buf, at, head, e);
+		add_part(a, a->head, SECTOR);
+	}
+	add_part(a, buf + head, n - head - tail);
+	if (r == 0 && tail > 0) {
+		r = fill_up(u, a->tail, a->end - 1, buf + n - tail, 0, tail, e);
+		add_part(a, a->tail, SECTOR);
+	}
+	return r;
+}
+
+/* Invariant 1: a place behind all that was published. */
+static int append(struct upper_log *u, const struct aligned *a, uint64_t *moffset, struct err *e)
+{
+	uint64_t sectors = a->end - a->first, at, end;
+	size_t i;
+	int r = 0;
+
+	*moffset = atomic_fetch_add(&u->data_end, sectors);
+	end = *moffset + sectors;
+	if (end > INDEX_MAX_MOFFSET)
+		r = err_set(e, ENOSPC, "the data file is full");
+	at = *moffset * SECTOR;
+	for (i = 0; r == 0 && i < a->count; i++) {
+		r = upper_file_write(u->ops, u->data_fd, a->parts[i].bytes, a->parts[i].n, at, e);
+		at += a->parts[i].n;
+	}
+	if (r == 0)
+		return 0;
+	/* Nobody knows the place: it is the next one's, unless others follow it already. */
+	(void)atomic_compare_exchange_strong(&u->data_end, &end, *moffset);
+	return err_wrap(e, r, "%s", u->data_path);
+}
+
+static int write_claimed(struct upper_log *u, const void *buf, size_t n, uint64_t off,
+			 struct err *e)
+{
+	struct aligned a;
+	uint64_t moffset;
+	int r = align(u, buf, n, off, &a, e);
+
+	if (r < 0)
+		return r;
+	r = append(u, &a, &moffset, e);
+	if (r == 0)
+		r = publish_all(u, a.first, a.end - a.first, moffset, false, e);
+	return r;
+}
+
+static int check_write(struct upper_log *u, uint64_t off, uint64_t n, struct err *e)
+{
+	if (u->failed)
+		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
+	return check_range(u, off, n, e);
+}
+
+int upper_log_pwrite(struct upper_log *u, const void *buf, size_t n, uint64_t off, unsigned flags,
+		     struct err *e)
+{
+	struct upper_claim claim;
+	int r = check_write(u, off, n, e);
+
+	if (r == 0 && n > 0) {
+		upper_claims_take(&u->claims, &claim, off / SECTOR,
+				  (off + n + SECTOR - 1) / SECTOR);
+		r = write_claimed(u, buf, n, off, e);
+		upper_claims_give(&u->claims, &claim);
+	}
+	return finish(u, flags, r, e);
+}
+
+/* Whole sectors become a record without data; the parts at the ends are written. */
+static int zero_claimed(struct upper_log *u, uint64_t off, uint64_t n, struct err *e)
+{
+	static const uint8_t zeroes[SECTOR];
+	uint64_t first = (off + SECTOR - 1) / SECTOR, end = (off + n) / SECTOR;
+	int r = 0;
+
+	if (first > end) /* within one sector */
+		return write_claimed(u, zeroes, (size_t)n, off, e);
+	if (off < first * SECTOR)
+		r = write_claimed(u, zeroes, (size_t)(first * SECTOR - off), off, e);
+	if (r == 0)
+		r = publish_all(u, first, end - first, 0, true, e);
+	if (r == 0 && off + n > end * SECTOR)
+		r = write_claimed(u, zeroes, (size_t)(off + n - end * SECTOR), end * SECTOR, e);
+	return r;
+}
+
+int upper_log_zero(struct upper_log *u, uint64_t off, uint64_t n, unsigned flags, struct err *e)
+{
+	struct upper_claim claim;
+	int r = check_write(u, off, n, e);
+
+	if (r == 0 && n > 0) {
+		upper_claims_take(&u->claims, &claim, off / SECTOR,
+				  (off + n + SECTOR - 1) / SECTOR);
+		r = zero_claimed(u, off, n, e);
+		upper_claims_give(&u->claims, &claim);
+	}
+	return finish(u, flags, r, e);
+}
+
+int upper_log_trim(struct upper_log *u, uint64_t off, uint64_t n, unsigned flags, struct err *e)
+{
+	uint64_t first = (off + SECTOR - 1) / SECTOR, end = (off + n) / SECTOR;
+	int r = check_write(u, off, n, e);
+
+	if (r < 0 || first >= end)
+		return finish(u, flags, r, e);
+	return upper_log_zero(u, first * SECTOR, (end - first) * SECTOR, flags, e);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper_private.h - what the files of an open append log share, see upper_log.c.
+ *
+ * Locks, in the order in which they may be taken:
+ *   a claim         on a range of the disk: whoever changes it, over I/O
+ *   sync.lock       who syncs; never held over I/O.  Being the one who syncs (sync.running) is
+ * itself a lock, held over I/O, and guards index_fd and index_records publish_lock    the critical
+ * section of invariant 3; held over a write(2) to the pending file map.locks       within
+ * upper_map.c claims.lock, garbage.lock: leaves garbage.tidy_lock comes before sync.lock. */
+#ifndef OVERLAYBD_CORE_UPPER_PRIVATE_H
+#define OVERLAYBD_CORE_UPPER_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/upper_claims.h"
+#include "core/upper_log.h"
+#include "core/upper_map.h"
+#include "core/upper_pending.h"
+
+/* Records that are not yet in the index file, in the order in which they were published. */
+struct upper_queue {
+	struct mapping *list;
+	size_t count, room;
+	size_t frozen; /* the first so many are on their way to the index file */
+};
+
+/* Group commit: one thread syncs for all who asked before it began. */
+struct upper_sync {
+	pthread_mutex_t lock;
+	pthread_cond_t finished;
+	bool running;
+	uint64_t begun, ended; /* syncs, counted */
+	int result; /* of the newest that ended */
+	struct err error; /* when that failed */
+};
+
+/* Readers, by the epoch in which they began: what was unmapped in epoch n is read by nobody from
+ * epoch n + 2 on. */
+struct upper_readers {
+	_Atomic uint64_t epoch;
+	_Alignas(64) _Atomic uint64_t active[2]; /* of even epochs, of odd ones */
+};
+
+struct upper_garbage {
+	unsigned percent; /* see struct upper_log_options */
+	uint64_t min_records;
+	pthread_mutex_t lock;
+	struct upper_ranges
+		fresh; /* guarded by lock: dead, and the records that say so are durable */
+
+	pthread_mutex_t tidy_lock; /* guards the rest; held over I/O by the one who tidies */
+	struct upper_ranges waiting; /* for the readers of `epoch` and before */
+	uint64_t epoch;
+	bool no_holes; /* the file system has none */
+};
+
+struct upper_log {
+	const struct file_ops *ops;
+	char *data_path, *index_path, *index_temporary;
+	struct format_header header; /* of the data file */
+	uint64_t sectors; /* of the disk */
+	struct upper_below below;
+
+	int data_fd;
+	_Atomic uint64_t data_end; /* sectors; what lies behind belongs to nobody */
+	_Atomic bool failed; /* a sync failed: read-only from then on */
+	struct upper_claims claims;
+	struct upper_map map; /* changed under publish_lock */
+
+	pthread_mutex_t publish_lock;
+	struct upper_queue queue; /* guarded by publish_lock */
+	struct upper_ranges dying; /* guarded by publish_lock: dead once `queue` is durable */
+	struct upper_pending pending; /* guarded by publish_lock */
+	uint64_t pending_bytes; /* see struct upper_log_options */
+
+	struct upper_sync sync;
+	int index_fd; /* the one who syncs */
+	_Atomic uint64_t
+		index_records; /* whole ones in the index file; the one who syncs sets it */
+	bool synced; /* the one who syncs: nothing but `queue` waits to be made durable */
+	struct upper_readers readers;
+	struct upper_garbage garbage;
+};
+
+/* upper_queue.c */
+
+/* Room for n more records.  -ENOMEM. */
+int upper_queue_reserve(struct upper_queue *q, size_t n);
+
+/* Appends a record, for which room was reserved; joined to the newest where it goes on there. */
+void upper_queue_push(struct upper_queue *q, struct mapping record);
+
+/* Cuts [start, start + sectors) into records, at most `room`; returns how many. */
+size_t upper_queue_cut(uint64_t start, uint64_t sectors, uint64_t moffset, bool zeroed,
+		       struct mapping *out, size_t room);
+
+/* upper_sync.c */
+
+void upper_sync_init(struct upper_sync *s);
+void upper_sync_release(struct upper_sync *s);
+
+/* Becomes the one who syncs, and stops being it. */
+void upper_sync_enter(struct upper_sync *s);
+void upper_sync_leave(struct upper_sync *s);
+
+/* Invariant 5: makes the log read-only for good.  By the one who syncs. */
+void upper_sync_fail(struct upper_log *u);
+
+/* upper_recover.c */
+
+/* Maps the part of an entry that lies on the disk.  -ENOMEM. */
+int upper_recover_entry(struct upper_map *m, const struct format_entry *entry);
+
+/* Reads index and pending file into the map, cuts off what a crash left, and begins a new pending
+ * file. */
+int upper_recover(struct upper_log *u, struct upper_findings *findings, struct err *e);
+
+/* upper_garbage.c */
+
+/* A reader announces itself before it looks at the map, and leaves when it has read the data. */
+unsigned upper_readers_enter(struct upper_readers *r);
+void upper_readers_leave(struct upper_readers *r, unsigned seat);
+
+void upper_garbage_init(struct upper_garbage *g, const struct upper_log_options *options);
+void upper_garbage_release(struct upper_garbage *g);
+
+/* Takes over pieces that nothing maps any more, where the records that say so are durable. */
+void upper_garbage_add(struct upper_garbage *g, struct upper_ranges *dead);
+
+#endif
