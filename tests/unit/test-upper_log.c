@@ -302,6 +302,32 @@ static void the_end_of_a_crash_is_cut(void **state)
 	upper_check_files(disk, BYTES);
 }
 
+/* A sector of an append that never reached the disk, before one that did. */
+static void a_torn_append_is_cut(void **state)
+{
+	static const uint8_t zeroes[31 * 16];
+	struct upper_findings found;
+	struct upper_log *u = upper_new(BYTES, &upper_plain);
+	struct err e;
+	int fd, i;
+
+	for (i = 0; i < 40; i++)
+		assert_int_equal(upper_log_pwrite(u, "x", 1, (uint64_t)i * 1024, 0, NULL), 0);
+	upper_close(u);
+	fd = open(upper_index, O_WRONLY);
+	assert_int_equal(pwrite(fd, zeroes, sizeof zeroes, 4096 + 16), sizeof zeroes);
+	close(fd);
+	memset(disk, 0, BYTES);
+	disk[0] = 'x';
+	free(upper_read_only(BYTES));
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
+	assert_int_equal(found.records, 1);
+	assert_int_equal(found.ignored_records, 39);
+	check_all(u);
+	upper_close(u);
+	upper_check_files(disk, BYTES);
+}
+
 /* ---- other processes ---- */
 
 static void a_log_has_one_writer(void **state)
@@ -321,6 +347,7 @@ static void a_log_has_one_writer(void **state)
 	child = fork();
 	if (child == 0) {
 		close(ready[0]);
+		alarm(60); /* the test may fail */
 		_exit(upper_log_after_fork(u, NULL) < 0 || write(ready[1], "x", 1) != 1 || pause());
 	}
 	close(ready[1]);
@@ -620,6 +647,7 @@ int main(void)
 		cmocka_unit_test(the_reference_log_is_written_on),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(the_end_of_a_crash_is_cut),
+		cmocka_unit_test(a_torn_append_is_cut),
 		cmocka_unit_test(a_log_has_one_writer),
 		cmocka_unit_test(a_dead_process_keeps_its_word),
 		cmocka_unit_test(a_foreign_pending_file_is_ignored),
