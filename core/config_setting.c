@@ -173,6 +173,25 @@ static int refuse_password(const struct config_level *level, const char *value, 
 		       "process list: say it in a config file");
 }
 
+/* Adds a copy of a value to one of the lists. */
+static int append(char ***list, size_t *count, size_t max, const char *what, const char *value,
+		  struct err *e)
+{
+	char **grown, *copy;
+
+	if (*count == max)
+		return err_set(e, EINVAL, "more than %zu %s", max, what);
+	copy = strdup(value);
+	grown = copy ? realloc(*list, (*count + 1) * sizeof *grown) : NULL;
+	if (!grown) {
+		free(copy);
+		return err_set(e, ENOMEM, "out of memory");
+	}
+	*list = grown;
+	grown[(*count)++] = copy;
+	return 0;
+}
+
 /* The first mirror of a level takes the place of those of the levels below. */
 static void begin_mirrors(struct config_level *level, struct fetch_settings *s)
 {
@@ -189,7 +208,6 @@ static void begin_mirrors(struct config_level *level, struct fetch_settings *s)
 static int parse_mirror(struct config_level *level, const char *value, void *field, struct err *e)
 {
 	struct fetch_settings *s = field;
-	char **grown, *copy;
 	int r = refuse_password(level, value, e);
 
 	if (r < 0)
@@ -199,17 +217,7 @@ static int parse_mirror(struct config_level *level, const char *value, void *fie
 			       "an address with http:// or https://, a host, and neither '?' nor "
 			       "'#' is needed");
 	begin_mirrors(level, s);
-	if (s->mirror_count == CONFIG_SETTING_MIRRORS)
-		return err_set(e, EINVAL, "more than %d mirrors", CONFIG_SETTING_MIRRORS);
-	copy = strdup(value);
-	grown = copy ? realloc(s->mirrors, (s->mirror_count + 1) * sizeof *grown) : NULL;
-	if (!grown) {
-		free(copy);
-		return err_set(e, ENOMEM, "out of memory");
-	}
-	s->mirrors = grown;
-	s->mirrors[s->mirror_count++] = copy;
-	return 0;
+	return append(&s->mirrors, &s->mirror_count, CONFIG_SETTING_MIRRORS, "mirrors", value, e);
 }
 
 static int parse_trace(struct config_level *level, const char *value, void *field, struct err *e)
@@ -248,24 +256,13 @@ static void begin_prefetch(struct config_level *level, struct fetch_settings *s)
 static int parse_prefetch(struct config_level *level, const char *value, void *field, struct err *e)
 {
 	struct fetch_settings *s = field;
-	char **grown, *copy;
 
 	if (value[0] != '/')
 		return err_set(e, EINVAL,
 			       "'%.64s' is no absolute path of a file or folder in the image",
 			       value);
 	begin_prefetch(level, s);
-	if (s->prefetch_count == CONFIG_SETTING_PATHS)
-		return err_set(e, EINVAL, "more than %d paths", CONFIG_SETTING_PATHS);
-	copy = strdup(value);
-	grown = copy ? realloc(s->prefetch, (s->prefetch_count + 1) * sizeof *grown) : NULL;
-	if (!grown) {
-		free(copy);
-		return err_set(e, ENOMEM, "out of memory");
-	}
-	s->prefetch = grown;
-	s->prefetch[s->prefetch_count++] = copy;
-	return 0;
+	return append(&s->prefetch, &s->prefetch_count, CONFIG_SETTING_PATHS, "paths", value, e);
 }
 
 /* As libcurl takes it: without a scheme it is an HTTP proxy. */

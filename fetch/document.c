@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/base/clock.h"
+#include "core/base/digest.h"
 #include "core/base/scope.h"
 
 struct errand {
@@ -95,6 +96,16 @@ int document_fetch(struct document *d, struct err *e)
 	pthread_mutex_destroy(&x.lock);
 	d->answer = x.request.x.answer;
 	return x.r;
+}
+
+int document_check_digest(const struct document *d, const struct http_answer *answer, struct err *e)
+{
+	char got[DIGEST_TEXT];
+	int r = digest_bytes(d->text ? d->text : "", d->n, got, e);
+
+	if (r == 0 && strcmp(got, d->digest) != 0)
+		return err_set(e, EBADMSG, "what came for %s has the digest %s", d->digest, got);
+	return r;
 }
 
 void document_release(struct document *d)

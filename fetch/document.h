@@ -17,7 +17,7 @@ struct document {
 	/* Whether text and n, which came with this answer, are right; NULL: they are.  A place that
 	 * sends others counts as one that does not have it. */
 	int (*check)(const struct document *d, const struct http_answer *answer, struct err *e);
-	const char *digest; /* for `check` */
+	const char *digest; /* for document_check_digest */
 	uint64_t deadline, retry_until;
 	struct stats *stats;
 
@@ -29,6 +29,10 @@ struct document {
 
 /* Does the request.  Errors: as `done` of request.h. */
 int document_fetch(struct document *d, struct err *e);
+
+/* A `check`: the text has the digest `digest`. */
+int document_check_digest(const struct document *d, const struct http_answer *answer,
+			  struct err *e);
 
 void document_release(struct document *d);
 

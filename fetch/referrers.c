@@ -24,8 +24,9 @@ enum {
 	PATH = 64 + DIGEST_TEXT, /* bytes of a path */
 };
 
+/* `digest` is what the body must have; NULL: nothing. */
 static int get(struct remote *r, const char *path, const char *accept, size_t limit,
-	       struct document *d, struct err *e)
+	       const char *digest, struct document *d, struct err *e)
 {
 	uint64_t now = clock_ms();
 
@@ -35,6 +36,8 @@ static int get(struct remote *r, const char *path, const char *accept, size_t li
 		.path = path,
 		.accept = accept,
 		.limit = limit,
+		.check = digest ? document_check_digest : NULL,
+		.digest = digest,
 		.deadline = now + SECONDS * (uint64_t)1000,
 		.retry_until = now + REMOTE_OPEN_SECONDS * (uint64_t)1000,
 		.stats = remote_stats(r),
@@ -46,16 +49,10 @@ static int get(struct remote *r, const char *path, const char *accept, size_t li
 static int get_checked(struct remote *r, const char *kind, const char *digest, const char *accept,
 		       size_t limit, struct document *d, struct err *e)
 {
-	char path[PATH], got[DIGEST_TEXT];
-	int x;
+	char path[PATH];
 
 	snprintf(path, sizeof path, "/%s/%s", kind, digest);
-	x = get(r, path, accept, limit, d, e);
-	if (x == 0)
-		x = digest_bytes(d->text ? d->text : "", d->n, got, e);
-	if (x == 0 && strcmp(got, digest) != 0)
-		x = err_set(e, EBADMSG, "what came for %s has the digest %s", digest, got);
-	return x;
+	return get(r, path, accept, limit, digest, d, e);
 }
 
 static json_t *parse(const struct document *d)
@@ -84,7 +81,7 @@ static void tag_of(const char *subject, char out[PATH])
 static int get_index(struct remote *r, const char *path, json_t **out, struct err *e)
 {
 	struct document d;
-	int x = get(r, path, INDEX_TYPE, MANIFEST_MAX, &d, e);
+	int x = get(r, path, INDEX_TYPE, MANIFEST_MAX, NULL, &d, e);
 
 	*out = x == 0 ? parse(&d) : NULL;
 	if (*out && !json_is_array(json_object_get(*out, "manifests"))) {

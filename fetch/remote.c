@@ -204,16 +204,6 @@ static int explain(const struct remote *r, int x, struct err *e)
 	return x;
 }
 
-static int check_digest(const struct document *d, const struct http_answer *answer, struct err *e)
-{
-	char got[DIGEST_TEXT];
-	int x = digest_bytes(d->text ? d->text : "", d->n, got, e);
-
-	if (x == 0 && strcmp(got, d->digest) != 0)
-		return err_set(e, EBADMSG, "the manifest that came has the digest %s", got);
-	return x;
-}
-
 /* What a tag means nobody knows, but it is something of JSON, and what the answer says it is. */
 static int check_tagged(const struct document *d, const struct http_answer *answer, struct err *e)
 {
@@ -244,7 +234,7 @@ static int fetch_by_digest(struct remote *r, const char *digest, char **text, si
 	snprintf(path, sizeof path, "/manifests/%s", digest);
 	d = ask(r, "GET", path);
 	d.companions = companions(r);
-	d.check = check_digest;
+	d.check = document_check_digest;
 	d.digest = digest;
 	x = document_fetch(&d, e);
 	if (x == 0) {

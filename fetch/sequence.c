@@ -17,7 +17,7 @@ struct sequence {
 	size_t count;
 	size_t next; /* the engine's */
 	struct hint *hint; /* of the range before; the engine's */
-	atomic_bool stopping, over;
+	atomic_bool stopping;
 	atomic_uint refs; /* the owner, the queue */
 };
 
@@ -91,7 +91,6 @@ static struct request *next_request(struct feeder *feeder, uint64_t room)
 	}
 	if (!q) {
 		end_hint(s);
-		atomic_store(&s->over, true);
 		unref(s);
 	}
 	return q;
@@ -117,20 +116,10 @@ int sequence_start(struct sequence_range *ranges, size_t count, struct sequence 
 	return 0;
 }
 
-void sequence_stop(struct sequence *s)
-{
-	atomic_store(&s->stopping, true);
-}
-
-bool sequence_is_over(const struct sequence *s)
-{
-	return atomic_load(&s->over) || atomic_load(&s->stopping);
-}
-
 void sequence_close(struct sequence *s)
 {
 	if (!s)
 		return;
-	sequence_stop(s);
+	atomic_store(&s->stopping, true);
 	unref(s);
 }

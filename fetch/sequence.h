@@ -40,13 +40,7 @@ bool sequence_is_present(const struct sequence_range *range);
 int sequence_start(struct sequence_range *ranges, size_t count, struct sequence **out,
 		   struct err *e);
 
-/* No more is asked for.  Returns at once; what is under way goes on. */
-void sequence_stop(struct sequence *s);
-
-/* Whether all has been asked for, or it was stopped. */
-bool sequence_is_over(const struct sequence *s);
-
-/* Stops it and gives it back.  NULL is allowed. */
+/* No more is asked for; what is under way goes on.  Returns at once.  NULL is allowed. */
 void sequence_close(struct sequence *s);
 
 #endif

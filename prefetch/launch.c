@@ -244,24 +244,30 @@ bool launch_is_recording(struct launch *l)
 }
 
 /* The best that one of the replays has. */
-static enum plan_has look_up_locked(struct launch *l, const struct trace_read *read)
+static enum plan_has look_up(struct replay *const *replays, size_t count,
+			     const struct trace_read *read)
 {
 	enum plan_has has = PLAN_LACKS_SOME;
 	size_t i;
 
-	for (i = 0; has == PLAN_LACKS_SOME && i < l->replay_count; i++)
-		has = replay_look_up(l->replays[i], read);
+	for (i = 0; has == PLAN_LACKS_SOME && i < count; i++)
+		has = replay_look_up(replays[i], read);
 	return has;
 }
 
-/* Whether more than a part of the reads of what is remote is not replayed. */
+/* Whether more than a part of the reads of what is remote is not replayed.  Replays stay until the
+ * end, so that a million look-ups need not keep clients waiting. */
 static bool lacks_reads(struct launch *l, const struct trace *t)
 {
-	size_t i, remote = 0, missed = 0;
+	struct replay *replays[REPLAYS_MAX];
+	size_t count, i, remote = 0, missed = 0;
 
-	WITH_LOCK(&l->lock);
-	for (i = 0; l->replay_count > 0 && i < t->count; i++) {
-		enum plan_has has = look_up_locked(l, &t->reads[i]);
+	pthread_mutex_lock(&l->lock);
+	count = l->replay_count;
+	memcpy(replays, l->replays, sizeof replays);
+	pthread_mutex_unlock(&l->lock);
+	for (i = 0; count > 0 && i < t->count; i++) {
+		enum plan_has has = look_up(replays, count, &t->reads[i]);
 
 		remote += has != PLAN_NOTHING_REMOTE;
 		missed += has == PLAN_LACKS_SOME;

@@ -7,7 +7,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "core/base/nearest.h"
 #include "fetch/cache_admin.h"
 #include "fetch/settings.h"
 #include "tools/args.h"
@@ -15,6 +14,7 @@
 #include "tools/progress.h"
 #include "tools/show.h"
 #include "tools/tool.h"
+#include "tools/verbs.h"
 
 enum {
 	OPT_CACHE_DIR,
@@ -36,9 +36,38 @@ static const struct tool_option options[] = {
 	[OPT_SETTINGS] = SETTINGS_REACH,
 };
 
-enum { OPTIONS = sizeof options / sizeof *options };
-
 #define FILL_OPTIONS (~0u << OPT_PLATFORM)
+
+/* Looking at a cache does not make one. */
+static int open_cache(const char *dir, struct cache **out, struct err *e)
+{
+	struct fetch_settings settings;
+	int r = fetch_settings_init(&settings, e);
+
+	if (r < 0)
+		return r;
+	if (!dir || dir[0] == '\0')
+		dir = settings.cache_dir;
+	if (access(dir, F_OK) < 0)
+		r = err_set(e, errno, "cache %s: %s", dir, strerror(errno));
+	else
+		r = cache_open(dir, settings.cache_limit, out, e);
+	fetch_settings_release(&settings);
+	return r;
+}
+
+static int with_cache(int (*what)(struct cache *c, const struct tool_args *args, struct err *e),
+		      const struct tool_args *args, struct err *e)
+{
+	struct cache *c;
+	int r = open_cache(args->values[OPT_CACHE_DIR], &c, e);
+
+	if (r < 0)
+		return r;
+	r = what(c, args, e);
+	cache_close(c);
+	return r;
+}
 
 /* ---- ls ---- */
 
@@ -68,7 +97,7 @@ static int add_entry(void *arg, const struct cache_entry *entry)
 	return json_array_append_new(arg, one) < 0 ? -ENOMEM : 0;
 }
 
-static int list(struct cache *c, const struct tool_args *args, struct err *e)
+static int list_in(struct cache *c, const struct tool_args *args, struct err *e)
 {
 	char size[SHOW_SIZE];
 	json_t *blobs, *out;
@@ -93,6 +122,11 @@ static int list(struct cache *c, const struct tool_args *args, struct err *e)
 	return r;
 }
 
+static int list(const struct tool_args *args, struct err *e)
+{
+	return with_cache(list_in, args, e);
+}
+
 /* ---- verify ---- */
 
 static int count_bytes(void *arg, const struct cache_entry *entry)
@@ -107,7 +141,7 @@ static void advance(void *arg, uint64_t bytes)
 	progress_add(arg, bytes);
 }
 
-static int verify(struct cache *c, const struct tool_args *args, struct err *e)
+static int verify_in(struct cache *c, const struct tool_args *args, struct err *e)
 {
 	struct progress progress;
 	uint64_t total = 0, checked, bad;
@@ -125,6 +159,11 @@ static int verify(struct cache *c, const struct tool_args *args, struct err *e)
 	return bad > 0 ? TOOL_FOUND : 0;
 }
 
+static int verify(const struct tool_args *args, struct err *e)
+{
+	return with_cache(verify_in, args, e);
+}
+
 /* ---- prune, drop ---- */
 
 static int check_prune(const struct tool_args *args, struct err *e)
@@ -135,7 +174,7 @@ static int check_prune(const struct tool_args *args, struct err *e)
 	return r < 0 ? r : args_size(args->values[OPT_TO], "--to:", &target, e);
 }
 
-static int prune(struct cache *c, const struct tool_args *args, struct err *e)
+static int prune_in(struct cache *c, const struct tool_args *args, struct err *e)
 {
 	char size[SHOW_SIZE];
 	uint64_t target = 0, freed;
@@ -146,6 +185,11 @@ static int prune(struct cache *c, const struct tool_args *args, struct err *e)
 	if (r == 0)
 		printf("%s freed\n", show_size(freed, size));
 	return r;
+}
+
+static int prune(const struct tool_args *args, struct err *e)
+{
+	return with_cache(prune_in, args, e);
 }
 
 static const char *digest_of(const struct tool_args *args)
@@ -165,7 +209,7 @@ static int check_drop(const struct tool_args *args, struct err *e)
 	return 0;
 }
 
-static int drop(struct cache *c, const struct tool_args *args, struct err *e)
+static int drop_in(struct cache *c, const struct tool_args *args, struct err *e)
 {
 	const char *digest = digest_of(args), *origin = args->values[OPT_ORIGIN];
 	uint64_t dropped;
@@ -180,13 +224,12 @@ static int drop(struct cache *c, const struct tool_args *args, struct err *e)
 	return 0;
 }
 
-/* ---- fill ---- */
-
-static int check_fill(const struct tool_args *args, struct err *e)
+static int drop(const struct tool_args *args, struct err *e)
 {
-	return args->operand_count > 1 ? 0
-				       : err_set(e, EINVAL, "fill needs a config or a reference");
+	return with_cache(drop_in, args, e);
 }
+
+/* ---- fill ---- */
 
 static int fill(const struct tool_args *args, struct err *e)
 {
@@ -198,91 +241,19 @@ static int fill(const struct tool_args *args, struct err *e)
 
 /* ---- all of them ---- */
 
-static const struct verb {
-	const char *name;
-	unsigned allowed; /* a bit for each option beside --cache-dir */
-	size_t operands; /* at most, the verb included */
-	int (*check)(const struct tool_args *args, struct err *e); /* of the command line */
-	int (*run)(struct cache *c, const struct tool_args *args, struct err *e); /* NULL: fill */
-} verbs[] = {
-	{ "ls", 1u << OPT_JSON, 1, NULL, list },
-	{ "verify", 0, 1, NULL, verify },
-	{ "prune", 1u << OPT_TO, 1, check_prune, prune },
-	{ "drop", 1u << OPT_ORIGIN | 1u << OPT_ALL, 2, check_drop, drop },
-	{ "fill", FILL_OPTIONS, 2, check_fill, NULL },
+#define DIR (1u << OPT_CACHE_DIR)
+
+static const struct verb verbs[] = {
+	{ "ls", DIR | 1u << OPT_JSON, 1, 1, NULL, NULL, list },
+	{ "verify", DIR, 1, 1, NULL, NULL, verify },
+	{ "prune", DIR | 1u << OPT_TO, 1, 1, NULL, check_prune, prune },
+	{ "drop", DIR | 1u << OPT_ORIGIN | 1u << OPT_ALL, 1, 2, NULL, check_drop, drop },
+	{ "fill", DIR | FILL_OPTIONS, 2, 2, "a config or a reference", NULL, fill },
 };
-
-enum { VERBS = sizeof verbs / sizeof *verbs };
-
-static int find_verb(const struct tool_args *args, const struct verb **out, struct err *e)
-{
-	const char *names[VERBS], *nearest;
-	size_t i;
-
-	for (i = 0; i < VERBS; i++) {
-		names[i] = verbs[i].name;
-		if (strcmp(args->operands[0], names[i]) == 0) {
-			*out = &verbs[i];
-			return 0;
-		}
-	}
-	nearest = nearest_word(args->operands[0], names, VERBS);
-	if (nearest)
-		return err_set(e, EINVAL, "unknown verb '%s' (did you mean '%s'?)",
-			       args->operands[0], nearest);
-	return err_set(e, EINVAL, "unknown verb '%s'; see overlaybd cache --help",
-		       args->operands[0]);
-}
-
-/* Whether the other arguments go with the verb. */
-static int check_arguments(const struct verb *verb, const struct tool_args *args, struct err *e)
-{
-	size_t i;
-
-	for (i = OPT_CACHE_DIR + 1; i < OPTIONS; i++)
-		if (args->values[i] && !(verb->allowed & 1u << i))
-			return err_set(e, EINVAL, "%s takes no option '--%s'", verb->name,
-				       options[i].name);
-	if (args->operand_count > verb->operands)
-		return err_set(e, EINVAL, "%s: unexpected argument '%s'", verb->name,
-			       args->operands[verb->operands]);
-	return verb->check ? verb->check(args, e) : 0;
-}
-
-/* Looking at a cache does not make one. */
-static int open_cache(const char *dir, struct cache **out, struct err *e)
-{
-	struct fetch_settings settings;
-	int r = fetch_settings_init(&settings, e);
-
-	if (r < 0)
-		return r;
-	if (!dir || dir[0] == '\0')
-		dir = settings.cache_dir;
-	if (access(dir, F_OK) < 0)
-		r = err_set(e, errno, "cache %s: %s", dir, strerror(errno));
-	else
-		r = cache_open(dir, settings.cache_limit, out, e);
-	fetch_settings_release(&settings);
-	return r;
-}
 
 static int run(const struct tool_args *args, struct err *e)
 {
-	const struct verb *verb = NULL;
-	struct cache *c;
-	int r;
-
-	if (find_verb(args, &verb, e) < 0 || check_arguments(verb, args, e) < 0)
-		return TOOL_USAGE;
-	if (!verb->run)
-		return fill(args, e);
-	r = open_cache(args->values[OPT_CACHE_DIR], &c, e);
-	if (r < 0)
-		return r;
-	r = verb->run(c, args, e);
-	cache_close(c);
-	return r;
+	return verbs_run(&cmd_cache, verbs, sizeof verbs / sizeof *verbs, args, e);
 }
 
 const struct tool_command cmd_cache = {

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "core/base/io.h"
-#include "core/base/nearest.h"
 #include "core/base/scope.h"
 #include "core/image.h"
 #include "fetch/referrers.h"
@@ -23,6 +22,7 @@
 #include "tools/show.h"
 #include "tools/tool.h"
 #include "tools/trace-plot.h"
+#include "tools/verbs.h"
 
 enum {
 	OPT_OUTPUT,
@@ -43,8 +43,6 @@ static const struct tool_option options[] = {
 	[OPT_PLATFORM] = { "platform", 0, "OS/ARCH", "which image of several" },
 	[OPT_SETTINGS] = SETTINGS_REACH,
 };
-
-enum { OPTIONS = sizeof options / sizeof *options };
 
 #define OUTPUT (1u << OPT_OUTPUT)
 #define IMAGE_OPTIONS (~0u << OPT_CACHE_DIR)
@@ -549,14 +547,7 @@ static int push(const struct tool_args *args, struct err *e)
 
 /* ---- all of them ---- */
 
-static const struct verb {
-	const char *name;
-	unsigned allowed; /* a bit for each option */
-	size_t min_operands, max_operands; /* the verb included */
-	const char *missing; /* what the next operand would be, for messages */
-	int (*check)(const struct tool_args *args, struct err *e); /* of the command line */
-	int (*run)(const struct tool_args *args, struct err *e);
-} verbs[] = {
+static const struct verb verbs[] = {
 	{ "show", 1u << OPT_JSON | 1u << OPT_READS | IMAGE_OPTIONS, 2, 3, "a trace", NULL, show },
 	{ "export", OUTPUT | 1u << OPT_FORMAT | IMAGE_OPTIONS, 2, 3, "a trace", check_export,
 	  export },
@@ -568,52 +559,9 @@ static const struct verb {
 	{ "push", IMAGE_OPTIONS, 3, 3, "an image's reference, and a trace", NULL, push },
 };
 
-enum { VERBS = sizeof verbs / sizeof *verbs };
-
-static int find_verb(const struct tool_args *args, const struct verb **out, struct err *e)
-{
-	const char *names[VERBS], *nearest;
-	size_t i;
-
-	for (i = 0; i < VERBS; i++) {
-		names[i] = verbs[i].name;
-		if (strcmp(args->operands[0], names[i]) == 0) {
-			*out = &verbs[i];
-			return 0;
-		}
-	}
-	nearest = nearest_word(args->operands[0], names, VERBS);
-	if (nearest)
-		return err_set(e, EINVAL, "unknown verb '%s' (did you mean '%s'?)",
-			       args->operands[0], nearest);
-	return err_set(e, EINVAL, "unknown verb '%s'; see overlaybd trace --help",
-		       args->operands[0]);
-}
-
-/* Whether the other arguments go with the verb. */
-static int check_arguments(const struct verb *verb, const struct tool_args *args, struct err *e)
-{
-	size_t i;
-
-	for (i = 0; i < OPTIONS; i++)
-		if (args->values[i] && !(verb->allowed & 1u << i))
-			return err_set(e, EINVAL, "%s takes no option '--%s'", verb->name,
-				       options[i].name);
-	if (args->operand_count > verb->max_operands)
-		return err_set(e, EINVAL, "%s: unexpected argument '%s'", verb->name,
-			       args->operands[verb->max_operands]);
-	if (args->operand_count < verb->min_operands)
-		return err_set(e, EINVAL, "%s needs %s", verb->name, verb->missing);
-	return verb->check ? verb->check(args, e) : 0;
-}
-
 static int run(const struct tool_args *args, struct err *e)
 {
-	const struct verb *verb = NULL;
-
-	if (find_verb(args, &verb, e) < 0 || check_arguments(verb, args, e) < 0)
-		return TOOL_USAGE;
-	return verb->run(args, e);
+	return verbs_run(&cmd_trace, verbs, sizeof verbs / sizeof *verbs, args, e);
 }
 
 const struct tool_command cmd_trace = {

@@ -96,7 +96,7 @@ tells blob-size "$reg/app:size: layer 1 (sha256:" "bytes, the manifest says" -- 
 change 'm["layers"][1]["digest"] = m["layers"][1]["annotations"][
 	"containerd.io/snapshot/overlaybd/blob-digest"] = "sha256:" + 64 * "5"'
 cp "$work/changed" "$work/reg/manifests/app/$pushed"
-tells digest "$reg/app@$pushed: $reg: the manifest that came has the digest sha256:" -- "image=$reg/app@$pushed"
+tells digest "$reg/app@$pushed: $reg: what came for $pushed has the digest sha256:" -- "image=$reg/app@$pushed"
 # A mirror's wrong manifest is not the end: the registry is asked next.
 start_registry other
 other=127.0.0.1:${port[other]}
