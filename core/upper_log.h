@@ -68,6 +68,10 @@ int upper_log_pread(struct upper_log *u, void *buf, size_t n, uint64_t off, stru
 size_t upper_log_pieces(struct upper_log *u, uint64_t lba, uint64_t sectors, struct segment *out,
 			size_t room);
 
+/* All that the log maps: sorted, no two that could be one, layer 0.  The caller frees out->maps.
+ * Nobody may write meanwhile.  ENOMEM. */
+int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err *e);
+
 enum upper_flag {
 	UPPER_FUA = 1 << 0, /* durable before it returns */
 	UPPER_MAY_TRIM = 1 << 1, /* zeroing need not keep space: this log never does */
