@@ -38,6 +38,10 @@ struct upper_log_options {
 	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 1 MiB */
 };
 
+/* The header of a new log's data file: see upper_log_create. */
+int upper_log_make_header(struct format_header *h, uint64_t size, const char *uuid,
+			  const char *parent_uuid, struct err *e);
+
 /* Makes the two files of an empty log, which must not exist (EEXIST), and syncs them.  `size` is
  * the virtual size, a multiple of 512 (0: that of the layers below).  uuid NULL: a random one;
  * parent_uuid NULL: zeroes. */

@@ -561,6 +561,15 @@ static inline int memfs_lock(int fd)
 	return 0;
 }
 
+static inline int memfs_is_named(int fd, const char *path)
+{
+	const struct memfs_name *name = memfs_find(path);
+
+	if (memfs->dead)
+		return -EIO;
+	return name && name->file == memfs->fds[fd];
+}
+
 static inline int memfs_rename(const char *from, const char *to)
 {
 	struct memfs_name *source = memfs_find(from), *target = memfs_find(to);
@@ -614,6 +623,7 @@ static const struct file_ops memfs_ops = {
 	.datasync = memfs_datasync,
 	.punch = memfs_punch,
 	.lock = memfs_lock,
+	.is_named = memfs_is_named,
 	.rename = memfs_rename,
 	.unlink = memfs_unlink,
 	.sync_folder = memfs_sync_folder,
