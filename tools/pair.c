@@ -77,6 +77,13 @@ int pair_find(const char *operand, struct pair *out, struct err *e)
 	return r;
 }
 
+void pair_drop_upper(struct image_config *config)
+{
+	free(config->upper_data);
+	free(config->upper_index);
+	config->upper_data = config->upper_index = NULL;
+}
+
 void pair_release(struct pair *p)
 {
 	free(p->data);

@@ -17,6 +17,9 @@ int pair_of_name(const char *name, struct pair *out, struct err *e);
 /* What the operand names.  ENOENT: neither; EINVAL: a config without an upper. */
 int pair_find(const char *operand, struct pair *out, struct err *e);
 
+/* Leaves the lower layers of an image. */
+void pair_drop_upper(struct image_config *config);
+
 /* Allowed more than once. */
 void pair_release(struct pair *p);
 

@@ -90,3 +90,91 @@ complains 1 "'$work/used.data' is a part of a writable layer: name it '$work/use
 complains 1 "$work/tailed.yaml: the config names no upper" seal "$work/tailed.yaml"
 complains 2 "seal: UPPER|CONFIG is missing" seal
 say "ok: what is not sealed"
+
+# ---- create ----
+
+uuid_of()
+{
+	python3 -c 'import sys; print(open(sys.argv[1], "rb").read()[56:92].decode())' "$1"
+}
+
+parent_of()
+{
+	python3 -c 'import sys; print(open(sys.argv[1], "rb").read()[93:129].decode())' "$1"
+}
+
+# log_is UPPER DISK: what check-upper.py says of a log.
+log_is()
+{
+	python3 "$SOURCE/tests/check-upper.py" "$1.data" "$1.index" "$2" >"$work/out" 2>&1 ||
+		fail "$1: $(cat "$work/out")"
+}
+
+"$overlaybd" create "$work/new" --size 3M >"$work/summary"
+grep -qxF "$work/new.data, $work/new.index: a disk of 3145728 bytes" "$work/summary" ||
+	fail "$(cat "$work/summary")"
+truncate -s 3M "$work/empty.raw"
+log_is "$work/new" "$work/empty.raw"
+same "its parent" "$(parent_of "$work/new.data")" 00000000-0000-0000-0000-000000000000
+"$overlaybd" create "$work/other" --size 1g >"$work/summary"
+[ "$(uuid_of "$work/new.data")" != "$(uuid_of "$work/other.data")" ] || fail "two of one uuid"
+complains 1 "$work/new.index: File exists" create "$work/new" --size 4M
+mv "$work/new.index" "$work/moved"
+complains 1 "$work/new.data: File exists" create "$work/new" --size 4M
+[ ! -e "$work/new.index" ] && [ ! -e "$work/new.index.new" ] || fail "a refused create leaves a file"
+mv "$work/moved" "$work/new.index"
+log_is "$work/new" "$work/empty.raw"
+complains 1 "virtual size 1000 is not a multiple of 512" create "$work/odd" --size 1000
+complains 1 "$work/no/such.data: No such file" create "$work/no/such" --size 1M
+complains 2 "create: --config, --size or --from is missing" create "$work/odd"
+complains 2 "create: --size 'x' is not a size" create "$work/odd" --size x
+complains 2 "create: --size 0 is no disk" create "$work/odd" --size 0
+complains 2 "create: --from goes with neither" create "$work/odd" --size 1 --from x
+[ ! -e "$work/odd.data" ] || fail "a refused create leaves a file"
+say "ok: new layers"
+
+# Over an image, whose config names the layer that is not there yet.
+mkdir "$work/over"
+cp "$work/tailed.data" "$work/over/lower.obd"
+printf 'lowers:\n  - file: lower.obd\nupper:\n  data: vm.data\n  index: vm.index\n' >"$work/over/image.yaml"
+"$overlaybd" create "$work/over/vm" --config "$work/over/image.yaml" >"$work/summary"
+same "its parent" "$(parent_of "$work/over/vm.data")" "$(uuid_of "$work/tailed.data")"
+holds "$work/over/image.yaml" "$work/tailed.raw"
+rm "$work/over/vm".*
+"$overlaybd" create "$work/over/vm" --config "$work/over/image.yaml" --size 20M >"$work/summary"
+cp "$work/tailed.raw" "$work/grown.raw"
+truncate -s 20M "$work/grown.raw"
+holds "$work/over/image.yaml" "$work/grown.raw"
+rm "$work/over/vm".*
+complains 1 "$work/over/image.yaml: --size 8388608 is smaller than the image's $size" \
+	create "$work/over/vm" --config "$work/over/image.yaml" --size 8M
+printf 'lowers: []\nupper:\n  data: vm.data\n  index: vm.index\n' >"$work/over/none.yaml"
+complains 1 "$work/over/none.yaml: the image has no layers" create "$work/over/vm" --config "$work/over/none.yaml"
+# What a lower layer holds beyond the image's end does not come back.
+head -c 4M "$work/tailed.raw" >"$work/small.raw"
+"$overlaybd" commit --raw "$work/small.raw" --base "$work/tailed.yaml" -o "$work/over/small.obd" >/dev/null
+printf 'lowers:\n  - file: lower.obd\n  - file: small.obd\nupper:\n  data: vm.data\n  index: vm.index\n' \
+	>"$work/over/image.yaml"
+"$overlaybd" create "$work/over/vm" --config "$work/over/image.yaml" --size 12M >"$work/summary"
+cp "$work/small.raw" "$work/grown.raw"
+truncate -s 12M "$work/grown.raw"
+holds "$work/over/image.yaml" "$work/grown.raw"
+say "ok: new layers over images"
+
+# The sparse form becomes a log.
+"$overlaybd" create "$work/converted" --from "$work/sparse" >"$work/summary"
+log_is "$work/converted" "$work/sparse.raw"
+same "its uuid" "$(uuid_of "$work/converted.data")" "$(uuid_of "$work/sparse.data")"
+mkdir "$work/theirs"
+cp "$GOLDEN/upper-sparse/layer0.obd" "$GOLDEN/upper-sparse/config.v1.json" "$work/theirs"
+tar -C "$work/theirs" -xSf "$GOLDEN/upper-sparse/upper.tar"
+"$overlaybd" create "$work/theirs/log" --from "$work/theirs/config.v1.json" >"$work/summary"
+printf 'lowers:\n  - file: layer0.obd\nupper:\n  data: log.data\n  index: log.index\n' >"$work/theirs/log.yaml"
+make_flat upper-sparse
+holds "$work/theirs/log.yaml" "$work/upper-sparse.raw"
+complains 1 "$work/converted.data: is an append log already" create "$work/x" --from "$work/converted"
+hold "$work/sparse"
+complains 1 "$work/sparse.data: is in use by another process" create "$work/x" --from "$work/sparse"
+release
+[ ! -e "$work/x.data" ] || fail "a refused create leaves a file"
+say "ok: the sparse form becomes a log"
