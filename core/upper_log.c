@@ -40,6 +40,7 @@
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "core/upper_lock.h"
 #include "core/upper_private.h"
 
 enum { PENDING_BYTES = 1 << 20 };
@@ -108,23 +109,32 @@ static int create_file(const struct file_ops *ops, const char *path, const struc
 	return err_wrap(e, r, "%s", path);
 }
 
-int upper_log_create(const struct file_ops *ops, const char *data_path, const char *index_path,
-		     uint64_t size, const char *uuid, const char *parent_uuid, struct err *e)
+int upper_log_make_header(struct format_header *h, uint64_t size, const char *uuid,
+			  const char *parent_uuid, struct err *e)
 {
-	struct format_header h = {
+	int r = check_size(size, e);
+
+	*h = (struct format_header){
 		.flags = FORMAT_HEADER | FORMAT_DATA_FILE,
 		.virtual_size = size,
 		.version = 1,
 		.sub_version = 1,
 	};
-	int r = check_size(size, e);
+	if (r == 0)
+		r = uuid ? set_uuid(h->uuid, uuid, "uuid", e) : random_uuid(h->uuid, e);
+	if (r == 0)
+		r = set_uuid(h->parent_uuid, parent_uuid ? parent_uuid : FORMAT_NIL_UUID,
+			     "parent uuid", e);
+	return r;
+}
+
+int upper_log_create(const struct file_ops *ops, const char *data_path, const char *index_path,
+		     uint64_t size, const char *uuid, const char *parent_uuid, struct err *e)
+{
+	struct format_header h;
+	int r = upper_log_make_header(&h, size, uuid, parent_uuid, e);
 
 	ops = ops ? ops : &file_ops_system;
-	if (r == 0)
-		r = uuid ? set_uuid(h.uuid, uuid, "uuid", e) : random_uuid(h.uuid, e);
-	if (r == 0)
-		r = set_uuid(h.parent_uuid, parent_uuid ? parent_uuid : FORMAT_NIL_UUID,
-			     "parent uuid", e);
 	if (r == 0)
 		r = create_file(ops, data_path, &h, e);
 	if (r < 0)
@@ -140,21 +150,6 @@ int upper_log_create(const struct file_ops *ops, const char *data_path, const ch
 }
 
 /* ---- opening ---- */
-
-static int lock_data(struct upper_log *u, struct err *e)
-{
-	int r = u->ops->lock(u->data_fd);
-	uint64_t pid;
-
-	if (r == 0)
-		return 0;
-	if (r != -EWOULDBLOCK)
-		return err_set(e, -r, "%s: locking: %s", u->data_path, strerror(-r));
-	pid = upper_pending_holder(u->ops, u->data_path);
-	if (pid == 0)
-		return err_set(e, EBUSY, "%s: is in use by another process", u->data_path);
-	return err_set(e, EBUSY, "%s: is in use by process %" PRIu64, u->data_path, pid);
-}
 
 static int read_header(struct upper_log *u, struct err *e)
 {
@@ -174,12 +169,10 @@ static int open_files(struct upper_log *u, struct err *e)
 {
 	int r;
 
-	u->data_fd = u->ops->open(u->data_path, O_RDWR, 0);
+	u->data_fd = upper_lock_open(u->ops, u->data_path, O_RDWR, e);
 	if (u->data_fd < 0)
-		return err_set(e, -u->data_fd, "%s: %s", u->data_path, strerror(-u->data_fd));
-	r = lock_data(u, e);
-	if (r == 0)
-		r = read_header(u, e);
+		return u->data_fd;
+	r = read_header(u, e);
 	if (r < 0)
 		return r;
 	u->index_fd = u->ops->open(u->index_path, O_RDWR, 0);
