@@ -6,20 +6,27 @@
  * (1) The data file is append-only.  A write reserves its place with one atomic addition, writes it
  *     outside of all locks, and is published then.  A mapping once published never changes meaning:
  *     a reader that looked at the map before a write reads what was there before.  What nothing
- * maps any more becomes a hole, but only when the record that superseded it is durable and no
- * reader is left that could know it. (2) A record enters the index file only after the data that it
- * points at is durable: a flush is fdatasync(data), append of the records, fdatasync(index).  It
- * returns only after a sync that began after it arrived. (3) In the critical section that publishes
- * a write in memory, its record goes to the pending file by write(2), before anything is
- * acknowledged.  Opening replays it when this is still the boot that wrote it, and drops it
- * otherwise.  The pending file is made anew only when all that it loses is durable in the index
- * file. (4) After power loss all that was flushed is there; of what was not, each sector is there
- * or not. Opening stops at the first mark of a crash, cuts the index file there, and never guesses.
- * What it cut off must not come back, so the cut is synced; data goes on at a sector boundary
- * behind the data file's end. (5) A failed sync is final: the log is read-only from then on, every
- * later write and flush is EIO, and the pending file is removed, since it would vouch for data that
- * may be lost. (6) Writes of zeroes, trims and writes with FUA are writes like others: 1 to 5 hold
- * for them. */
+ *     maps any more becomes a hole, but only when the record that superseded it is durable and no
+ *     reader is left that could know it.
+ *
+ * (2) A record enters the index file only after the data that it points at is durable: a flush is
+ *     fdatasync(data), append of the records, fdatasync(index).  It returns only after a sync that
+ *     began after it arrived.
+ *
+ * (3) In the critical section that publishes a write in memory, its record goes to the pending file
+ *     by write(2), before anything is acknowledged.  Opening replays it when this is still the boot
+ *     that wrote it, and drops it otherwise.  The pending file is made anew only when all that it
+ *     loses is durable in the index file.
+ *
+ * (4) After power loss all that was flushed is there; of what was not, each sector is there or not.
+ *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses.
+ *     What it cut off must not come back, so the cut is synced; data goes on at a sector boundary
+ *     behind the data file's end.
+ *
+ * (5) A failed sync is final: the log is read-only from then on, every later write and flush is
+ *     EIO, and the pending file is removed, since it would vouch for data that may be lost.
+ *
+ * (6) Writes of zeroes, trims and writes with FUA are writes like others: 1 to 5 hold for them. */
 #include "core/upper_log.h"
 
 #include <ctype.h>
@@ -174,13 +181,21 @@ static int open_files(struct upper_log *u, struct err *e)
 	return 0;
 }
 
-static int start(struct upper_log *u, uint64_t size, struct upper_findings *findings, struct err *e)
+static uint64_t size_of_disk(const struct upper_log *u, const struct upper_log_options *options)
+{
+	if (options->size)
+		return options->size;
+	return u->header.virtual_size ? u->header.virtual_size : options->size_below;
+}
+
+static int start(struct upper_log *u, const struct upper_log_options *options,
+		 struct upper_findings *findings, struct err *e)
 {
 	int r = open_files(u, e);
 
 	if (r < 0)
 		return r;
-	u->sectors = (size ? size : u->header.virtual_size) / SECTOR;
+	u->sectors = size_of_disk(u, options) / SECTOR;
 	r = upper_pending_init(&u->pending, u->ops, u->data_path, u->header.uuid, e);
 	if (r == 0 && upper_map_init(&u->map, u->sectors) < 0)
 		r = err_set(e, ENOMEM, "out of memory");
@@ -251,7 +266,7 @@ int upper_log_open(const char *data_path, const char *index_path,
 	if (!u->data_path || !u->index_path || !u->index_temporary)
 		r = err_set(e, ENOMEM, "out of memory");
 	if (r == 0)
-		r = start(u, options->size, findings ? findings : &unused, e);
+		r = start(u, options, findings ? findings : &unused, e);
 	if (r < 0) {
 		release(u);
 		return r;

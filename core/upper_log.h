@@ -32,6 +32,7 @@ struct upper_below {
 struct upper_log_options {
 	const struct file_ops *ops; /* NULL: the system's */
 	uint64_t size; /* of the disk, a multiple of 512; 0: as the log's header says */
+	uint64_t size_below; /* when neither says anything: that of the layers below */
 	struct upper_below below; /* pread NULL: zeroes */
 	unsigned garbage; /* percent of dead records from which the index is rewritten; 0: never */
 	uint64_t garbage_records; /* but not an index of fewer than these; 0: 4096 */

@@ -34,8 +34,8 @@ RULES = [
     (["core/format.*", "core/index.*", "core/layer.*", "core/layer_writer.*"], BASE + LAYERS),
     (["core/upper.*", "core/upper_*"], BASE + LAYERS + ["core/upper_*.h"]),
     # the stack over them, which opens each stage by name
-    (["core/chain.*", "core/config*", "core/identity.*", "core/image.*", "core/lowers.*", "core/service.*"],
-     BASE + LAYERS + IMAGE + ["core/service.h"] + ZFILE + FETCH),
+    (["core/chain.*", "core/config*", "core/identity.*", "core/image*", "core/lowers.*", "core/service.*"],
+     BASE + LAYERS + IMAGE + ["core/image_private.h", "core/service.h", "core/upper_readers.h"] + ZFILE + FETCH),
     # what start-up reads; below the image it speaks to blobs alone
     (["prefetch/*"], BASE + IMAGE + LAYERS + FETCH + ["fetch/link.h", "fetch/sequence.h", "prefetch/*.h"]),
     # users of the image
