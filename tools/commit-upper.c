@@ -3,11 +3,10 @@
 #include "tools/commit-upper.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 
 #include "core/upper.h"
-#include "core/upper_lock.h"
+#include "core/upper_file.h"
 #include "tools/flatten.h"
 #include "tools/pair.h"
 #include "tools/show.h"
@@ -75,19 +74,6 @@ static int commit_opened(struct upper *u, const struct tool_args *args,
 	return r;
 }
 
-/* Nobody may write to it meanwhile.  A descriptor, or -errno. */
-static int lock(const char *data, struct err *e)
-{
-	struct err cause;
-	int fd = upper_lock_open(NULL, data, O_RDONLY, &cause);
-
-	if (fd >= 0)
-		return fd;
-	return err_set(e, -fd, "%s%s", cause.msg,
-		       fd == -EBUSY ? "; 'overlaybd snapshot' makes a layer of an export that runs"
-				    : "");
-}
-
 int commit_upper(const struct tool_args *args, const struct output_form *form, struct err *e)
 {
 	struct upper u = { 0 };
@@ -95,7 +81,7 @@ int commit_upper(const struct tool_args *args, const struct output_form *form, s
 
 	if (r < 0)
 		return r;
-	fd = lock(u.pair.data, e);
+	fd = pair_lock(u.pair.data, e);
 	r = fd < 0 ? fd : upper_open_read_only(u.pair.data, u.pair.index, 0, &u.layer, NULL, e);
 	if (r == 0) {
 		r = commit_opened(&u, args, form, e);

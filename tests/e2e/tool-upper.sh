@@ -260,3 +260,64 @@ complains 1 "$work/plain.data, $work/other.index: data and index file have diffe
 	commit "$work/mixed.yaml" -o "$work/x.obd"
 [ ! -e "$work/x.obd" ] || fail "a refused commit leaves a file"
 say "ok: what is not committed"
+
+# ---- merge ----
+
+# The reference's images as one layer, whatever they are made of; the writable layer among them.
+for set in mixed-3 raw-5 upper-log upper-sparse sealed; do
+	"$overlaybd" merge "$(golden_config $set)" -o "$work/merged.obd" --compress none >"$work/summary"
+	[ -e "$work/$set.raw" ] || make_flat $set
+	layer_is "$work/merged.obd" --disk "$work/$set.raw" --uuid $nil --parent-uuid $nil
+	grep -q " and 0 zeroed" "$work/summary" || fail "marks at the bottom: $(cat "$work/summary")"
+done
+say "ok: merges of the reference's images"
+
+# Runs of layers: what is above and below stays as it is.
+cp "$GOLDEN"/raw-5/*.obd "$work"
+for run in 0-1 0-3 1-2 1-3 2- 3 0-; do
+	from=${run%%-*} to=${run#*-}
+	"$overlaybd" merge "$GOLDEN/raw-5/config.v1.json" --layers $run -o "$work/merged.obd" \
+		--compress none >"$work/summary"
+	layers=()
+	for n in 0 1 2 3 4; do
+		if [ "$n" -eq "$from" ]; then
+			layers+=(merged.obd)
+		elif [ "$n" -lt "$from" ] || [ "$n" -gt "${to:-4}" ]; then
+			layers+=("layer$n.obd")
+		fi
+	done
+	layer_is "$work/merged.obd"
+	config "$work/run.yaml" "${layers[@]}"
+	holds "$work/run.yaml" "$work/raw-5.raw"
+	exits 0 "$work/run.yaml: ok" "$overlaybd" check "$work/run.yaml"
+done
+"$overlaybd" merge "$GOLDEN/mixed-3/config.v1.json" --layers 1-2 -o "$work/merged.obd" >"$work/summary"
+grep -q " and [1-9][0-9]* zeroed" "$work/summary" || fail "no marks: $(cat "$work/summary")"
+cp "$GOLDEN/mixed-3/layer0.obd" "$work"
+config "$work/run.yaml" layer0.obd merged.obd
+holds "$work/run.yaml" "$work/mixed-3.raw"
+say "ok: merges of some layers"
+
+# A small layer in the middle hides nothing of what it does not map.
+printf 'lowers:\n  - file: over/lower.obd\n  - file: over/small.obd\nupper:\n  data: plain.data\n  index: plain.index\n' \
+	>"$work/three.yaml"
+serve three "$plugin" "$work/three.yaml"
+nbdcopy "$(uri three)" "$work/three.raw"
+complains 1 "$work/plain.data: is in use by process" merge "$work/three.yaml" -o "$work/x.obd"
+stop three
+"$overlaybd" merge "$work/three.yaml" --layers 0-1 -o "$work/merged.obd" >"$work/summary"
+printf 'lowers:\n  - file: merged.obd\nupper:\n  data: plain.data\n  index: plain.index\n' >"$work/run.yaml"
+holds "$work/run.yaml" "$work/three.raw"
+"$overlaybd" merge "$work/three.yaml" -o "$work/merged.obd" --compress none >"$work/summary"
+layer_is "$work/merged.obd" --disk "$work/three.raw"
+complains 1 "the output: '$work/plain.data' is a file of the image" merge "$work/three.yaml" \
+	-o "$work/plain.data"
+complains 1 "$work/three.yaml: there is no layer 3, the topmost is 2" merge "$work/three.yaml" \
+	--layers 1-3 -o "$work/x.obd"
+complains 1 "$work/three.yaml: there is no layer 7, the topmost is 2" merge "$work/three.yaml" \
+	--layers 7- -o "$work/x.obd"
+complains 2 "merge: --layers '2-1' ends before it begins" merge "$work/three.yaml" --layers 2-1 -o x
+complains 2 "merge: layer 'x' is not a number" merge "$work/three.yaml" --layers x -o "$work/x.obd"
+complains 2 "merge: --output is missing" merge "$work/three.yaml"
+[ ! -e "$work/x.obd" ] || fail "a refused merge leaves a file"
+say "ok: what is not merged"
