@@ -122,7 +122,7 @@ same "its parent" "$(parent_of "$work/new.data")" 00000000-0000-0000-0000-000000
 complains 1 "$work/new.index: File exists" create "$work/new" --size 4M
 mv "$work/new.index" "$work/moved"
 complains 1 "$work/new.data: File exists" create "$work/new" --size 4M
-[ ! -e "$work/new.index" ] && [ ! -e "$work/new.index.new" ] || fail "a refused create leaves a file"
+[ ! -e "$work/new.index" ] && [ ! -e "$work/new.index.part" ] || fail "a refused create leaves a file"
 mv "$work/moved" "$work/new.index"
 log_is "$work/new" "$work/empty.raw"
 complains 1 "virtual size 1000 is not a multiple of 512" create "$work/odd" --size 1000
