@@ -28,7 +28,7 @@
 enum {
 	SECTORS = 64,
 	BYTES = SECTORS * 512,
-	ROUNDS = 800, /* of each operation */
+	ROUNDS = 6000, /* of each operation */
 	LOSSES = 3, /* power losses at each step */
 	GROWN = BYTES + 40 * 512,
 	SHRUNK = BYTES - 16 * 512,
