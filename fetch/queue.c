@@ -18,7 +18,7 @@
 enum {
 	LOW_BYTES = 512 * 1024, /* in flight at low priority, at least; */
 	LOW_US = 8000, /* or what a link gives in this time, which is as long as a demand waits */
-	REQUEST_US = 2000, /* of work that a request makes for a server and for us, about */
+	REQUEST_US = 5000, /* of work that a request makes for a server and for us, about */
 	SIDE_BY_SIDE = 4, /* requests at low priority, about */
 	LOOK_AGAIN = 20, /* ms */
 	MEASURED_BYTES = 128 * 1024, /* over which bandwidth is taken, at least, */
