@@ -49,6 +49,7 @@ struct config_options {
 	const struct config_setting *settings; /* in order; they count before all else */
 	size_t setting_count;
 	const char *folder; /* base of relative paths in settings; NULL: the working directory */
+	const char *digest; /* pins `image` to this manifest, whatever its tag means; NULL: no */
 };
 
 /* Reads the file at `path`, and the service file.  `options` may be NULL.  Errors: EINVAL for what
