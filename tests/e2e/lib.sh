@@ -188,16 +188,17 @@ golden_sets()
 print(*json.load(open(sys.argv[1])))' "$GOLDEN/expected.json"
 }
 
-# golden_config SET: the config to serve.  The sparse upper's holes travel in a tar.
+# golden_config SET: the config to serve.  An upper is opened for writing, so a copy of it is served; the
+# sparse one's holes travel in a tar.
 golden_config()
 {
 	local folder=$GOLDEN/$1
 
-	if [ -e "$folder/upper.tar" ]; then
+	if compgen -G "$folder/upper.*" >/dev/null; then
 		folder=$work/golden-$1
 		if [ ! -d "$folder" ]; then
 			cp -r "$GOLDEN/$1" "$folder"
-			tar -C "$folder" -xSf "$folder/upper.tar"
+			[ ! -e "$folder/upper.tar" ] || tar -C "$folder" -xSf "$folder/upper.tar"
 		fi
 	fi
 	echo "$folder/$(expected "$1" config)"
