@@ -30,6 +30,7 @@ enum {
 	OPT_SOCKETS,
 	OPT_TIMEOUT,
 	OPT_DEAD_TIMEOUT,
+	OPT_UPPER,
 	OPT_PLUGIN,
 	OPT_CACHE_DIR,
 	OPT_PLATFORM,
@@ -47,6 +48,7 @@ static const struct tool_option options[] = {
 			  "a request without an answer is sent again after this\n(default: 25)" },
 	[OPT_DEAD_TIMEOUT] = { "dead-timeout", 0, "SECONDS",
 			       "how long requests wait while there is no server\n(default: 600)" },
+	[OPT_UPPER] = { "upper", 0, "UPPER", "write to UPPER.data and UPPER.index" },
 	[OPT_PLUGIN] = { "plugin", 0, "FILE", "nbdkit's plugin (default: overlaybd)" },
 	[OPT_CACHE_DIR] = { "cache-dir", 0, "DIR", "where what was fetched is kept" },
 	[OPT_PLATFORM] = { "platform", 0, "OS/ARCH", "which image of several" },
@@ -252,6 +254,8 @@ static int add_parameters(const struct attach *a, struct attach_saved *s, struct
 		r = add_setting(s, "timeout", seconds, e);
 	if (r == 0 && o->service)
 		r = add_setting(s, "service", o->service, e);
+	if (r == 0 && a->args->values[OPT_UPPER])
+		r = add_setting(s, "upper", a->args->values[OPT_UPPER], e);
 	for (i = 0; r == 0 && i < o->setting_count; i++)
 		r = add_setting(s, o->settings[i].name, o->settings[i].value, e);
 	return r;
