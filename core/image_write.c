@@ -38,8 +38,8 @@ int image_upper_takes_writes(const struct image_config *config, struct err *e)
 	if (r < 0)
 		return err_wrap(e, r, "%s: upper", config->path);
 	if (form == UPPER_SPARSE)
-		log_warn("%s: upper: %s: is sparse, and served read-only: 'overlaybd commit' makes "
-			 "a layer of it, 'overlaybd create' an upper on top of that",
+		log_warn("%s: upper: %s: is sparse, and served read-only: 'overlaybd create "
+			 "NEW --from OLD' makes a writable one of it",
 			 config->path, config->upper_data);
 	if (form == UPPER_ON_READ_ONLY)
 		log_warn("%s: upper: %s: lies on a read-only file system, and is served read-only",

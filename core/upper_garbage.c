@@ -130,8 +130,8 @@ static bool index_is_dead(struct upper_log *u)
 	const struct upper_garbage *g = &u->garbage;
 	uint64_t records = u->index_records, live = u->map.count;
 
-	return g->percent > 0 && records >= g->min_records && live < records &&
-	       (records - live) * 100 > records * g->percent;
+	return g->percent > 0 && records >= g->min_records && records >= g->retry_records &&
+	       live < records && (records - live) * 100 > records * g->percent;
 }
 
 /* An index file under construction. */
@@ -266,6 +266,7 @@ static int rewrite_index(struct upper_log *u, struct err *e)
 		return 0;
 	if (replace_index(u, &why) < 0) {
 		log_warn("%s: not rewritten: %s", u->index_temporary, why.msg);
+		u->garbage.retry_records = 2 * u->index_records;
 		return 0;
 	}
 	/* Until the name is durable, power loss brings back the old file, which records that are

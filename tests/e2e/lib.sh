@@ -17,6 +17,7 @@ plugin=$BUILD/nbdkit-plugin/nbdkit-overlaybd-plugin.so
 overlaybd=$BUILD/tools/overlaybd
 work=$(mktemp -d "${TMPDIR:-/tmp}/overlaybd-test.XXXXXX")
 declare -A servers=()
+mounts=() # undone at the end
 if [ -n "${NBDKIT_PRELOAD:-}" ]; then
 	NBDKIT_PRELOAD+=" $BUILD/tests/libsanitizer-preload.so"
 fi
@@ -50,6 +51,9 @@ cleanup()
 	if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
 		tail -n 20 "$work"/*.log >&2 2>/dev/null || true
 	fi
+	for name in "${mounts[@]}"; do
+		umount -l "$name" || true
+	done
 	rm -rf "$work"
 	exit "$status"
 }

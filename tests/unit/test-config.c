@@ -232,7 +232,7 @@ static const struct {
 	{ "line break in a password", LOWER "user: u\npassword: |\n  hush\n",
 	  "3: password: it holds a line break or another control character" },
 	{ "upper-garbage: text", LOWER "upper-garbage: x\n",
-	  "2: 'upper-garbage' must be a whole number from 0 to 18446744073709551615" },
+	  "2: 'upper-garbage' must be a whole number, not negative and below 2^64" },
 	{ "upper-garbage: too much", LOWER "upper-garbage: 101\n",
 	  "2: upper-garbage: '101' is not a percentage, 0 to 100" },
 	{ "control: list", LOWER "control: [a]\n", "2: 'control' must be text" },
