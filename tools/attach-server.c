@@ -84,7 +84,9 @@ static void become_server(const struct attach_state *s, int output)
 	sigset_t none;
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	words[n++] = saved->words[0];
+	/* A name that begins with @ tells systemd to spare a process at shutdown, for root disks:
+	 * the server needs it as much as we do. */
+	words[n++] = program_invocation_name[0] == '@' ? (char[]){ "@nbdkit" } : saved->words[0];
 	words[n++] = (char[]){ "-U" };
 	words[n++] = s->socket;
 	words[n++] = (char[]){ "-P" };
@@ -97,8 +99,8 @@ static void become_server(const struct attach_state *s, int output)
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
 	    dup2(output, STDERR_FILENO) < 0 || chdir(saved->folder) < 0)
 		dprintf(output, "error: %s: %s\n", saved->folder, strerror(errno));
-	else if (execvp(words[0], words) < 0)
-		dprintf(STDERR_FILENO, "error: %s: %s\n", words[0], strerror(errno));
+	else if (execvp(saved->words[0], words) < 0)
+		dprintf(STDERR_FILENO, "error: %s: %s\n", saved->words[0], strerror(errno));
 	_exit(CANNOT_RUN);
 }
 

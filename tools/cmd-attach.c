@@ -123,12 +123,21 @@ static int read_arguments(struct attach *a, struct err *e)
 	return r;
 }
 
-/* A file wins: a reference that is also the name of one can be given with its host. */
+static bool ends_with(const char *text, const char *end)
+{
+	size_t n = strlen(text), m = strlen(end);
+
+	return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* A file wins: a reference that is also the name of one can be given with its host.  What can only
+ * be meant as a file is one, so that it is missed as such. */
 static int read_source(struct attach *a, struct err *e)
 {
 	const char *what = a->args->operands[0];
 
-	a->is_config = access(what, F_OK) == 0;
+	a->is_config = access(what, F_OK) == 0 || what[0] == '/' || what[0] == '.' ||
+		       ends_with(what, ".yaml") || ends_with(what, ".json");
 	a->source = a->is_config ? io_absolute_path(NULL, what) : strdup(what);
 	return a->source ? 0 : err_set(e, errno, "%s: %s", what, strerror(errno));
 }

@@ -29,7 +29,7 @@ guest_runs "${attach_programs[@]}" --program "$(command -v setpriv)" "${files[@]
 	cp /files/config.v1.json /files/image.json
 
 	echo "what cannot be attached"
-	fails "/files/none.yaml" attach /files/none.yaml
+	fails "/files/none.yaml: No such file" attach /files/none.yaml
 	fails "not a device /dev/nbdN" attach /files/image.json /dev/sda
 	fails "nbd devices are for root only" /bin/setpriv --reuid 1 --clear-groups overlaybd attach /files/image.json
 	fails "/dev/nbd0: it is not attached" overlaybd detach /dev/nbd0
@@ -95,7 +95,9 @@ guest_runs "${attach_programs[@]}" --program "$(command -v setpriv)" "${files[@]
 	kill -9 $(pidof overlaybd)
 	nbd-client -d /dev/nbd3 >/dev/null
 	pidof nbdkit >/dev/null
-	[ "$(attach /files/small.yaml /dev/nbd3)" = /dev/nbd3 ]
+	[ "$(cd /files && exec -a @overlaybd overlaybd attach --plugin ../bin/nbdkit-overlaybd-plugin.so \
+		small.yaml /dev/nbd3)" = /dev/nbd3 ]
+	grep -q ^@nbdkit /proc/$(cat /run/overlaybd/nbd3/pid)/cmdline
 	kill -9 $(pidof overlaybd)
 	overlaybd detach /dev/nbd3
 	! pidof nbdkit
