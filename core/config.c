@@ -21,7 +21,6 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-#define LATER " is not in this version"
 #define TURBO ": TurboOCI layers are not in this version"
 
 enum {
@@ -34,6 +33,8 @@ enum {
 	IMAGE_ACCELERATION_LAYER,
 	IMAGE_SERVICE,
 	IMAGE_RECORD_TRACE_PATH,
+	IMAGE_CONTROL,
+	IMAGE_UPPER_GARBAGE,
 };
 
 /* The settings of config_setting.h are keys too. */
@@ -47,8 +48,8 @@ static const struct key image_keys[] = {
 	[IMAGE_ACCELERATION_LAYER] = { "accelerationLayer", KEY_SWITCH, NULL },
 	[IMAGE_SERVICE] = { "service", KEY_TEXT, NULL },
 	[IMAGE_RECORD_TRACE_PATH] = { "recordTracePath", KEY_TEXT, NULL },
-	{ "control", KEY_TEXT, LATER },
-	{ "upper-garbage", KEY_TEXT, LATER },
+	[IMAGE_CONTROL] = { "control", KEY_TEXT, NULL },
+	[IMAGE_UPPER_GARBAGE] = { "upper-garbage", KEY_COUNT, NULL },
 };
 
 enum { IMAGE_COUNT = COUNT_OF(image_keys) };
@@ -204,6 +205,42 @@ static int read_upper(struct reader *rd, const struct yaml_node *map, struct ima
 	return r;
 }
 
+int config_parse_percent(const char *text, unsigned *out, struct err *e)
+{
+	size_t n = strspn(text, "0123456789");
+
+	if (n == 0 || n > 3 || text[n] != '\0' || strtoul(text, NULL, 10) > 100)
+		return err_set(e, EINVAL, "'%.64s' is not a percentage, 0 to 100", text);
+	*out = (unsigned)strtoul(text, NULL, 10);
+	return 0;
+}
+
+static int read_garbage(const struct reader *rd, const struct yaml_node *value, unsigned *out)
+{
+	struct err cause;
+	int r = value ? config_parse_percent(value->text, out, &cause) : 0;
+
+	return r < 0 ? keys_fail(&rd->place, value->line, -r, "upper-garbage: %s", cause.msg) : 0;
+}
+
+static int check_control(const char *path, struct err *e)
+{
+	if (path && strlen(path) > CONFIG_CONTROL_MAX)
+		return err_set(e, EINVAL, "'%s' is too long for a socket, which may have %d bytes",
+			       path, CONFIG_CONTROL_MAX);
+	return 0;
+}
+
+static int read_control(const struct reader *rd, const struct yaml_node *value, char **out)
+{
+	struct err cause;
+	int r = copy_path(rd, value, out);
+
+	if (r < 0 || check_control(*out, &cause) == 0)
+		return r;
+	return keys_fail(&rd->place, value->line, EINVAL, "control: %s", cause.msg);
+}
+
 static int read_description(const struct reader *rd, const struct yaml_node *value, char **out)
 {
 	if (!value)
@@ -271,6 +308,41 @@ static int read_layers(struct reader *rd, const struct yaml_node *const *values,
 	return r;
 }
 
+static int replace_text(char **to, const char *text, const char *suffix)
+{
+	char *made;
+
+	if (asprintf(&made, "%s%s", text, suffix) < 0)
+		return -ENOMEM;
+	free(*to);
+	*to = made;
+	return 0;
+}
+
+/* What options say of the upper, in place of what the file says. */
+static int apply_upper_options(const struct config_options *options, struct image_config *c,
+			       struct err *e)
+{
+	int r = 0;
+
+	if (options->upper) {
+		r = replace_text(&c->upper_data, options->upper, ".data");
+		if (r == 0)
+			r = replace_text(&c->upper_index, options->upper, ".index");
+		c->upper_is_option = true;
+	}
+	if (r == 0 && options->control)
+		r = replace_text(&c->control, options->control, "");
+	if (r < 0)
+		return err_set(e, ENOMEM, "%s: out of memory", c->path);
+	if (options->upper_garbage)
+		r = config_parse_percent(options->upper_garbage, &c->upper_garbage, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s: upper-garbage", c->path);
+	r = options->control ? check_control(c->control, e) : 0;
+	return r < 0 ? err_wrap(e, r, "%s: control", c->path) : 0;
+}
+
 static int apply_options(const struct config_options *options, struct image_config *c,
 			 struct err *e)
 {
@@ -311,10 +383,39 @@ static int read_settings(struct reader *rd, const struct yaml_node *const *value
 	}
 	if (r == 0 && options)
 		r = apply_options(options, c, e);
+	if (r == 0 && options)
+		r = apply_upper_options(options, c, e);
 	if (r < 0)
 		return r;
 	r = config_setting_complete(&c->fetch, e);
 	return r < 0 ? err_wrap(e, r, "%s", c->path) : 0;
+}
+
+/* A reference with a digest behind its tag is the digest's.  What the image already has must be the
+ * same, since it says which disk is meant. */
+static int pin(const char *digest, struct image_config *c, struct err *e)
+{
+	const char *has = c->image ? strchr(c->image, '@') : NULL;
+	char *pinned;
+
+	if (!digest_is_valid(digest))
+		return err_set(
+			e, EINVAL,
+			"%s: digest '%.96s' is not 'sha256:' and 64 hex digits in lower case",
+			c->path, digest);
+	if (!c->image)
+		return err_set(e, EINVAL, "%s: a digest is given, but it names no 'image'",
+			       c->path);
+	if (has)
+		return strcmp(has + 1, digest) == 0
+			       ? 0
+			       : err_set(e, EINVAL, "%s: its image is %s, not %s", c->path, has + 1,
+					 digest);
+	if (asprintf(&pinned, "%s@%s", c->image, digest) < 0)
+		return err_set(e, ENOMEM, "%s: out of memory", c->path);
+	free(c->image);
+	c->image = pinned;
+	return 0;
 }
 
 static int read_image(struct reader *rd, const struct yaml_node *root,
@@ -335,9 +436,15 @@ static int read_image(struct reader *rd, const struct yaml_node *root,
 	if (r == 0)
 		r = copy_path(rd, values[IMAGE_RECORD_TRACE_PATH], &c->record_trace_path);
 	if (r == 0)
+		r = read_control(rd, values[IMAGE_CONTROL], &c->control);
+	if (r == 0)
+		r = read_garbage(rd, values[IMAGE_UPPER_GARBAGE], &c->upper_garbage);
+	if (r == 0)
 		r = read_description(rd, values[IMAGE_DESCRIPTION], &c->description);
 	if (r == 0)
 		r = read_layers(rd, values, root, c);
+	if (r == 0 && options && options->digest)
+		r = pin(options->digest, c, rd->place.e);
 	return r < 0 ? r : read_settings(rd, values, options, c, rd->place.e);
 }
 
@@ -372,6 +479,7 @@ int config_parse(const char *path, const char *text, size_t n, const struct conf
 
 	if (!c)
 		return err_set(e, ENOMEM, "%s: out of memory", path);
+	c->upper_garbage = CONFIG_GARBAGE;
 	r = parse(path, text, n, options, c, e);
 	if (r < 0) {
 		config_free(c);
@@ -407,10 +515,13 @@ int config_from_image(const char *reference, const struct config_options *option
 	c = calloc(1, sizeof *c);
 	if (!c)
 		return err_set(e, ENOMEM, "%s: out of memory", reference);
+	c->upper_garbage = CONFIG_GARBAGE;
 	c->path = strdup(reference);
 	c->image = strdup(reference);
 	r = c->path && c->image ? read_settings(NULL, NULL, options, c, e)
 				: err_set(e, ENOMEM, "%s: out of memory", reference);
+	if (r == 0 && options && options->digest)
+		r = pin(options->digest, c, e);
 	if (r < 0) {
 		config_free(c);
 		return r;
@@ -452,6 +563,7 @@ void config_free(struct image_config *c)
 	free(c->record_trace_path);
 	free(c->upper_data);
 	free(c->upper_index);
+	free(c->control);
 	free(c->result_file);
 	free(c->description);
 	free(c->path);

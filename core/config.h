@@ -38,6 +38,9 @@ struct image_config {
 	char *record_trace_path; /* absolute path of a trace of the reference; NULL: none */
 	char *upper_data; /* NULL: no upper */
 	char *upper_index;
+	bool upper_is_option; /* the caller's options name it, not the file */
+	unsigned upper_garbage; /* see struct upper_log_options; percent */
+	char *control; /* absolute path of the control socket; NULL: none */
 	char *result_file; /* NULL: none; gets "success" or "failed:REASON" */
 	char *description; /* NULL: none; shown to clients that list exports */
 	struct fetch_settings fetch;
@@ -49,6 +52,16 @@ struct config_options {
 	const struct config_setting *settings; /* in order; they count before all else */
 	size_t setting_count;
 	const char *folder; /* base of relative paths in settings; NULL: the working directory */
+	const char *digest; /* pins `image` to this manifest, whatever its tag means; NULL: no */
+	const char
+		*upper; /* absolute path; the upper is this with .data and .index; NULL: not said */
+	const char *upper_garbage; /* a number, checked; NULL: not said */
+	const char *control; /* absolute path; NULL: not said */
+};
+
+enum {
+	CONFIG_GARBAGE = 50, /* percent, where nothing is said */
+	CONFIG_CONTROL_MAX = 107, /* bytes of a socket's name */
 };
 
 /* Reads the file at `path`, and the service file.  `options` may be NULL.  Errors: EINVAL for what
@@ -64,6 +77,9 @@ int config_parse(const char *path, const char *text, size_t n, const struct conf
 /* The config that says nothing but `image: REFERENCE`. */
 int config_from_image(const char *reference, const struct config_options *options,
 		      struct image_config **out, struct err *e);
+
+/* Reads a percentage, 0 to 100.  EINVAL; the message is for putting a name in front. */
+int config_parse_percent(const char *text, unsigned *out, struct err *e);
 
 /* EINVAL when a text cannot be a reference, or may hold a password.  The message is for putting a
  * name in front, and does not quote the text.  What it lets pass, reference_parse decides on. */

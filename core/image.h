@@ -5,6 +5,9 @@
  *   a read:  image -> merged index -> layer -> zfile -> tar payload -> file
  *                                                                   -> blob -> cache, registry
  *
+ * A write goes to the upper, an append log that lies on top of it all (upper_log.h).  Tools open
+ * images read-only, the upper like the other layers.
+ *
  * Units: bytes unless said.  Threads: all calls but open and close may run concurrently on one
  * image.  Errors: 0 or -errno; the text names layer, file and cause. */
 #ifndef OVERLAYBD_CORE_IMAGE_H
@@ -20,6 +23,7 @@
 #include "core/layer.h"
 #include "core/lowers.h"
 #include "core/upper.h"
+#include "core/upper_log.h"
 #include "zfile/tar.h"
 #include "zfile/zformat.h"
 
@@ -41,6 +45,7 @@ struct image_layer {
 struct image_options {
 	uint64_t virtual_size; /* 0: as the layers say; else the disk's size, a multiple of 512 */
 	struct fetcher *fetcher; /* for remote layers, must outlive the image; NULL: its own */
+	bool writable; /* opens the upper for writing, if that can be: see image_is_writable */
 };
 
 struct image;
@@ -66,6 +71,25 @@ bool image_is_remote(const struct image *image);
 /* Fills buf with [off, off + n), of any alignment, which must lie within the image (EINVAL). */
 int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct err *e);
 
+/* Whether there is an upper that can be written to.  An upper in the reference's sparse form, or on
+ * a read-only file system, is served read-only, with a line in the log. */
+bool image_is_writable(const struct image *image);
+
+/* In a child that goes on with a writable image.  Does nothing for others. */
+int image_after_fork(struct image *image, struct err *e);
+
+/* Changes, as upper_log.h says, with its flags and errors.  EROFS: the image is not writable. */
+int image_pwrite(struct image *image, const void *buf, size_t n, uint64_t off, unsigned flags,
+		 struct err *e);
+int image_zero(struct image *image, uint64_t off, uint64_t n, unsigned flags, struct err *e);
+int image_trim(struct image *image, uint64_t off, uint64_t n, unsigned flags, struct err *e);
+
+/* All that was acknowledged before the call is durable when it returns 0. */
+int image_flush(struct image *image, struct err *e);
+
+/* Gives back the upper's space, see upper_log_tidy. */
+int image_tidy(struct image *image, struct err *e);
+
 /* A run of bytes of one kind. */
 enum extent_kind {
 	EXTENT_DATA,
@@ -83,7 +107,8 @@ struct image_extent {
 
 /* Calls `each` for the pieces of [off, off + n), in order, without gaps.  With `merged`, neighbours
  * of one kind come as one piece, its layer that of the first.  `each` returns 0 to go on, 1 to stop
- * (the call returns 0), or -errno, which is returned. */
+ * (the call returns 0), or -errno, which is returned.  What is written meanwhile may be seen in
+ * parts. */
 int image_extents(struct image *image, uint64_t off, uint64_t n, bool merged,
 		  int (*each)(void *arg, const struct image_extent *extent), void *arg);
 
@@ -105,10 +130,16 @@ struct stats_group *image_stats(const struct image *image);
 /* The digest of the manifest that the image came from, "" when it came from none. */
 const char *image_digest(const struct image *image);
 
-/* The layers from the bottom up, the upper (when there is one) last. */
+/* The layers from the bottom up, the upper (when there is one) last.  Of a writable upper there are
+ * path, header and findings alone: its `data` is empty, and its mappings are not in the index.  A
+ * snapshot adds layers; pointers and numbers keep their meaning. */
 size_t image_layer_count(const struct image *image);
 const struct image_layer *image_layer(const struct image *image, size_t number);
 
+/* Mappings in the index. */
+size_t image_mapping_count(const struct image *image);
+
+/* The index.  Not while a snapshot may put another in its place. */
 const struct index *image_index(const struct image *image);
 
 #endif

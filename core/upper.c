@@ -284,6 +284,26 @@ static int open_data(const char *path, int *fd, struct source **data, struct err
 	return 0;
 }
 
+int upper_look(const char *data_path, enum upper_form *form, struct err *e)
+{
+	AUTO_CLOSE int writable = open(data_path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	int r = writable < 0 && errno != EROFS ? -errno : 0, fd;
+	struct format_header header;
+	struct source *data;
+
+	*form = writable < 0 ? UPPER_ON_READ_ONLY : UPPER_LOG;
+	if (r < 0)
+		return err_set(e, -r, "%s: %s", data_path, strerror(-r));
+	r = open_data(data_path, &fd, &data, e);
+	if (r < 0)
+		return r;
+	r = format_read_header(&header, data, 0, FORMAT_PART_LOG_DATA, e);
+	source_close(data);
+	if (r == 0 && header.flags & FORMAT_SPARSE)
+		*form = UPPER_SPARSE;
+	return r < 0 ? err_wrap(e, r, "%s", data_path) : 0;
+}
+
 int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
 			 struct layer *out, struct upper_findings *findings, struct err *e)
 {

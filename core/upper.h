@@ -19,6 +19,16 @@ struct upper_findings {
 	bool sparse;
 };
 
+/* What a data file is. */
+enum upper_form {
+	UPPER_LOG, /* an append log that can be opened for writing */
+	UPPER_SPARSE,
+	UPPER_ON_READ_ONLY, /* on a file system that is mounted read-only */
+};
+
+/* Looks at a data file's header.  ENOENT and other errors of opening it for writing; EBADMSG. */
+int upper_look(const char *data_path, enum upper_form *form, struct err *e);
+
 /* Opens the pair as layer `number` of an image.  `findings` may be NULL. */
 int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
 			 struct layer *out, struct upper_findings *findings, struct err *e);

@@ -78,6 +78,17 @@ static int system_lock(int fd)
 	return result(flock(fd, LOCK_EX | LOCK_NB));
 }
 
+static int system_is_named(int fd, const char *path)
+{
+	struct stat opened, named;
+
+	if (fstat(fd, &opened) < 0)
+		return -errno;
+	if (stat(path, &named) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
 static int system_rename(const char *from, const char *to)
 {
 	return result(rename(from, to));
@@ -124,6 +135,7 @@ const struct file_ops file_ops_system = {
 	.datasync = system_datasync,
 	.punch = system_punch,
 	.lock = system_lock,
+	.is_named = system_is_named,
 	.rename = system_rename,
 	.unlink = system_unlink,
 	.sync_folder = system_sync_folder,

@@ -30,6 +30,7 @@ struct file_ops {
 	/* Takes the lock of the file at once, or EWOULDBLOCK.  It belongs to the open file, passes
 	 * to children of fork, and ends with the last of its descriptors. */
 	int (*lock)(int fd);
+	int (*is_named)(int fd, const char *path); /* 1: the open file has this name; 0 */
 	int (*rename)(const char *from, const char *to);
 	int (*unlink)(const char *path);
 	int (*sync_folder)(const char *path); /* the folder that holds path */

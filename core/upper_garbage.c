@@ -23,36 +23,6 @@ enum {
 	PIECE_RECORDS = 4096, /* written at once */
 };
 
-/* ---- readers ---- */
-
-unsigned upper_readers_enter(struct upper_readers *r)
-{
-	for (;;) {
-		uint64_t epoch = atomic_load(&r->epoch);
-
-		atomic_fetch_add(&r->active[epoch % 2], 1);
-		if (atomic_load(&r->epoch) == epoch)
-			return epoch % 2;
-		/* It went on meanwhile, and may not have seen us. */
-		atomic_fetch_sub(&r->active[epoch % 2], 1);
-	}
-}
-
-void upper_readers_leave(struct upper_readers *r, unsigned seat)
-{
-	atomic_fetch_sub(&r->active[seat], 1);
-}
-
-/* Begins the next epoch if the readers of the one before this are gone.  By one thread at a time.
- */
-static void advance(struct upper_readers *r)
-{
-	uint64_t epoch = atomic_load(&r->epoch);
-
-	if (atomic_load(&r->active[(epoch + 1) % 2]) == 0)
-		atomic_store(&r->epoch, epoch + 1);
-}
-
 /* ---- holes ---- */
 
 void upper_garbage_init(struct upper_garbage *g, const struct upper_log_options *options)
@@ -149,9 +119,7 @@ static void punch_holes(struct upper_log *u)
 		take_fresh(u);
 	if (g->waiting.count == 0)
 		return;
-	advance(&u->readers);
-	advance(&u->readers);
-	if (atomic_load(&u->readers.epoch) >= g->epoch + 2)
+	if (upper_readers_advance(&u->readers) >= g->epoch + 2)
 		punch_waiting(u);
 }
 
@@ -162,8 +130,8 @@ static bool index_is_dead(struct upper_log *u)
 	const struct upper_garbage *g = &u->garbage;
 	uint64_t records = u->index_records, live = u->map.count;
 
-	return g->percent > 0 && records >= g->min_records && live < records &&
-	       (records - live) * 100 > records * g->percent;
+	return g->percent > 0 && records >= g->min_records && records >= g->retry_records &&
+	       live < records && (records - live) * 100 > records * g->percent;
 }
 
 /* An index file under construction. */
@@ -298,6 +266,7 @@ static int rewrite_index(struct upper_log *u, struct err *e)
 		return 0;
 	if (replace_index(u, &why) < 0) {
 		log_warn("%s: not rewritten: %s", u->index_temporary, why.msg);
+		u->garbage.retry_records = 2 * u->index_records;
 		return 0;
 	}
 	/* Until the name is durable, power loss brings back the old file, which records that are

@@ -3,6 +3,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/le.h"
@@ -110,6 +111,49 @@ size_t upper_log_pieces(struct upper_log *u, uint64_t lba, uint64_t sectors, str
 			size_t room)
 {
 	return upper_map_pieces(&u->map, lba, sectors, out, room);
+}
+
+/* Adds one piece, cut into mappings.  -ENOMEM. */
+static int add_mappings(struct mapping_run *run, size_t *room, uint64_t lba,
+			const struct segment *s)
+{
+	uint64_t done, moffset = s->zeroed ? 0 : s->moffset;
+
+	for (done = 0; s->mapped && done < s->sectors;) {
+		if (run->count == *room) {
+			size_t more = *room ? 2 * *room : 64;
+			struct mapping *maps = realloc(run->maps, more * sizeof *maps);
+
+			if (!maps)
+				return -ENOMEM;
+			run->maps = maps;
+			*room = more;
+		}
+		upper_queue_cut(lba + done, s->sectors - done, moffset + done, s->zeroed,
+				&run->maps[run->count], 1);
+		done += mapping_sectors(run->maps[run->count++]);
+	}
+	return 0;
+}
+
+int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err *e)
+{
+	struct segment pieces[PIECES];
+	uint64_t lba = 0;
+	size_t i, n, room = 0;
+	int r = 0;
+
+	*out = (struct mapping_run){ 0 };
+	while (r == 0 && lba < u->sectors) {
+		n = upper_map_pieces(&u->map, lba, u->sectors - lba, pieces, PIECES);
+		for (i = 0; r == 0 && i < n; lba += pieces[i++].sectors)
+			r = add_mappings(out, &room, lba, &pieces[i]);
+	}
+	if (r == 0)
+		return 0;
+	free(out->maps);
+	*out = (struct mapping_run){ 0 };
+	return err_set(e, ENOMEM, "out of memory for the mappings of %s", u->data_path);
 }
 
 /* ---- publishing ---- */

@@ -6,20 +6,27 @@
  * (1) The data file is append-only.  A write reserves its place with one atomic addition, writes it
  *     outside of all locks, and is published then.  A mapping once published never changes meaning:
  *     a reader that looked at the map before a write reads what was there before.  What nothing
- * maps any more becomes a hole, but only when the record that superseded it is durable and no
- * reader is left that could know it. (2) A record enters the index file only after the data that it
- * points at is durable: a flush is fdatasync(data), append of the records, fdatasync(index).  It
- * returns only after a sync that began after it arrived. (3) In the critical section that publishes
- * a write in memory, its record goes to the pending file by write(2), before anything is
- * acknowledged.  Opening replays it when this is still the boot that wrote it, and drops it
- * otherwise.  The pending file is made anew only when all that it loses is durable in the index
- * file. (4) After power loss all that was flushed is there; of what was not, each sector is there
- * or not. Opening stops at the first mark of a crash, cuts the index file there, and never guesses.
- * What it cut off must not come back, so the cut is synced; data goes on at a sector boundary
- * behind the data file's end. (5) A failed sync is final: the log is read-only from then on, every
- * later write and flush is EIO, and the pending file is removed, since it would vouch for data that
- * may be lost. (6) Writes of zeroes, trims and writes with FUA are writes like others: 1 to 5 hold
- * for them. */
+ *     maps any more becomes a hole, but only when the record that superseded it is durable and no
+ *     reader is left that could know it.
+ *
+ * (2) A record enters the index file only after the data that it points at is durable: a flush is
+ *     fdatasync(data), append of the records, fdatasync(index).  It returns only after a sync that
+ *     began after it arrived.
+ *
+ * (3) In the critical section that publishes a write in memory, its record goes to the pending file
+ *     by write(2), before anything is acknowledged.  Opening replays it when this is still the boot
+ *     that wrote it, and drops it otherwise.  The pending file is made anew only when all that it
+ *     loses is durable in the index file.
+ *
+ * (4) After power loss all that was flushed is there; of what was not, each sector is there or not.
+ *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses.
+ *     What it cut off must not come back, so the cut is synced; data goes on at a sector boundary
+ *     behind the data file's end.
+ *
+ * (5) A failed sync is final: the log is read-only from then on, every later write and flush is
+ *     EIO, and the pending file is removed, since it would vouch for data that may be lost.
+ *
+ * (6) Writes of zeroes, trims and writes with FUA are writes like others: 1 to 5 hold for them. */
 #include "core/upper_log.h"
 
 #include <ctype.h>
@@ -33,6 +40,7 @@
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "core/upper_lock.h"
 #include "core/upper_private.h"
 
 enum { PENDING_BYTES = 1 << 20 };
@@ -101,23 +109,32 @@ static int create_file(const struct file_ops *ops, const char *path, const struc
 	return err_wrap(e, r, "%s", path);
 }
 
-int upper_log_create(const struct file_ops *ops, const char *data_path, const char *index_path,
-		     uint64_t size, const char *uuid, const char *parent_uuid, struct err *e)
+int upper_log_make_header(struct format_header *h, uint64_t size, const char *uuid,
+			  const char *parent_uuid, struct err *e)
 {
-	struct format_header h = {
+	int r = check_size(size, e);
+
+	*h = (struct format_header){
 		.flags = FORMAT_HEADER | FORMAT_DATA_FILE,
 		.virtual_size = size,
 		.version = 1,
 		.sub_version = 1,
 	};
-	int r = check_size(size, e);
+	if (r == 0)
+		r = uuid ? set_uuid(h->uuid, uuid, "uuid", e) : random_uuid(h->uuid, e);
+	if (r == 0)
+		r = set_uuid(h->parent_uuid, parent_uuid ? parent_uuid : FORMAT_NIL_UUID,
+			     "parent uuid", e);
+	return r;
+}
+
+int upper_log_create(const struct file_ops *ops, const char *data_path, const char *index_path,
+		     uint64_t size, const char *uuid, const char *parent_uuid, struct err *e)
+{
+	struct format_header h;
+	int r = upper_log_make_header(&h, size, uuid, parent_uuid, e);
 
 	ops = ops ? ops : &file_ops_system;
-	if (r == 0)
-		r = uuid ? set_uuid(h.uuid, uuid, "uuid", e) : random_uuid(h.uuid, e);
-	if (r == 0)
-		r = set_uuid(h.parent_uuid, parent_uuid ? parent_uuid : FORMAT_NIL_UUID,
-			     "parent uuid", e);
 	if (r == 0)
 		r = create_file(ops, data_path, &h, e);
 	if (r < 0)
@@ -133,21 +150,6 @@ int upper_log_create(const struct file_ops *ops, const char *data_path, const ch
 }
 
 /* ---- opening ---- */
-
-static int lock_data(struct upper_log *u, struct err *e)
-{
-	int r = u->ops->lock(u->data_fd);
-	uint64_t pid;
-
-	if (r == 0)
-		return 0;
-	if (r != -EWOULDBLOCK)
-		return err_set(e, -r, "%s: locking: %s", u->data_path, strerror(-r));
-	pid = upper_pending_holder(u->ops, u->data_path);
-	if (pid == 0)
-		return err_set(e, EBUSY, "%s: is in use by another process", u->data_path);
-	return err_set(e, EBUSY, "%s: is in use by process %" PRIu64, u->data_path, pid);
-}
 
 static int read_header(struct upper_log *u, struct err *e)
 {
@@ -167,12 +169,10 @@ static int open_files(struct upper_log *u, struct err *e)
 {
 	int r;
 
-	u->data_fd = u->ops->open(u->data_path, O_RDWR, 0);
+	u->data_fd = upper_lock_open(u->ops, u->data_path, O_RDWR, e);
 	if (u->data_fd < 0)
-		return err_set(e, -u->data_fd, "%s: %s", u->data_path, strerror(-u->data_fd));
-	r = lock_data(u, e);
-	if (r == 0)
-		r = read_header(u, e);
+		return u->data_fd;
+	r = read_header(u, e);
 	if (r < 0)
 		return r;
 	u->index_fd = u->ops->open(u->index_path, O_RDWR, 0);
@@ -181,13 +181,21 @@ static int open_files(struct upper_log *u, struct err *e)
 	return 0;
 }
 
-static int start(struct upper_log *u, uint64_t size, struct upper_findings *findings, struct err *e)
+static uint64_t size_of_disk(const struct upper_log *u, const struct upper_log_options *options)
+{
+	if (options->size)
+		return options->size;
+	return u->header.virtual_size ? u->header.virtual_size : options->size_below;
+}
+
+static int start(struct upper_log *u, const struct upper_log_options *options,
+		 struct upper_findings *findings, struct err *e)
 {
 	int r = open_files(u, e);
 
 	if (r < 0)
 		return r;
-	u->sectors = (size ? size : u->header.virtual_size) / SECTOR;
+	u->sectors = size_of_disk(u, options) / SECTOR;
 	r = upper_pending_init(&u->pending, u->ops, u->data_path, u->header.uuid, e);
 	if (r == 0 && upper_map_init(&u->map, u->sectors) < 0)
 		r = err_set(e, ENOMEM, "out of memory");
@@ -258,7 +266,7 @@ int upper_log_open(const char *data_path, const char *index_path,
 	if (!u->data_path || !u->index_path || !u->index_temporary)
 		r = err_set(e, ENOMEM, "out of memory");
 	if (r == 0)
-		r = start(u, options->size, findings ? findings : &unused, e);
+		r = start(u, options, findings ? findings : &unused, e);
 	if (r < 0) {
 		release(u);
 		return r;

@@ -32,11 +32,16 @@ struct upper_below {
 struct upper_log_options {
 	const struct file_ops *ops; /* NULL: the system's */
 	uint64_t size; /* of the disk, a multiple of 512; 0: as the log's header says */
+	uint64_t size_below; /* when neither says anything: that of the layers below */
 	struct upper_below below; /* pread NULL: zeroes */
 	unsigned garbage; /* percent of dead records from which the index is rewritten; 0: never */
 	uint64_t garbage_records; /* but not an index of fewer than these; 0: 4096 */
 	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 1 MiB */
 };
+
+/* The header of a new log's data file: see upper_log_create. */
+int upper_log_make_header(struct format_header *h, uint64_t size, const char *uuid,
+			  const char *parent_uuid, struct err *e);
 
 /* Makes the two files of an empty log, which must not exist (EEXIST), and syncs them.  `size` is
  * the virtual size, a multiple of 512 (0: that of the layers below).  uuid NULL: a random one;
@@ -67,6 +72,10 @@ int upper_log_pread(struct upper_log *u, void *buf, size_t n, uint64_t off, stru
  * them, fewer only when the range ends.  moffset counts sectors of the data file. */
 size_t upper_log_pieces(struct upper_log *u, uint64_t lba, uint64_t sectors, struct segment *out,
 			size_t room);
+
+/* All that the log maps: sorted, no two that could be one, layer 0.  The caller frees out->maps.
+ * Nobody may write meanwhile.  ENOMEM. */
+int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err *e);
 
 enum upper_flag {
 	UPPER_FUA = 1 << 0, /* durable before it returns */

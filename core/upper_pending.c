@@ -254,6 +254,17 @@ int upper_pending_begin(struct upper_pending *p, const struct mapping *records, 
 	return 0;
 }
 
+int upper_pending_empty(struct upper_pending *p, struct err *e)
+{
+	int r = p->fd < 0 ? 0 : p->ops->truncate(p->fd, HEADER);
+
+	if (r < 0)
+		return err_set(e, -r, "%s: %s", p->path, strerror(-r));
+	p->end = HEADER;
+	p->unsure = false;
+	return 0;
+}
+
 int upper_pending_append(struct upper_pending *p, const struct mapping *records, size_t n,
 			 struct err *e)
 {

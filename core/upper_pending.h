@@ -58,6 +58,9 @@ int upper_pending_init(struct upper_pending *p, const struct file_ops *ops, cons
 int upper_pending_begin(struct upper_pending *p, const struct mapping *records, size_t n,
 			struct err *e);
 
+/* Empties the file, in place: what it holds is durable elsewhere. */
+int upper_pending_empty(struct upper_pending *p, struct err *e);
+
 /* Appends n records, at most UPPER_PENDING_BATCH: all of them, or none and -errno. */
 int upper_pending_append(struct upper_pending *p, const struct mapping *records, size_t n,
 			 struct err *e);

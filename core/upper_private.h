@@ -2,11 +2,17 @@
 /* upper_private.h - what the files of an open append log share, see upper_log.c.
  *
  * Locks, in the order in which they may be taken:
- *   a claim         on a range of the disk: whoever changes it, over I/O
- *   sync.lock       who syncs; never held over I/O.  Being the one who syncs (sync.running) is
- * itself a lock, held over I/O, and guards index_fd and index_records publish_lock    the critical
- * section of invariant 3; held over a write(2) to the pending file map.locks       within
- * upper_map.c claims.lock, garbage.lock: leaves garbage.tidy_lock comes before sync.lock. */
+ *
+ * - a claim on a range of the disk: whoever changes it, over I/O;
+ *
+ * - garbage.tidy_lock: whoever tidies, over I/O;
+ *
+ * - sync.lock: who syncs; never held over I/O.  Being the one who syncs (sync.running) is itself a
+ *   lock, held over I/O, and guards index_fd and index_records;
+ *
+ * - publish_lock: the critical section of invariant 3; held over a write(2) to the pending file;
+ *
+ * - map.locks, within upper_map.c; claims.lock; garbage.lock: under these no other is taken. */
 #ifndef OVERLAYBD_CORE_UPPER_PRIVATE_H
 #define OVERLAYBD_CORE_UPPER_PRIVATE_H
 
@@ -17,6 +23,7 @@
 #include "core/upper_log.h"
 #include "core/upper_map.h"
 #include "core/upper_pending.h"
+#include "core/upper_readers.h"
 
 /* Records that are not yet in the index file, in the order in which they were published. */
 struct upper_queue {
@@ -35,13 +42,6 @@ struct upper_sync {
 	struct err error; /* when that failed */
 };
 
-/* Readers, by the epoch in which they began: what was unmapped in epoch n is read by nobody from
- * epoch n + 2 on. */
-struct upper_readers {
-	_Atomic uint64_t epoch;
-	_Alignas(64) _Atomic uint64_t active[2]; /* of even epochs, of odd ones */
-};
-
 struct upper_garbage {
 	unsigned percent; /* see struct upper_log_options */
 	uint64_t min_records;
@@ -53,6 +53,8 @@ struct upper_garbage {
 	struct upper_ranges waiting; /* for the readers of `epoch` and before */
 	uint64_t epoch;
 	bool no_holes; /* the file system has none */
+	/* After a failed rewriting, so many records make another try worth it. */
+	_Atomic uint64_t retry_records;
 };
 
 struct upper_log {
@@ -117,10 +119,6 @@ int upper_recover_entry(struct upper_map *m, const struct format_entry *entry);
 int upper_recover(struct upper_log *u, struct upper_findings *findings, struct err *e);
 
 /* upper_garbage.c */
-
-/* A reader announces itself before it looks at the map, and leaves when it has read the data. */
-unsigned upper_readers_enter(struct upper_readers *r);
-void upper_readers_leave(struct upper_readers *r, unsigned seat);
 
 void upper_garbage_init(struct upper_garbage *g, const struct upper_log_options *options);
 void upper_garbage_release(struct upper_garbage *g);

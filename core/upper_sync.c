@@ -126,8 +126,11 @@ static void forget_written(struct upper_log *u, size_t n)
 	q->count -= n;
 	if (n > 0)
 		memmove(q->list, q->list + n, q->count * sizeof *q->list);
-	if (u->pending.end >= u->pending_bytes &&
-	    upper_pending_begin(&u->pending, q->list, q->count, &e) < 0)
+	if (u->pending.end < u->pending_bytes || u->failed)
+		return;
+	/* Who may no longer make files in the folder can still do the first. */
+	if ((q->count == 0 ? upper_pending_empty(&u->pending, &e)
+			   : upper_pending_begin(&u->pending, q->list, q->count, &e)) < 0)
 		log_debug("%s: goes on as it is: %s", u->pending.path, e.msg);
 }
 

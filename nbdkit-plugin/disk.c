@@ -32,7 +32,7 @@ static char *make_description(const struct disk *d)
 
 static int open_image(struct disk *d, struct fetcher *fetcher, struct err *e)
 {
-	struct image_options options = { .fetcher = fetcher };
+	struct image_options options = { .fetcher = fetcher, .writable = true };
 	int r = image_open(d->config, &options, &d->image, e);
 
 	if (r < 0)
@@ -122,6 +122,8 @@ void disk_start(struct disk *d)
 {
 	struct err e;
 
+	if (image_after_fork(d->image, &e) < 0)
+		log_warn("%s", e.msg);
 	launch_start(d->launch);
 	if (image_start_download(d->image, &e) < 0)
 		log_warn("%s: no background download: %s", d->config->path, e.msg);

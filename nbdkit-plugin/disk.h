@@ -17,10 +17,10 @@ struct disk {
 	char *description; /* the config's, or one made up; escaped, fit for the protocol */
 };
 
-/* Reads the config at `path` and opens its layers.  `options` as for config_load, `fetcher` as in
- * image.h.  When the config
- * names a result file, the outcome is written there, and failing to write it fails the call, as
- * does a result file that is one of the image's own.  Errors begin with the config's path. */
+/* Reads the config at `path` and opens its layers, the upper for writing.  `options` as for
+ * config_load, `fetcher` as in image.h.  When the config names a result file, the outcome is
+ * written there, and failing to write it fails the call, as does a result file that is one of the
+ * image's own.  Errors begin with the config's path. */
 int disk_open(const char *path, const struct config_options *options, struct fetcher *fetcher,
 	      struct disk **out, struct err *e);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/digest.h"
 #include "core/base/io.h"
 #include "core/base/nearest.h"
 #include "fetch/settings.h"
@@ -15,20 +16,11 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* All but the settings, which config_setting.c knows. */
-static const char *const known[] = { "config", "dir", "image", "service" };
+static const char *const known[] = { "config",	"digest", "dir",	  "image",
+				     "service", "upper",  "upper-garbage" };
 
 /* Names that later versions give a meaning to. */
-static const char *const later[] = { "control", "upper", "upper-garbage" };
-
-static bool is_one_of(const char *word, const char *const *words, size_t count)
-{
-	size_t i;
-
-	for (i = 0; i < count; i++)
-		if (strcmp(words[i], word) == 0)
-			return true;
-	return false;
-}
+static const char later[] = "control";
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -88,6 +80,17 @@ static int set_image(struct params *p, const char *value, struct err *e)
 	return p->image ? 0 : err_set(e, ENOMEM, "image=: out of memory");
 }
 
+static int set_digest(struct params *p, const char *value, struct err *e)
+{
+	if (p->digest)
+		return err_set(e, EINVAL, "digest= is given twice");
+	if (!digest_is_valid(value))
+		return err_set(e, EINVAL, "digest=: not 'sha256:' and 64 hex digits in lower case");
+	p->digest = strdup(value);
+	p->options.digest = p->digest;
+	return p->digest ? 0 : err_set(e, ENOMEM, "digest=: out of memory");
+}
+
 static int set_service(struct params *p, const char *value, struct err *e)
 {
 	int r;
@@ -102,6 +105,35 @@ static int set_service(struct params *p, const char *value, struct err *e)
 	}
 	p->options.service = p->service;
 	return r;
+}
+
+static int set_upper(struct params *p, const char *value, struct err *e)
+{
+	int r;
+
+	if (ends_with(value, ".data") || ends_with(value, ".index"))
+		return err_set(e, EINVAL,
+			       "upper=%s: the name is without '.data' and '.index', which both its "
+			       "files have",
+			       value);
+	r = set_path(&p->upper, "upper", value, e);
+	p->options.upper = p->upper;
+	return r;
+}
+
+static int set_garbage(struct params *p, const char *value, struct err *e)
+{
+	unsigned unused;
+	int r;
+
+	if (p->upper_garbage)
+		return err_set(e, EINVAL, "upper-garbage= is given twice");
+	r = config_parse_percent(value, &unused, e);
+	if (r < 0)
+		return err_wrap(e, r, "upper-garbage=");
+	p->upper_garbage = strdup(value);
+	p->options.upper_garbage = p->upper_garbage;
+	return p->upper_garbage ? 0 : err_set(e, ENOMEM, "upper-garbage=: out of memory");
 }
 
 /* nbdkit changes to another folder before the settings are used. */
@@ -183,7 +215,7 @@ static int refuse_key(const char *key, struct err *e)
 	const char *names[COUNT_OF(known) + CONFIG_SETTING_COUNT], *near;
 	size_t i;
 
-	if (is_one_of(key, later, COUNT_OF(later)))
+	if (strcmp(key, later) == 0)
 		return err_set(e, EINVAL, "'%s' is not in this version", key);
 	memcpy(names, known, sizeof known);
 	for (i = 0; i < CONFIG_SETTING_COUNT; i++)
@@ -202,12 +234,18 @@ int params_set(struct params *p, const char *key, const char *value,
 
 	if (strcmp(key, "config") == 0)
 		return set_config(p, value, e);
+	if (strcmp(key, "digest") == 0)
+		return set_digest(p, value, e);
 	if (strcmp(key, "dir") == 0)
 		return set_path(&p->dir, key, value, e);
 	if (strcmp(key, "image") == 0)
 		return set_image(p, value, e);
 	if (strcmp(key, "service") == 0)
 		return set_service(p, value, e);
+	if (strcmp(key, "upper") == 0)
+		return set_upper(p, value, e);
+	if (strcmp(key, "upper-garbage") == 0)
+		return set_garbage(p, value, e);
 	if (setting < 0)
 		return refuse_key(key, e);
 	return strcmp(key, "password") == 0
@@ -222,6 +260,11 @@ int params_complete(const struct params *p, struct err *e)
 
 	if (given > 1)
 		return err_set(e, EINVAL, "config=, dir= and image= exclude each other");
+	if (p->dir && p->digest)
+		return err_set(e, EINVAL, "dir= and digest= exclude each other");
+	if (p->dir && p->upper)
+		return err_set(e, EINVAL,
+			       "dir= and upper= exclude each other: each image has its own upper");
 	for (i = 0; p->dir && i < p->options.setting_count; i++)
 		if (strcmp(p->settings[i].name, "trace-file") == 0)
 			return err_set(e, EINVAL,
@@ -246,6 +289,10 @@ void params_release(struct params *p)
 	free(p->settings);
 	free(p->folder);
 	free(p->service);
+	free(p->digest);
+	free(p->upper);
+	free(p->upper_garbage);
+	free(p->control);
 	free(p->image);
 	free(p->config);
 	free(p->dir);

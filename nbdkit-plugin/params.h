@@ -15,10 +15,14 @@ struct params {
 	char *config; /* absolute path, of one image */
 	char *dir; /* absolute path of a folder of images */
 	char *image; /* a reference, see config_check_reference */
+	char *digest; /* what image= or the config's `image` must be; NULL: not said */
 	char *service; /* absolute path, or "none"; NULL: not said */
+	char *upper; /* absolute path, without .data and .index; NULL: not said */
+	char *upper_garbage; /* a percentage; NULL: not said */
+	char *control; /* absolute path; NULL: not said */
 	char *folder; /* the working directory, once there is a setting */
 	struct config_setting *settings;
-	struct config_options options; /* what they say, made of the three above */
+	struct config_options options; /* what they say, made of the above */
 };
 
 /* The parameter that a bare argument stands for. */
@@ -28,6 +32,7 @@ struct params {
 #define PARAMS_HELP                                                                                \
 	"[config=]FILE         The image to serve: YAML, or overlaybd's config.v1.json.\n"         \
 	"image=REF             Serve an image of a registry, HOST/REPO:TAG or ...@DIGEST.\n"       \
+	"digest=sha256:HEX     Serve this manifest, whatever the image's tag means now.\n"         \
 	"dir=DIR               Serve every *.yaml file in DIR as an export of its name.\n"         \
 	"cache-dir=DIR|none    Keep what was fetched in DIR.\n"                                    \
 	"cache-limit=SIZE|none How much the cache may hold, default 10G.\n"                        \
@@ -50,6 +55,8 @@ struct params {
 	"trace-file=FILE       The trace, default in the cache folder.\n"                          \
 	"trace-idle=SECONDS    Recording ends when nothing new is read, default 15.\n"             \
 	"trace-seconds=SECONDS Recording ends, default 120.\n"                                     \
+	"upper=PATH            Write to the upper PATH.data, PATH.index on top of the image.\n"    \
+	"upper-garbage=PERCENT Rewrite the upper's index when so much is dead, default 50.\n"      \
 	"user=NAME             Who we are to the registry.\n"                                      \
 	"user-agent=TEXT       What we call ourselves."
 

@@ -124,7 +124,7 @@ static void overlaybd_dump_plugin(void)
 {
 	printf("overlaybd_version=%s\n", PROJECT_VERSION);
 	printf("overlaybd_formats=lsmt,zfile-lz4,zfile-zstd,tar\n");
-	printf("overlaybd_writable=no\n");
+	printf("overlaybd_writable=yes\n");
 	printf("overlaybd_registry=yes\n");
 	printf("overlaybd_lz4_version=%s\n", LZ4_versionString());
 	printf("overlaybd_zstd_version=%s\n", ZSTD_versionString());
@@ -151,7 +151,8 @@ static void log_opened(const struct disk *d)
 	nbdkit_debug("%s: %" PRIu64 " bytes, %zu layers, %zu mappings, %zu bytes of index", path,
 		     image_size(d->image), layers, index_count(image_index(d->image)),
 		     index_memory(image_index(d->image)));
-	for (i = 0; i < layers; i++)
+	/* A writable upper says it itself: it cuts that off. */
+	for (i = 0; i < layers && !image_is_writable(d->image); i++)
 		if (image_layer(d->image, i)->is_upper)
 			warn_of_cut_log(image_layer(d->image, i), path);
 }
@@ -249,10 +250,25 @@ static void report(bool last)
 
 static void look(struct disk *const *disks, size_t count)
 {
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < count; i++) {
+		launch_look(disks[i]->launch);
+		/* What fails here fails in the clients' flushes too, which say so each time. */
+		(void)image_tidy(disks[i]->image, &e);
+	}
+}
+
+/* Clients may stay as long as they like, and who stops a service may lose patience. */
+static void flush_all(struct disk *const *disks, size_t count)
+{
+	struct err e;
 	size_t i;
 
 	for (i = 0; i < count; i++)
-		launch_look(disks[i]->launch);
+		if (image_flush(disks[i]->image, &e) < 0)
+			log_warn("%s", e.msg);
 }
 
 static void end_launches(struct disk *const *disks, size_t count)
@@ -273,6 +289,7 @@ static void *watch(void *arg)
 		if (++seconds % (REPORT_EVERY / LOOK_EVERY) == 0)
 			report(false);
 	}
+	with_disks(flush_all);
 	fetcher_interrupt(fetcher);
 	with_disks(end_launches);
 	report(false);
@@ -284,7 +301,7 @@ static void *watch(void *arg)
 static bool needs_watcher(void)
 {
 	return !only || only->config->fetch.stats || fetcher_is_used(fetcher) ||
-	       launch_is_recording(only->launch);
+	       launch_is_recording(only->launch) || image_is_writable(only->image);
 }
 
 static int overlaybd_after_fork(void)
@@ -413,10 +430,25 @@ static int overlaybd_block_size(void *handle, uint32_t *minimum, uint32_t *prefe
 	return 0;
 }
 
-/* All connections read the same immutable image. */
+/* All connections see the same disk, and a flush of one is for the writes of all. */
 static int overlaybd_can_multi_conn(void *handle)
 {
 	return 1;
+}
+
+/* nbdkit asks when the client may write at all. */
+static int overlaybd_can_write(void *handle)
+{
+	const struct disk *d = handle;
+
+	return image_is_writable(d->image);
+}
+
+static int overlaybd_can_fua(void *handle)
+{
+	const struct disk *d = handle;
+
+	return image_is_writable(d->image) ? NBDKIT_FUA_NATIVE : NBDKIT_FUA_NONE;
 }
 
 static int overlaybd_can_extents(void *handle)
@@ -441,6 +473,56 @@ static int overlaybd_pread(void *handle, void *buf, uint32_t count, uint64_t off
 
 	stats_add(stats, STATS_READS, 1);
 	stats_add(stats, STATS_READ_BYTES, count);
+	return r < 0 ? fail(r, &e) : 0;
+}
+
+static unsigned change_flags(uint32_t flags)
+{
+	unsigned f = 0;
+
+	if (flags & NBDKIT_FLAG_FUA)
+		f |= UPPER_FUA;
+	if (flags & NBDKIT_FLAG_MAY_TRIM)
+		f |= UPPER_MAY_TRIM;
+	if (flags & NBDKIT_FLAG_FAST_ZERO)
+		f |= UPPER_FAST;
+	return f;
+}
+
+static int overlaybd_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
+			    uint32_t flags)
+{
+	struct disk *d = handle;
+	struct err e;
+	int r = image_pwrite(d->image, buf, count, offset, change_flags(flags), &e);
+
+	return r < 0 ? fail(r, &e) : 0;
+}
+
+static int overlaybd_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	struct disk *d = handle;
+	struct err e;
+	int r = image_zero(d->image, offset, count, change_flags(flags), &e);
+
+	return r < 0 ? fail(r, &e) : 0;
+}
+
+static int overlaybd_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	struct disk *d = handle;
+	struct err e;
+	int r = image_trim(d->image, offset, count, change_flags(flags), &e);
+
+	return r < 0 ? fail(r, &e) : 0;
+}
+
+static int overlaybd_flush(void *handle, uint32_t flags)
+{
+	struct disk *d = handle;
+	struct err e;
+	int r = image_flush(d->image, &e);
+
 	return r < 0 ? fail(r, &e) : 0;
 }
 
@@ -495,7 +577,7 @@ static struct nbdkit_plugin plugin = {
 	.name = "overlaybd",
 	.longname = "overlaybd images",
 	.version = PROJECT_VERSION,
-	.description = "layered overlaybd images as read-only disks",
+	.description = "layered overlaybd images as disks",
 	.unload = overlaybd_unload,
 	.config = overlaybd_config,
 	.config_complete = overlaybd_config_complete,
@@ -512,10 +594,20 @@ static struct nbdkit_plugin plugin = {
 	.export_description = overlaybd_export_description,
 	.get_size = overlaybd_get_size,
 	.block_size = overlaybd_block_size,
+	.can_write = overlaybd_can_write,
+	.can_flush = overlaybd_can_write,
+	.can_trim = overlaybd_can_write,
+	.can_zero = overlaybd_can_write,
+	.can_fast_zero = overlaybd_can_write,
+	.can_fua = overlaybd_can_fua,
 	.can_multi_conn = overlaybd_can_multi_conn,
 	.can_extents = overlaybd_can_extents,
 	.can_cache = overlaybd_can_cache,
 	.pread = overlaybd_pread,
+	.pwrite = overlaybd_pwrite,
+	.zero = overlaybd_zero,
+	.trim = overlaybd_trim,
+	.flush = overlaybd_flush,
 	.extents = overlaybd_extents,
 	.cache = overlaybd_cache,
 };

@@ -84,7 +84,9 @@ static int add_piece(void *arg, const struct image_extent *x)
 
 	if (p->pieces_left-- == 0)
 		return -E2BIG;
-	if (x->kind != EXTENT_DATA || !p->plan->layers[x->layer].blob)
+	/* Layers that came later are the work of snapshots, and local. */
+	if (x->kind != EXTENT_DATA || x->layer >= p->plan->layer_count ||
+	    !p->plan->layers[x->layer].blob)
 		return 0;
 	(void)source_bottom(image_layer(p->image, x->layer)->layer.data, &off, &n);
 	end = (off + n + SEQUENCE_CHUNK - 1) / SEQUENCE_CHUNK;
@@ -128,7 +130,7 @@ static int walk_reads(struct planner *p, const struct trace *t)
 	size_t i;
 	int r = 0;
 
-	p->pieces_left = PIECES_A_READ * ((uint64_t)t->count + index_count(image_index(p->image)));
+	p->pieces_left = PIECES_A_READ * ((uint64_t)t->count + image_mapping_count(p->image));
 	for (i = 0; r == 0 && i < t->count; i++)
 		r = walk_read(p, &t->reads[i]);
 	if (r != -E2BIG)

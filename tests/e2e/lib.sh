@@ -21,6 +21,7 @@ python=/usr/bin/python3
 [ -x $python ] || python=python3
 work=$(mktemp -d "${TMPDIR:-/tmp}/overlaybd-test.XXXXXX")
 declare -A servers=()
+mounts=() # undone at the end
 if [ -n "${NBDKIT_PRELOAD:-}" ]; then
 	NBDKIT_PRELOAD+=" $BUILD/tests/libsanitizer-preload.so"
 fi
@@ -54,6 +55,9 @@ cleanup()
 	if [ "$status" -ne 0 ] && [ "$status" -ne 77 ]; then
 		tail -n 20 "$work"/*.log >&2 2>/dev/null || true
 	fi
+	for name in "${mounts[@]}"; do
+		umount -l "$name" || true
+	done
 	rm -rf "$work"
 	exit "$status"
 }
@@ -185,16 +189,17 @@ golden_sets()
 print(*json.load(open(sys.argv[1])))' "$GOLDEN/expected.json"
 }
 
-# golden_config SET: the config to serve.  The sparse upper's holes travel in a tar.
+# golden_config SET: the config to serve.  An upper is opened for writing, so a copy of it is served; the
+# sparse one's holes travel in a tar.
 golden_config()
 {
 	local folder=$GOLDEN/$1
 
-	if [ -e "$folder/upper.tar" ]; then
+	if compgen -G "$folder/upper.*" >/dev/null; then
 		folder=$work/golden-$1
 		if [ ! -d "$folder" ]; then
 			cp -r "$GOLDEN/$1" "$folder"
-			tar -C "$folder" -xSf "$folder/upper.tar"
+			[ ! -e "$folder/upper.tar" ] || tar -C "$folder" -xSf "$folder/upper.tar"
 		fi
 	fi
 	echo "$folder/$(expected "$1" config)"

@@ -70,12 +70,12 @@ printf 'lowers:\n  - file: res\nresultFile: ./res\n' >c.yaml
 refuses "$PWD/c.yaml: result file: '$PWD/./res' is a file of the image: $PWD/res" c.yaml
 grep -q "^failed:" res || fail "the result file was written"
 
-say "a log that a crash cut is served up to there, with a warning"
+say "a log that a crash cut goes on from there, with a warning"
 cp -r "$GOLDEN/upper-log" "$work/crash"
 truncate -s -5 "$work/crash/upper.index"
 serve crash "$plugin" "$work/crash/config.v1.json"
 nbdcopy "$(uri crash)" null:
-log_has crash "warning: the writable layer's log was cut by a crash: 0 records and 11 bytes"
+log_has crash "warning: $work/crash/upper.index: cut after a crash: 41 records stay, 0 whole ones and"
 stop crash
 
 say "a name cannot forge lines of the log"

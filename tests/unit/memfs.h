@@ -76,7 +76,7 @@ struct memfs {
 	struct memfs_names history[MEMFS_MOMENTS]; /* [0]: durable; the newest equals names */
 	size_t history_count;
 	int fds[MEMFS_FDS]; /* the file; -1: closed */
-	int locked; /* descriptor that holds the lock, -1 */
+	bool locked[MEMFS_FDS]; /* the descriptor holds its file's lock */
 	bool dead; /* every operation fails: the process is gone */
 	uint64_t boot;
 	/* Called before each operation that changes something; 0, or the -errno that it fails with.
@@ -87,7 +87,7 @@ struct memfs {
 
 static struct memfs *memfs;
 
-static void *memfs_copy(const void *p, size_t n)
+static inline void *memfs_copy(const void *p, size_t n)
 {
 	void *copy = malloc(n + 1);
 
@@ -98,7 +98,7 @@ static void *memfs_copy(const void *p, size_t n)
 	return copy;
 }
 
-static struct memfs *memfs_new(uint64_t boot)
+static inline struct memfs *memfs_new(uint64_t boot)
 {
 	struct memfs *fs = calloc(1, sizeof *fs);
 	size_t i;
@@ -111,12 +111,11 @@ static struct memfs *memfs_new(uint64_t boot)
 		fs->names.list[i].file = -1;
 	fs->history[0] = fs->names;
 	fs->history_count = 1;
-	fs->locked = -1;
 	fs->boot = boot;
 	return fs;
 }
 
-static void memfs_forget_changes(struct memfs_file *f)
+static inline void memfs_forget_changes(struct memfs_file *f)
 {
 	size_t i;
 
@@ -125,7 +124,7 @@ static void memfs_forget_changes(struct memfs_file *f)
 	f->count = 0;
 }
 
-static void memfs_free(struct memfs *fs)
+static inline void memfs_free(struct memfs *fs)
 {
 	int i;
 
@@ -140,7 +139,7 @@ static void memfs_free(struct memfs *fs)
 
 /* ---- bytes ---- */
 
-static void memfs_reserve(struct memfs_bytes *b, size_t n)
+static inline void memfs_reserve(struct memfs_bytes *b, size_t n)
 {
 	if (n <= b->room)
 		return;
@@ -150,7 +149,7 @@ static void memfs_reserve(struct memfs_bytes *b, size_t n)
 		abort();
 }
 
-static void memfs_resize(struct memfs_bytes *b, size_t n)
+static inline void memfs_resize(struct memfs_bytes *b, size_t n)
 {
 	memfs_reserve(b, n);
 	if (n > b->n)
@@ -159,7 +158,7 @@ static void memfs_resize(struct memfs_bytes *b, size_t n)
 }
 
 /* A copy with room for `room` bytes. */
-static struct memfs_bytes memfs_copy_bytes(const struct memfs_bytes *from, size_t room)
+static inline struct memfs_bytes memfs_copy_bytes(const struct memfs_bytes *from, size_t room)
 {
 	struct memfs_bytes b = { 0 };
 
@@ -170,7 +169,7 @@ static struct memfs_bytes memfs_copy_bytes(const struct memfs_bytes *from, size_
 	return b;
 }
 
-static void memfs_put(struct memfs_bytes *b, uint64_t off, const uint8_t *bytes, size_t n)
+static inline void memfs_put(struct memfs_bytes *b, uint64_t off, const uint8_t *bytes, size_t n)
 {
 	if (n == 0)
 		return;
@@ -182,8 +181,8 @@ static void memfs_put(struct memfs_bytes *b, uint64_t off, const uint8_t *bytes,
 		memset(b->p + off, 0, n);
 }
 
-static void memfs_note(struct memfs_file *f, enum memfs_kind kind, uint64_t off, const void *bytes,
-		       uint64_t n)
+static inline void memfs_note(struct memfs_file *f, enum memfs_kind kind, uint64_t off,
+			      const void *bytes, uint64_t n)
 {
 	if (f->count == f->room) {
 		f->room = f->room ? 2 * f->room : 16;
@@ -213,8 +212,8 @@ enum memfs_loss {
 };
 
 /* Applies the sectors of a write or punch that survive. */
-static void memfs_apply_sectors(struct memfs_bytes *b, const struct memfs_change *c, unsigned keep,
-				uint64_t *random)
+static inline void memfs_apply_sectors(struct memfs_bytes *b, const struct memfs_change *c,
+				       unsigned keep, uint64_t *random)
 {
 	uint64_t off, end = c->off + c->n, next;
 
@@ -230,7 +229,7 @@ static void memfs_apply_sectors(struct memfs_bytes *b, const struct memfs_change
 	}
 }
 
-static bool memfs_survives(enum memfs_loss loss, size_t i, size_t cut, uint64_t *random)
+static inline bool memfs_survives(enum memfs_loss loss, size_t i, size_t cut, uint64_t *random)
 {
 	switch (loss) {
 	case MEMFS_LOSE_ALL:
@@ -247,7 +246,7 @@ static bool memfs_survives(enum memfs_loss loss, size_t i, size_t cut, uint64_t 
 }
 
 /* What a file holds after power loss. */
-static struct memfs_bytes memfs_after_loss(const struct memfs_file *f, uint64_t *random)
+static inline struct memfs_bytes memfs_after_loss(const struct memfs_file *f, uint64_t *random)
 {
 	enum memfs_loss loss = testlib_random(random) % MEMFS_LOSSES;
 	size_t cut = testlib_random(random) % (f->count + 1), i;
@@ -272,7 +271,7 @@ static struct memfs_bytes memfs_after_loss(const struct memfs_file *f, uint64_t 
 
 /* A copy in which everything is durable.  `lost`: what was not synced is lost in part, and the
  * machine has started again. */
-static struct memfs *memfs_image(const struct memfs *fs, bool lost, uint64_t *random)
+static inline struct memfs *memfs_image(const struct memfs *fs, bool lost, uint64_t *random)
 {
 	struct memfs *image = memfs_new(lost ? fs->boot + 1 : fs->boot);
 	size_t at = fs->history_count - 1, i;
@@ -300,7 +299,7 @@ static struct memfs *memfs_image(const struct memfs *fs, bool lost, uint64_t *ra
 }
 
 /* A copy of a file system whose processes are gone: what was not synced is as it was. */
-static struct memfs *memfs_clone(const struct memfs *fs)
+static inline struct memfs *memfs_clone(const struct memfs *fs)
 {
 	struct memfs *clone = memfs_copy(fs, sizeof *fs);
 	size_t k;
@@ -318,13 +317,13 @@ static struct memfs *memfs_clone(const struct memfs *fs)
 	}
 	for (k = 0; k < MEMFS_FDS; k++)
 		clone->fds[k] = -1;
-	clone->locked = -1;
+	memset(clone->locked, 0, sizeof clone->locked);
 	clone->hook = NULL;
 	return clone;
 }
 
 /* Makes all that an image holds durable, so that it can be lived in. */
-static void memfs_settle(struct memfs *image)
+static inline void memfs_settle(struct memfs *image)
 {
 	int i;
 
@@ -337,27 +336,27 @@ static void memfs_settle(struct memfs *image)
 }
 
 /* The process is gone: its descriptors are closed, its lock is free. */
-static void memfs_kill(struct memfs *fs)
+static inline void memfs_kill(struct memfs *fs)
 {
 	size_t i;
 
 	for (i = 0; i < MEMFS_FDS; i++)
 		fs->fds[i] = -1;
-	fs->locked = -1;
+	memset(fs->locked, 0, sizeof fs->locked);
 	fs->dead = false;
 }
 
 /* ---- the operations ---- */
 
-static int memfs_hook(enum memfs_kind kind, int file, uint64_t off, const void *bytes, size_t n,
-		      size_t *done)
+static inline int memfs_hook(enum memfs_kind kind, int file, uint64_t off, const void *bytes,
+			     size_t n, size_t *done)
 {
 	if (memfs->dead)
 		return -EIO;
 	return memfs->hook ? memfs->hook(kind, file, off, bytes, n, done) : 0;
 }
 
-static struct memfs_name *memfs_find(const char *name)
+static inline struct memfs_name *memfs_find(const char *name)
 {
 	size_t i;
 
@@ -367,7 +366,7 @@ static struct memfs_name *memfs_find(const char *name)
 	return NULL;
 }
 
-static void memfs_names_changed(void)
+static inline void memfs_names_changed(void)
 {
 	if (memfs->history_count == MEMFS_MOMENTS) {
 		/* An old moment is forgotten. */
@@ -378,7 +377,7 @@ static void memfs_names_changed(void)
 	memfs->history[memfs->history_count++] = memfs->names;
 }
 
-static bool memfs_is_used(int file)
+static inline bool memfs_is_used(int file)
 {
 	size_t i, k;
 
@@ -392,7 +391,7 @@ static bool memfs_is_used(int file)
 	return false;
 }
 
-static int memfs_new_file(void)
+static inline int memfs_new_file(void)
 {
 	struct memfs_file *f;
 	int file = 0;
@@ -412,7 +411,7 @@ static int memfs_new_file(void)
 	return file;
 }
 
-static int memfs_add(const char *path)
+static inline int memfs_add(const char *path)
 {
 	size_t i = 0;
 
@@ -424,7 +423,7 @@ static int memfs_add(const char *path)
 	return memfs->names.list[i].file = memfs_new_file();
 }
 
-static int memfs_open(const char *path, int flags, mode_t mode)
+static inline int memfs_open(const char *path, int flags, mode_t mode)
 {
 	struct memfs_name *name = memfs_find(path);
 	int file = name ? name->file : -1, fd = 0, r;
@@ -454,21 +453,20 @@ static int memfs_open(const char *path, int flags, mode_t mode)
 	return fd;
 }
 
-static void memfs_close(int fd)
+static inline void memfs_close(int fd)
 {
 	memfs->fds[fd] = -1;
-	if (memfs->locked == fd)
-		memfs->locked = -1;
+	memfs->locked[fd] = false;
 }
 
-static struct memfs_file *memfs_file(int fd)
+static inline struct memfs_file *memfs_file(int fd)
 {
 	if (memfs->fds[fd] < 0)
 		abort();
 	return &memfs->files[memfs->fds[fd]];
 }
 
-static ssize_t memfs_pread(int fd, void *buf, size_t n, uint64_t off)
+static inline ssize_t memfs_pread(int fd, void *buf, size_t n, uint64_t off)
 {
 	const struct memfs_file *f = memfs_file(fd);
 
@@ -481,7 +479,7 @@ static ssize_t memfs_pread(int fd, void *buf, size_t n, uint64_t off)
 	return (ssize_t)n;
 }
 
-static ssize_t memfs_pwrite(int fd, const void *buf, size_t n, uint64_t off)
+static inline ssize_t memfs_pwrite(int fd, const void *buf, size_t n, uint64_t off)
 {
 	struct memfs_file *f = memfs_file(fd);
 	size_t done = 0;
@@ -495,13 +493,13 @@ static ssize_t memfs_pwrite(int fd, const void *buf, size_t n, uint64_t off)
 	return r < 0 ? r : (ssize_t)n;
 }
 
-static int memfs_size(int fd, uint64_t *size)
+static inline int memfs_size(int fd, uint64_t *size)
 {
 	*size = memfs_file(fd)->now.n;
 	return memfs->dead ? -EIO : 0;
 }
 
-static int memfs_truncate(int fd, uint64_t size)
+static inline int memfs_truncate(int fd, uint64_t size)
 {
 	struct memfs_file *f = memfs_file(fd);
 	int r = memfs_hook(MEMFS_TRUNCATE, memfs->fds[fd], size, NULL, 0, NULL);
@@ -514,7 +512,7 @@ static int memfs_truncate(int fd, uint64_t size)
 }
 
 /* What was written while it ran is not covered. */
-static int memfs_datasync(int fd)
+static inline int memfs_datasync(int fd)
 {
 	struct memfs_file *f = memfs_file(fd);
 	size_t covered = f->count, i;
@@ -537,7 +535,7 @@ static int memfs_datasync(int fd)
 	return 0;
 }
 
-static int memfs_punch(int fd, uint64_t off, uint64_t n)
+static inline int memfs_punch(int fd, uint64_t off, uint64_t n)
 {
 	struct memfs_file *f = memfs_file(fd);
 	int r = memfs_hook(MEMFS_PUNCH, memfs->fds[fd], off, NULL, (size_t)n, NULL);
@@ -550,17 +548,29 @@ static int memfs_punch(int fd, uint64_t off, uint64_t n)
 	return 0;
 }
 
-static int memfs_lock(int fd)
+static inline int memfs_lock(int fd)
 {
+	size_t i;
+
 	if (memfs->dead)
 		return -EIO;
-	if (memfs->locked >= 0)
-		return -EWOULDBLOCK;
-	memfs->locked = fd;
+	for (i = 0; i < MEMFS_FDS; i++)
+		if (memfs->locked[i] && memfs->fds[i] == memfs->fds[fd])
+			return -EWOULDBLOCK;
+	memfs->locked[fd] = true;
 	return 0;
 }
 
-static int memfs_rename(const char *from, const char *to)
+static inline int memfs_is_named(int fd, const char *path)
+{
+	const struct memfs_name *name = memfs_find(path);
+
+	if (memfs->dead)
+		return -EIO;
+	return name && name->file == memfs->fds[fd];
+}
+
+static inline int memfs_rename(const char *from, const char *to)
 {
 	struct memfs_name *source = memfs_find(from), *target = memfs_find(to);
 	int r = source ? memfs_hook(MEMFS_RENAME, source->file, 0, NULL, 0, NULL) : -ENOENT;
@@ -574,7 +584,7 @@ static int memfs_rename(const char *from, const char *to)
 	return 0;
 }
 
-static int memfs_unlink(const char *path)
+static inline int memfs_unlink(const char *path)
 {
 	struct memfs_name *name = memfs_find(path);
 	int r = name ? memfs_hook(MEMFS_UNLINK, name->file, 0, NULL, 0, NULL) : -ENOENT;
@@ -586,7 +596,7 @@ static int memfs_unlink(const char *path)
 	return 0;
 }
 
-static int memfs_sync_folder(const char *path)
+static inline int memfs_sync_folder(const char *path)
 {
 	int r = memfs_hook(MEMFS_SYNC_FOLDER, -1, 0, NULL, 0, NULL);
 
@@ -597,7 +607,7 @@ static int memfs_sync_folder(const char *path)
 	return 0;
 }
 
-static int memfs_boot_id(char out[FILE_BOOT_ID])
+static inline int memfs_boot_id(char out[FILE_BOOT_ID])
 {
 	snprintf(out, FILE_BOOT_ID, "%08x-0000-4000-8000-000000000000", (unsigned)memfs->boot);
 	return 0;
@@ -613,6 +623,7 @@ static const struct file_ops memfs_ops = {
 	.datasync = memfs_datasync,
 	.punch = memfs_punch,
 	.lock = memfs_lock,
+	.is_named = memfs_is_named,
 	.rename = memfs_rename,
 	.unlink = memfs_unlink,
 	.sync_folder = memfs_sync_folder,

@@ -231,6 +231,18 @@ static const struct {
 	  "3: mirror: an address with http:// or https://" },
 	{ "line break in a password", LOWER "user: u\npassword: |\n  hush\n",
 	  "3: password: it holds a line break or another control character" },
+	{ "upper-garbage: text", LOWER "upper-garbage: x\n",
+	  "2: 'upper-garbage' must be a whole number, not negative and below 2^64" },
+	{ "upper-garbage: too much", LOWER "upper-garbage: 101\n",
+	  "2: upper-garbage: '101' is not a percentage, 0 to 100" },
+	{ "control: list", LOWER "control: [a]\n", "2: 'control' must be text" },
+	{ "control: long",
+	  LOWER
+	  "control: /0123456789012345678901234567890123456789012345678901234567890123456789012"
+	  "34567890123456789012345678901234567\n",
+	  "2: control: '/01234567890123456789012345678901234567890123456789012345678901234567890123"
+	  "4567890123456789012345678901234567' is too long for a socket, which may have 107 "
+	  "bytes" },
 	/* what later versions bring */
 	{ "targetFile", "lowers: [{file: a, targetFile: b}]\n",
 	  "1: layer 0: 'targetFile': TurboOCI layers are not in this version" },
@@ -281,24 +293,38 @@ static void a_message_without_suggestion_ends_there(void **state)
 	assert_string_equal(e.msg, "c:1: unknown key 'colour'");
 }
 
-static const char *const later_keys[] = { "control", "upper-garbage" };
-
-static void keys_of_later_versions_say_so(void **state)
+static void upper_and_control(void **state)
 {
-	static const char *const values[] = { "x", "12", "true", "[a]", "{a: b}" };
-	char text[128], message[128];
-	size_t i, k;
+	struct config_options options = no_service;
+	struct image_config *c = parse(LOWER "upper: {data: d, index: i}\n");
+	struct err e;
 
-	for (i = 0; i < sizeof later_keys / sizeof *later_keys; i++) {
-		for (k = 0; k < sizeof values / sizeof *values; k++) {
-			snprintf(text, sizeof text, LOWER "%s: %s\n", later_keys[i], values[k]);
-			snprintf(message, sizeof message, "2: '%s' is not in this version",
-				 later_keys[i]);
-			expect_bad(later_keys[i], text, message);
-		}
-		snprintf(text, sizeof text, LOWER "%s: \"\"\n", later_keys[i]);
-		config_free(parse(text));
-	}
+	assert_int_equal(c->upper_garbage, CONFIG_GARBAGE);
+	assert_null(c->control);
+	config_free(c);
+	c = parse(LOWER "upper: {data: d, index: i}\nupper-garbage: 0\ncontrol: s\n");
+	assert_int_equal(c->upper_garbage, 0);
+	assert_string_equal(c->control, "/img/s");
+	assert_false(c->upper_is_option);
+	config_free(c);
+	options.upper = "/u/x";
+	options.upper_garbage = "100";
+	options.control = "/c";
+	assert_int_equal(config_parse("/img/c", LOWER "upper: {data: d, index: i}\ncontrol: s\n",
+				      strlen(LOWER) + 38, &options, &c, &e),
+			 0);
+	assert_string_equal(c->upper_data, "/u/x.data");
+	assert_string_equal(c->upper_index, "/u/x.index");
+	assert_true(c->upper_is_option);
+	assert_int_equal(c->upper_garbage, 100);
+	assert_string_equal(c->control, "/c");
+	config_free(c);
+	assert_int_equal(config_from_image("reg/a", &options, &c, &e), 0);
+	assert_string_equal(c->upper_data, "/u/x.data");
+	config_free(c);
+	options.upper_garbage = "101";
+	assert_int_equal(config_from_image("reg/a", &options, &c, &e), -EINVAL);
+	assert_string_equal(e.msg, "reg/a: upper-garbage: '101' is not a percentage, 0 to 100");
 }
 
 static void everything_is_read(void **state)
@@ -604,10 +630,13 @@ static void allocations_fail_one_by_one(void **state)
 				   "resultFile: /r\ndescription: d\n"
 				   "repoBlobUrl: u\naccelerationLayer: true\nservice: none\n"
 				   "mirror: [http://a, http://b]\nproxy: p\nstats: s\n"
-				   "credentials: c\ncache-dir: none\nuser: u\npassword: p\n";
+				   "credentials: c\ncache-dir: none\nuser: u\npassword: p\n"
+				   "control: c\nupper-garbage: 5\n";
 	char proxy[] = "http://p";
 	const struct config_setting settings[] = { { "proxy", proxy }, { "stats", proxy } };
-	const struct config_options options = { .settings = settings, .setting_count = 2 };
+	const struct config_options options = {
+		.settings = settings, .setting_count = 2, .upper = "/u", .control = "/c"
+	};
 	struct image_config *c;
 	struct err e;
 	long k;
@@ -737,7 +766,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bad_configs_are_refused),
 		cmocka_unit_test(a_message_without_suggestion_ends_there),
-		cmocka_unit_test(keys_of_later_versions_say_so),
+		cmocka_unit_test(upper_and_control),
 		cmocka_unit_test(everything_is_read),
 		cmocka_unit_test(absent_means_absent),
 		cmocka_unit_test(a_description_fits_the_protocol),

@@ -104,6 +104,33 @@ static void test_params(void **state)
 	params_release(&p);
 }
 
+static void test_upper_params(void **state)
+{
+	AUTO_FREE char *cwd = getcwd(NULL, 0);
+	char want[4096];
+	struct params p = { 0 };
+	struct err e;
+
+	refuses(&p, "upper", "", "upper= is empty");
+	refuses(&p, "upper", "u.data",
+		"upper=u.data: the name is without '.data' and '.index', which both its files "
+		"have");
+	refuses(&p, "upper-garbage", "", "upper-garbage=: '' is not a percentage, 0 to 100");
+	refuses(&p, "upper-garbage", "-1", "upper-garbage=: '-1' is not a percentage, 0 to 100");
+	takes(&p, "upper", "u");
+	takes(&p, "upper-garbage", "100");
+	refuses(&p, "upper", "v", "upper= is given twice");
+	refuses(&p, "upper-garbage", "0", "upper-garbage= is given twice");
+	snprintf(want, sizeof want, "%s/u", cwd);
+	assert_string_equal(p.options.upper, want);
+	assert_string_equal(p.options.upper_garbage, "100");
+	takes(&p, "dir", "x");
+	assert_int_equal(params_complete(&p, &e), -EINVAL);
+	assert_string_equal(e.msg,
+			    "dir= and upper= exclude each other: each image has its own upper");
+	params_release(&p);
+}
+
 static void test_image_params(void **state)
 {
 	struct params p = { 0 };
@@ -471,6 +498,7 @@ int main(void)
 		cmocka_unit_test(test_reference),
 		cmocka_unit_test(test_params),
 		cmocka_unit_test(test_image_params),
+		cmocka_unit_test(test_upper_params),
 		cmocka_unit_test(test_setting_params),
 		cmocka_unit_test(test_password_params),
 		cmocka_unit_test_setup_teardown(test_folder, make_folder, remove_folder),

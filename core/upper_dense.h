@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper_dense.h - writes the two files of an append log that holds no more than what counts: the
+ * data in the order of the disk, one record a mapping.
+ *
+ * Threads: no state.  Errors: as in upper_log.h; on failure neither file is left. */
+#ifndef OVERLAYBD_CORE_UPPER_DENSE_H
+#define OVERLAYBD_CORE_UPPER_DENSE_H
+
+#include "core/format.h"
+#include "core/index.h"
+#include "core/upper_file.h"
+
+struct upper_dense {
+	const struct file_ops *ops; /* NULL: the system's */
+	/* Of both files, but for what says which of them it is. */
+	const struct format_header *header;
+	const struct mapping_run *maps; /* sorted */
+	struct source *from; /* where moffset counts; NULL: all mappings are zeroed */
+	/* Told of bytes that were copied.  NULL: nobody. */
+	void (*step)(void *arg, uint64_t n);
+	void *arg;
+};
+
+/* Writes and syncs two files, which must not exist (EEXIST).  Their names are not yet durable. */
+int upper_dense_write(const struct upper_dense *d, const char *data_path, const char *index_path,
+		      struct err *e);
+
+/* Makes a log under its names, durable.  Stopped before its end, it leaves no index file, so nobody
+ * takes what there is for a log. */
+int upper_dense_create(const struct upper_dense *d, const char *data_path, const char *index_path,
+		       struct err *e);
+
+#endif
