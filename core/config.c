@@ -391,6 +391,33 @@ static int read_settings(struct reader *rd, const struct yaml_node *const *value
 	return r < 0 ? err_wrap(e, r, "%s", c->path) : 0;
 }
 
+/* A reference with a digest behind its tag is the digest's.  What the image already has must be the
+ * same, since it says which disk is meant. */
+static int pin(const char *digest, struct image_config *c, struct err *e)
+{
+	const char *has = c->image ? strchr(c->image, '@') : NULL;
+	char *pinned;
+
+	if (!digest_is_valid(digest))
+		return err_set(
+			e, EINVAL,
+			"%s: digest '%.96s' is not 'sha256:' and 64 hex digits in lower case",
+			c->path, digest);
+	if (!c->image)
+		return err_set(e, EINVAL, "%s: a digest is given, but it names no 'image'",
+			       c->path);
+	if (has)
+		return strcmp(has + 1, digest) == 0
+			       ? 0
+			       : err_set(e, EINVAL, "%s: its image is %s, not %s", c->path, has + 1,
+					 digest);
+	if (asprintf(&pinned, "%s@%s", c->image, digest) < 0)
+		return err_set(e, ENOMEM, "%s: out of memory", c->path);
+	free(c->image);
+	c->image = pinned;
+	return 0;
+}
+
 static int read_image(struct reader *rd, const struct yaml_node *root,
 		      const struct config_options *options, struct image_config *c)
 {
@@ -416,6 +443,8 @@ static int read_image(struct reader *rd, const struct yaml_node *root,
 		r = read_description(rd, values[IMAGE_DESCRIPTION], &c->description);
 	if (r == 0)
 		r = read_layers(rd, values, root, c);
+	if (r == 0 && options && options->digest)
+		r = pin(options->digest, c, rd->place.e);
 	return r < 0 ? r : read_settings(rd, values, options, c, rd->place.e);
 }
 
@@ -491,6 +520,8 @@ int config_from_image(const char *reference, const struct config_options *option
 	c->image = strdup(reference);
 	r = c->path && c->image ? read_settings(NULL, NULL, options, c, e)
 				: err_set(e, ENOMEM, "%s: out of memory", reference);
+	if (r == 0 && options && options->digest)
+		r = pin(options->digest, c, e);
 	if (r < 0) {
 		config_free(c);
 		return r;

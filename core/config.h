@@ -52,6 +52,7 @@ struct config_options {
 	const struct config_setting *settings; /* in order; they count before all else */
 	size_t setting_count;
 	const char *folder; /* base of relative paths in settings; NULL: the working directory */
+	const char *digest; /* pins `image` to this manifest, whatever its tag means; NULL: no */
 	const char
 		*upper; /* absolute path; the upper is this with .data and .index; NULL: not said */
 	const char *upper_garbage; /* a number, checked; NULL: not said */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "core/base/digest.h"
 #include "core/base/io.h"
 #include "core/base/nearest.h"
 #include "fetch/settings.h"
@@ -15,9 +16,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* All but the settings, which config_setting.c knows. */
-static const char *const known[] = {
-	"config", "dir", "image", "service", "upper", "upper-garbage"
-};
+static const char *const known[] = { "config",	"digest", "dir",	  "image",
+				     "service", "upper",  "upper-garbage" };
 
 /* Names that later versions give a meaning to. */
 static const char later[] = "control";
@@ -78,6 +78,17 @@ static int set_image(struct params *p, const char *value, struct err *e)
 		return err_wrap(e, r, "image=");
 	p->image = strdup(value);
 	return p->image ? 0 : err_set(e, ENOMEM, "image=: out of memory");
+}
+
+static int set_digest(struct params *p, const char *value, struct err *e)
+{
+	if (p->digest)
+		return err_set(e, EINVAL, "digest= is given twice");
+	if (!digest_is_valid(value))
+		return err_set(e, EINVAL, "digest=: not 'sha256:' and 64 hex digits in lower case");
+	p->digest = strdup(value);
+	p->options.digest = p->digest;
+	return p->digest ? 0 : err_set(e, ENOMEM, "digest=: out of memory");
 }
 
 static int set_service(struct params *p, const char *value, struct err *e)
@@ -223,6 +234,8 @@ int params_set(struct params *p, const char *key, const char *value,
 
 	if (strcmp(key, "config") == 0)
 		return set_config(p, value, e);
+	if (strcmp(key, "digest") == 0)
+		return set_digest(p, value, e);
 	if (strcmp(key, "dir") == 0)
 		return set_path(&p->dir, key, value, e);
 	if (strcmp(key, "image") == 0)
@@ -247,6 +260,8 @@ int params_complete(const struct params *p, struct err *e)
 
 	if (given > 1)
 		return err_set(e, EINVAL, "config=, dir= and image= exclude each other");
+	if (p->dir && p->digest)
+		return err_set(e, EINVAL, "dir= and digest= exclude each other");
 	if (p->dir && p->upper)
 		return err_set(e, EINVAL,
 			       "dir= and upper= exclude each other: each image has its own upper");
@@ -274,6 +289,7 @@ void params_release(struct params *p)
 	free(p->settings);
 	free(p->folder);
 	free(p->service);
+	free(p->digest);
 	free(p->upper);
 	free(p->upper_garbage);
 	free(p->control);

@@ -15,6 +15,7 @@ struct params {
 	char *config; /* absolute path, of one image */
 	char *dir; /* absolute path of a folder of images */
 	char *image; /* a reference, see config_check_reference */
+	char *digest; /* what image= or the config's `image` must be; NULL: not said */
 	char *service; /* absolute path, or "none"; NULL: not said */
 	char *upper; /* absolute path, without .data and .index; NULL: not said */
 	char *upper_garbage; /* a percentage; NULL: not said */
@@ -31,6 +32,7 @@ struct params {
 #define PARAMS_HELP                                                                                \
 	"[config=]FILE         The image to serve: YAML, or overlaybd's config.v1.json.\n"         \
 	"image=REF             Serve an image of a registry, HOST/REPO:TAG or ...@DIGEST.\n"       \
+	"digest=sha256:HEX     Serve this manifest, whatever the image's tag means now.\n"         \
 	"dir=DIR               Serve every *.yaml file in DIR as an export of its name.\n"         \
 	"cache-dir=DIR|none    Keep what was fetched in DIR.\n"                                    \
 	"cache-limit=SIZE|none How much the cache may hold, default 10G.\n"                        \

@@ -41,7 +41,7 @@ RULES = [
     # users of the image
     (["nbdkit-plugin/*"], BASE + IMAGE + FETCH + PREFETCH + ["nbdkit-plugin/*.h"]),
     (["tools/*"], BASE + IMAGE + LAYERS + ZFILE + FETCH + PREFETCH +
-     ["fetch/cache.h", "fetch/cache_admin.h", "fetch/image_manifest.h", "fetch/push.h", "zfile/zwriter.h", "tools/*.h"]),
+     ["fetch/cache.h", "fetch/cache_admin.h", "fetch/image_manifest.h", "fetch/manifest.h", "fetch/push.h", "zfile/zwriter.h", "tools/*.h"]),
     # these measure and test every part by itself
     (["bench/*"], BASE + IMAGE + LAYERS + PREFETCH + ["fetch/settings.h","zfile/*.h", "bench/*.h"]),
     (["tests/*"], ["*"]),

@@ -14,8 +14,9 @@
 #include "tools/tool.h"
 
 static const struct tool_command *const commands[] = {
-	&cmd_cache, &cmd_check, &cmd_commit, &cmd_compact, &cmd_compress, &cmd_create, &cmd_extract,
-	&cmd_info,  &cmd_map,	&cmd_merge,  &cmd_push,	   &cmd_resize,	  &cmd_seal,   &cmd_trace,
+	&cmd_attach, &cmd_cache,  &cmd_check,	&cmd_commit, &cmd_compact, &cmd_compress,
+	&cmd_create, &cmd_detach, &cmd_extract, &cmd_info,   &cmd_map,	   &cmd_merge,
+	&cmd_push,   &cmd_resize, &cmd_seal,	&cmd_trace,
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
@@ -31,7 +32,7 @@ static void print_help(void)
 	size_t i;
 
 	puts("Usage: overlaybd SUBCOMMAND [OPTION...]\n\n"
-	     "Looks at, checks and makes layers and images of the overlaybd format.\n");
+	     "Looks at, checks, makes and attaches layers and images of the overlaybd format.\n");
 	for (i = 0; i < COMMANDS; i++)
 		printf("  %-10s %s\n", commands[i]->name, commands[i]->summary);
 	puts("\n  -h, --help     print this and exit; after a subcommand, its options\n"

@@ -42,12 +42,14 @@ struct tool_command {
 	int (*run)(const struct tool_args *args, struct err *e);
 };
 
+extern const struct tool_command cmd_attach;
 extern const struct tool_command cmd_cache;
 extern const struct tool_command cmd_check;
 extern const struct tool_command cmd_commit;
 extern const struct tool_command cmd_compact;
 extern const struct tool_command cmd_compress;
 extern const struct tool_command cmd_create;
+extern const struct tool_command cmd_detach;
 extern const struct tool_command cmd_extract;
 extern const struct tool_command cmd_info;
 extern const struct tool_command cmd_map;

@@ -25,6 +25,13 @@ refuses "config=, dir= and image= exclude each other" "$config" image=reg.exampl
 refuses "config= is given twice" "$config" config="$config"
 refuses "dir= is given twice" dir="$work" dir="$work"
 refuses "config= is empty" config=
+digest=sha256:$(printf '%064d' 0)
+refuses "digest= is given twice" "$config" "digest=$digest" "digest=$digest"
+refuses "digest=: not 'sha256:' and 64 hex digits" "$config" digest=sha256:00
+refuses "dir= and digest= exclude each other" dir="$work" "digest=$digest"
+refuses "$config: a digest is given, but it names no 'image'" "$config" "digest=$digest"
+refuses "app@sha256:$(printf '%064d' 1): its image is sha256:" \
+	"image=localhost:1/app@sha256:$(printf '%064d' 1)" "digest=$digest"
 refuses "unknown parameter 'confg' (did you mean 'config'?)" confg="$config"
 refuses "unknown parameter 'colour'" "$config" colour=red
 refuses "unknown parameter 'cache-dri' (did you mean 'cache-dir'?)" "$config" cache-dri=x

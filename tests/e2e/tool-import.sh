@@ -4,7 +4,7 @@
 . "$(dirname "$0")/tool-lib.sh"
 need nbdkit nbdcopy qemu-img jq python3
 
-python3 "$tests/tool-disks.py" "$(seed)" $((8 * 1024 * 1024)) "$work/disk.raw"
+"$python" "$tests/tool-disks.py" "$(seed)" $((8 * 1024 * 1024)) "$work/disk.raw"
 cd "$work"
 
 # import DISK: as the manual page says.

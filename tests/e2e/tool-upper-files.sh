@@ -99,7 +99,7 @@ say "ok: resize over layers"
 # An intent whose work was not begun, or done in part: whoever opens the log completes it.
 intent()
 {
-	python3 - "$@" <<'END'
+	"$python" - "$@" <<'END'
 import struct, sys
 def crc(data):
     state = 0
@@ -120,7 +120,7 @@ over cut
 uuid=$(uuid_of "$work/cut.data")
 intent "$work/cut.intent" 1 6291456 "$uuid"
 same "what a reader sees" "$("$overlaybd" info --json "$work/cut.yaml" |
-	python3 -c 'import json, sys; print(json.load(sys.stdin)["virtual-size"])')" 6291456
+	"$python" -c 'import json, sys; print(json.load(sys.stdin)["virtual-size"])')" 6291456
 [ -e "$work/cut.intent" ] || fail "a reader completes what it may not"
 cp "$work/cut.raw" "$work/log.raw"
 mv "$work/log.data" "$work/old.data"

@@ -12,7 +12,7 @@ need nbdkit nbdcopy flock pkill python3 taskset
 cp -r "$GOLDEN/upper-log" "$work/log"
 "$overlaybd" seal "$work/log/upper" >"$work/summary"
 grep -qF "$work/log/upper.data: 313856 bytes, sealed" "$work/summary" || fail "$(cat "$work/summary")"
-python3 - "$work/log/upper.data" "$GOLDEN/sealed/layer1.sealed" <<'END' || fail "sealed otherwise"
+"$python" - "$work/log/upper.data" "$GOLDEN/sealed/layer1.sealed" <<'END' || fail "sealed otherwise"
 import sys
 ours, theirs = (open(path, "rb").read() for path in sys.argv[1:])
 end = len(ours) - 4096
@@ -176,7 +176,7 @@ same_as_theirs()
 
 	shift
 	"$overlaybd" extract "$layer" -o "$work/bare.obd" >/dev/null 2>&1 || cp "$layer" "$work/bare.obd"
-	read -r uuid parent < <(python3 "$tests/layer-to-log.py" "$seed" "$work/bare.obd" "$work/like")
+	read -r uuid parent < <("$python" "$tests/layer-to-log.py" "$seed" "$work/bare.obd" "$work/like")
 	commits "$work/like" --uuid "$uuid" "$@"
 	cmp "$work/layer.obd" "$layer" || fail "$layer is committed otherwise"
 }

@@ -58,13 +58,24 @@ complains 2 "commit: the message has 257 bytes, more than 256" commit --raw x -o
 exits 1 "overlaybd: -x: No such file" "$overlaybd" info --js -- -x
 say "ok: command lines"
 
+# A subcommand's options are in the part about it, or in a manual page of its own.
+options_in_manual()
+{
+	local own=$SOURCE/man/overlaybd-$1.pod
+
+	if [ -e "$own" ]; then
+		cat "$own"
+	else
+		sed -n "/^=head2 B<overlaybd $1>/,/^=head[12]/p" "$manual"
+	fi | sed -n 's/^=item.*B<\(--[a-z][a-z-]*\)>.*/\1/p' | sort
+}
+
 manual=$SOURCE/man/overlaybd.pod
 for command in $("$overlaybd" --help | sed -n 's/^  \([a-z]\{1,\}\)  .*/\1/p'); do
 	exits 0 "Usage: overlaybd $command" "$overlaybd" "$command" --help
 	grep -q "^=head2 B<overlaybd $command>" "$manual" || fail "$command is not in the manual page"
 	grep -o -- '--[a-z][a-z-]*' "$work/out" | sort -u >"$work/help"
-	sed -n "/^=head2 B<overlaybd $command>/,/^=head[12]/p" "$manual" |
-		sed -n 's/^=item.*B<\(--[a-z][a-z-]*\)>.*/\1/p' | sort >"$work/manual"
+	options_in_manual "$command" >"$work/manual"
 	echo --help | sort - "$work/manual" >"$work/manual+help"
 	diff "$work/help" "$work/manual+help" || fail "help and manual page of $command differ"
 done

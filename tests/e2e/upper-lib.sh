@@ -14,13 +14,13 @@ make_upper()
 	local name=$1
 
 	shift
-	python3 "$tests/make-upper.py" "$seed" $size "$work/$name" "$work/$name.raw" "$@"
+	"$python" "$tests/make-upper.py" "$seed" $size "$work/$name" "$work/$name.raw" "$@"
 }
 
 # layer_is LAYER OPTION...: what check-layer.py says of a bare layer.
 layer_is()
 {
-	python3 "$SOURCE/tests/check-layer.py" "$@" >"$work/out" 2>&1 || fail "$*: $(cat "$work/out")"
+	"$python" "$SOURCE/tests/check-layer.py" "$@" >"$work/out" 2>&1 || fail "$*: $(cat "$work/out")"
 }
 
 # hold NAME: a process that has the writable layer open, $holder.
@@ -53,6 +53,6 @@ parent_of()
 # log_is UPPER DISK: what check-upper.py says of a log.
 log_is()
 {
-	python3 "$SOURCE/tests/check-upper.py" "$1.data" "$1.index" "$2" >"$work/out" 2>&1 ||
+	"$python" "$SOURCE/tests/check-upper.py" "$1.data" "$1.index" "$2" >"$work/out" 2>&1 ||
 		fail "$1: $(cat "$work/out")"
 }
