@@ -119,18 +119,24 @@ static int open_layers(struct image *image, struct stack *stack, struct workers 
 	return r;
 }
 
-static int merge_layers(struct image *image, struct stack *stack, struct workers *pool,
-			struct err *e)
+/* Hidden layers give no mappings. */
+static int merge_layers(struct image *image, struct stack *stack,
+			const struct image_options *options, struct workers *pool, struct err *e)
 {
 	struct mapping_run *runs = calloc(stack->layer_count + 1, sizeof *runs);
-	size_t i;
+	size_t to = options->merge_to ? options->merge_to : stack->layer_count, i;
 	int r;
 
 	if (!runs)
 		return err_set(e, ENOMEM, "%s: out of memory", image->config->path);
 	for (i = 0; i < stack->layer_count; i++) {
-		runs[i] = stack->layers[i]->layer.run;
-		stack->layers[i]->layer.run = (struct mapping_run){ 0 };
+		struct mapping_run *run = &stack->layers[i]->layer.run;
+
+		if (i < options->merge_from || i >= to)
+			free(run->maps);
+		else
+			runs[i] = *run;
+		*run = (struct mapping_run){ 0 };
 	}
 	r = index_merge(runs, stack->layer_count, pool, &stack->index, e);
 	free(runs);
@@ -167,7 +173,8 @@ static int make_stack(struct image *image, size_t layer_count, struct err *e)
 	return 0;
 }
 
-static int open_and_merge(struct image *image, struct stack *stack, struct err *e)
+static int open_and_merge(struct image *image, struct stack *stack,
+			  const struct image_options *options, struct err *e)
 {
 	size_t threads = stack->layer_count < OPEN_THREADS ? stack->layer_count : OPEN_THREADS;
 	struct workers *pool;
@@ -177,7 +184,7 @@ static int open_and_merge(struct image *image, struct stack *stack, struct err *
 		return err_wrap(e, r, "%s", image->config->path);
 	r = open_layers(image, stack, pool, e);
 	if (r == 0)
-		r = merge_layers(image, stack, pool, e);
+		r = merge_layers(image, stack, options, pool, e);
 	workers_close(pool);
 	return r;
 }
@@ -194,7 +201,7 @@ static int assemble(struct image *image, const struct image_options *options, st
 	if (r < 0)
 		return r;
 	stack = image_stack(image);
-	r = open_and_merge(image, stack, e);
+	r = open_and_merge(image, stack, options, e);
 	if (r < 0)
 		return r;
 	lowers_opened(&image->lowers);

@@ -46,6 +46,9 @@ struct image_options {
 	uint64_t virtual_size; /* 0: as the layers say; else the disk's size, a multiple of 512 */
 	struct fetcher *fetcher; /* for remote layers, must outlive the image; NULL: its own */
 	bool writable; /* opens the upper for writing, if that can be: see image_is_writable */
+	/* Only the layers [merge_from, merge_to) are seen, the others are opened and hidden.
+	 * merge_to 0: all. */
+	size_t merge_from, merge_to;
 };
 
 struct image;

@@ -50,6 +50,7 @@ extern const struct tool_command cmd_create;
 extern const struct tool_command cmd_extract;
 extern const struct tool_command cmd_info;
 extern const struct tool_command cmd_map;
+extern const struct tool_command cmd_merge;
 extern const struct tool_command cmd_push;
 extern const struct tool_command cmd_seal;
 extern const struct tool_command cmd_trace;
