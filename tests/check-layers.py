@@ -35,7 +35,8 @@ RULES = [
     (["core/upper.*", "core/upper_*"], BASE + LAYERS + ["core/upper_*.h"]),
     # the stack over them, which opens each stage by name
     (["core/chain.*", "core/config*", "core/identity.*", "core/image*", "core/lowers.*", "core/service.*"],
-     BASE + LAYERS + IMAGE + ["core/image_private.h", "core/service.h", "core/upper_readers.h"] + ZFILE + FETCH),
+     BASE + LAYERS + IMAGE + ["core/image_private.h", "core/service.h", "core/upper_lock.h", "core/upper_readers.h",
+                              "core/upper_seal.h"] + ZFILE + FETCH),
     # what start-up reads; below the image it speaks to blobs alone
     (["prefetch/*"], BASE + IMAGE + LAYERS + FETCH + ["fetch/link.h", "fetch/sequence.h", "prefetch/*.h"]),
     # users of the image
