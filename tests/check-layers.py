@@ -54,7 +54,7 @@ OUTSIDE = [
     (["lz4*.h", "zstd*.h"], ["zfile/*", "nbdkit-plugin/*", "tools/*", "bench/*", "tests/*"]),
     (["yaml.h"], ["core/base/yaml.*", "nbdkit-plugin/*", "tools/*", "tests/*"]),
     (["openssl/*"], ["core/base/digest.*", "fetch/auth.c", "tests/*"]),
-    (["jansson.h"], ["fetch/*", "tools/*", "tests/*"]),
+    (["jansson.h"], ["fetch/*", "nbdkit-plugin/control.c", "tools/*", "tests/*"]),
     (["curl/*"], ["fetch/*", "nbdkit-plugin/plugin.c", "tests/*"]),
     (["ext2fs/*", "et/*"], ["prefetch/ext4.*", "tests/*"]),
     (["libnbd.h"], ["tests/*"]),

@@ -53,6 +53,8 @@ extern const struct tool_command cmd_map;
 extern const struct tool_command cmd_merge;
 extern const struct tool_command cmd_push;
 extern const struct tool_command cmd_seal;
+extern const struct tool_command cmd_snapshot;
+extern const struct tool_command cmd_status;
 extern const struct tool_command cmd_trace;
 
 #endif
