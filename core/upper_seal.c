@@ -143,14 +143,8 @@ static int explain_missing(const struct file_ops *ops, const char *data_path, in
 /* Flushes, seals, and takes away what only a log has. */
 static int seal_open(struct upper_log *u, uint64_t *file_size, struct err *e)
 {
-	int r;
+	int r = upper_log_flush(u, e);
 
-	if (u->header.virtual_size == 0)
-		return err_set(e, EINVAL,
-			       "%s: it has no virtual size of its own: give it one with "
-			       "'overlaybd resize'",
-			       u->data_path);
-	r = upper_log_flush(u, e);
 	if (r == 0)
 		r = upper_seal_log(u, e);
 	if (r < 0)

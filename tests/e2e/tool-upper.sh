@@ -2,46 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tool-upper.sh - what `overlaybd` does to writable layers, ours and the reference's.  Bytes are checked by
 # programs that share no code with the writer.
-. "$(dirname "$0")/tool-lib.sh"
-need nbdkit nbdcopy python3 taskset
-
-seed=$(seed)
-say "seed $seed"
-size=$((5 * 1024 * 1024 + 512))
-
-# make_upper NAME OPTION...: a writable layer $work/NAME, and the disk $work/NAME.raw that it makes.
-make_upper()
-{
-	local name=$1
-
-	shift
-	python3 "$tests/make-upper.py" "$seed" $size "$work/$name" "$work/$name.raw" "$@"
-}
-
-# layer_is LAYER OPTION...: what check-layer.py says of a bare layer.
-layer_is()
-{
-	python3 "$SOURCE/tests/check-layer.py" "$@" >"$work/out" 2>&1 || fail "$*: $(cat "$work/out")"
-}
-
-# hold NAME: a process that has the writable layer open, $holder.
-hold()
-{
-	: >"$work/held"
-	python3 -c 'import fcntl, sys, time
-f = open(sys.argv[1] + ".data", "rb")
-fcntl.flock(f, fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(60)' "$1" >"$work/held" &
-	holder=$!
-	await 10 grep -q held "$work/held" || fail "nobody holds $1"
-}
-
-release()
-{
-	kill "$holder"
-	wait "$holder" || true
-}
+. "$(dirname "$0")/upper-lib.sh"
+need nbdkit nbdcopy flock pkill python3 taskset
 
 # ---- seal ----
 
@@ -94,23 +56,6 @@ say "ok: what is not sealed"
 
 # ---- create ----
 
-uuid_of()
-{
-	python3 -c 'import sys; print(open(sys.argv[1], "rb").read()[56:92].decode())' "$1"
-}
-
-parent_of()
-{
-	python3 -c 'import sys; print(open(sys.argv[1], "rb").read()[93:129].decode())' "$1"
-}
-
-# log_is UPPER DISK: what check-upper.py says of a log.
-log_is()
-{
-	python3 "$SOURCE/tests/check-upper.py" "$1.data" "$1.index" "$2" >"$work/out" 2>&1 ||
-		fail "$1: $(cat "$work/out")"
-}
-
 "$overlaybd" create "$work/new" --size 3M >"$work/summary"
 grep -qxF "$work/new.data, $work/new.index: a disk of 3145728 bytes" "$work/summary" ||
 	fail "$(cat "$work/summary")"
@@ -122,7 +67,7 @@ same "its parent" "$(parent_of "$work/new.data")" 00000000-0000-0000-0000-000000
 complains 1 "$work/new.index: File exists" create "$work/new" --size 4M
 mv "$work/new.index" "$work/moved"
 complains 1 "$work/new.data: File exists" create "$work/new" --size 4M
-[ ! -e "$work/new.index" ] && [ ! -e "$work/new.index.new" ] || fail "a refused create leaves a file"
+[ ! -e "$work/new.index" ] && [ ! -e "$work/new.index.part" ] || fail "a refused create leaves a file"
 mv "$work/moved" "$work/new.index"
 log_is "$work/new" "$work/empty.raw"
 complains 1 "virtual size 1000 is not a multiple of 512" create "$work/odd" --size 1000
