@@ -37,10 +37,21 @@ static int open_stages(struct image_layer *l, struct source *bytes, size_t numbe
 	return 0;
 }
 
+int image_open_layer_file(const char *path, size_t number, struct image_layer *out, struct err *e)
+{
+	struct source *bytes;
+	int r = source_open_file(path, &bytes, e);
+
+	if (r == 0)
+		r = open_stages(out, bytes, number, e);
+	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
+}
+
 static void close_layer(struct image_layer *l)
 {
 	if (l->layer.data)
 		layer_close(&l->layer);
+	free(l->own_path);
 }
 
 struct open_job {
@@ -338,6 +349,15 @@ const struct image_layer *image_layer(const struct image *image, size_t number)
 
 	image_stand_up(image, seat);
 	return layer;
+}
+
+size_t image_index_memory(const struct image *image)
+{
+	unsigned seat = image_sit_down(image);
+	size_t memory = index_memory(image_stack(image)->index);
+
+	image_stand_up(image, seat);
+	return memory;
 }
 
 size_t image_mapping_count(const struct image *image)

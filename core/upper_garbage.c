@@ -284,6 +284,8 @@ int upper_log_tidy(struct upper_log *u, struct err *e)
 	int r;
 	WITH_LOCK(&u->garbage.tidy_lock);
 
+	if (u->garbage.retired)
+		return 0;
 	punch_holes(u);
 	if (!index_is_dead(u))
 		return 0;

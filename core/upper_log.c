@@ -39,6 +39,7 @@
 #include <sys/random.h>
 
 #include "core/base/le.h"
+#include "core/base/log.h"
 #include "core/base/scope.h"
 #include "core/upper_intent.h"
 #include "core/upper_lock.h"
@@ -290,6 +291,31 @@ int upper_log_after_fork(struct upper_log *u, struct err *e)
 	WITH_LOCK(&u->publish_lock);
 
 	return upper_pending_write_pid(&u->pending, e);
+}
+
+static void remove_name(const struct upper_log *u, const char *path)
+{
+	int r = u->ops->unlink(path);
+
+	if (r < 0 && r != -ENOENT)
+		log_warn("%s: cannot be removed: %s", path, strerror(-r));
+}
+
+void upper_log_retire(struct upper_log *u)
+{
+	WITH_LOCK(&u->garbage.tidy_lock);
+
+	u->garbage.retired = true;
+	pthread_mutex_lock(&u->publish_lock);
+	upper_pending_drop(&u->pending);
+	pthread_mutex_unlock(&u->publish_lock);
+	remove_name(u, u->index_path);
+	remove_name(u, u->data_path);
+}
+
+void upper_log_fail(struct upper_log *u)
+{
+	upper_sync_fail(u);
 }
 
 int upper_log_close(struct upper_log *u, struct err *e)

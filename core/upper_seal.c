@@ -115,6 +115,13 @@ int upper_seal_log(struct upper_log *u, struct err *e)
 	return r < 0 ? err_wrap(e, r, "%s", u->data_path) : 0;
 }
 
+int upper_seal_undo(struct upper_log *u, struct err *e)
+{
+	int r = u->ops->truncate(u->data_fd, u->data_end * SECTOR);
+
+	return r < 0 ? err_set(e, -r, "%s: resizing: %s", u->data_path, strerror(-r)) : 0;
+}
+
 /* ---- as a whole ---- */
 
 /* A layer that was sealed has no index file any more; else the error is what it was. */

@@ -57,6 +57,8 @@ extern const struct tool_command cmd_merge;
 extern const struct tool_command cmd_push;
 extern const struct tool_command cmd_resize;
 extern const struct tool_command cmd_seal;
+extern const struct tool_command cmd_snapshot;
+extern const struct tool_command cmd_status;
 extern const struct tool_command cmd_trace;
 
 #endif

@@ -39,7 +39,7 @@ class Reads:
 
 @dataclass(frozen=True)
 class Writes:
-    """Writes at depth 16 over the disk, a flush after so many."""
+    """Writes at depth 16, a flush after so many: at random for a time, or all of the disk once."""
     how: str  # randwrite or write
     block: int
     flush_every: int
@@ -50,11 +50,12 @@ class Writes:
         pass
 
     def work(self, server, seconds, data):
+        until = ["--time_based", f"--runtime={round(seconds * 1000)}ms"]
         out = subprocess.run(
             ["fio", "--name=writes", "--ioengine=nbd", f"--uri={server.uri}", f"--rw={self.how}",
              f"--bs={self.block}", "--iodepth=16", f"--size={data}", "--norandommap",
-             f"--fsync={self.flush_every}", "--time_based", f"--runtime={round(seconds * 1000)}ms",
-             "--gtod_reduce=1", "--output-format=json"],
+             f"--fsync={self.flush_every}", "--gtod_reduce=1", "--output-format=json",
+             *(until if self.how == "randwrite" else [])],
             check=True, capture_output=True, text=True).stdout
         write = json.loads(out[out.index("{"):])["jobs"][0]["write"]
         return write["iops"], write["total_ios"]
