@@ -12,7 +12,7 @@ seed=$(seed)
 kills=2
 timeout=5
 if [ "${FULL:-0}" = 1 ]; then
-	kills=20
+	kills=10
 	timeout=25
 fi
 say "seed $seed, $kills kills, time limit $timeout s"
@@ -106,6 +106,17 @@ guest_runs "${attach_programs[@]}" "${files[@]}" --program "$(command -v mke2fs)
 	overlaybd detach --force /dev/nbd0
 	! pidof nbdkit overlaybd
 	[ ! -e $state ]
+
+	echo "what was written is flushed before it is detached"
+	overlaybd create /run/disk/small --size 4M
+	echo "upper: {data: small.data, index: small.index}" >/run/disk/small.yaml
+	dev=$(attach $options /run/disk/small.yaml)
+	dd if=/dev/urandom of=/tmp/random bs=1M count=2 2>/dev/null
+	cat /tmp/random >$dev
+	overlaybd detach $dev
+	[ "$(attach $options /run/disk/small.yaml $dev)" = $dev ]
+	head -c 2M $dev | cmp - /tmp/random
+	overlaybd detach $dev
 '
 [ "$(said files)" -gt 10 ] || fail "the load left $(said files) files only"
 stalled_at_most $((timeout + 5))
