@@ -36,6 +36,9 @@ enum {
 	VERDICT_EVERY = 50, /* ms between two looks for the cache's verdict on the whole */
 	MEND_PAUSE = 10 * 1000, /* ms after the first mending; doubled each time... */
 	MEND_DOUBLINGS = 9, /* ...up to 85 minutes */
+	AROUND_MIN = 24, /* chunks that a miss among others fetches; */
+	AROUND_MAX = 48,
+	AROUND_MS = 40, /* what comes in that time, in between */
 };
 
 /* A read under way. */
@@ -133,6 +136,28 @@ static int read_flight_locked(struct blob *b, struct flight *f, struct reading *
 
 /* ---- what is nowhere yet ---- */
 
+static uint64_t around_chunks(const struct blob *b)
+{
+	struct link_facts link;
+
+	queue_link(b->queue, &link);
+	return min_u64(max_u64(link.bandwidth / 1000 * AROUND_MS / CACHE_CHUNK, AROUND_MIN),
+		       AROUND_MAX);
+}
+
+/* A read of [first, end) has to wait.  Returns up to where to fetch.  While a trace is replayed
+ * that knows better what comes next. */
+static uint64_t note_miss_locked(struct blob *b, uint64_t first, uint64_t end)
+{
+	uint64_t least = end;
+
+	if (b->cache && readaround_miss(&b->around, first, end) && !queue_is_replaying(b->queue)) {
+		least = max_u64(end, first + around_chunks(b));
+		readaround_mark(&b->around, end, least);
+	}
+	return readahead_miss(&b->ahead, first, end, least);
+}
+
 /* As which fetcher to try, by how long others have kept us waiting. */
 static unsigned rank_of(const struct blob *b, const struct reading *rd)
 {
@@ -152,7 +177,7 @@ static int ask_locked(struct blob *b, struct reading *rd, struct request **made,
 	int r;
 
 	if (rd->ahead == 0) /* once a read, however often it comes by */
-		rd->ahead = readahead_miss(&b->ahead, first, end_chunk(rd));
+		rd->ahead = note_miss_locked(b, first, end_chunk(rd));
 	/* Without a cache, only as much as is sure to be kept until it is read. */
 	end = b->cache ? rd->ahead : min_u64(rd->ahead, first + FLIGHT_CHUNKS);
 	/* Another's claim may have ended with its process. */
@@ -227,6 +252,13 @@ static void ask_ahead(struct blob *b, uint64_t first, uint64_t end)
 		(void)flight_make_locked(b, from, to, 0, REQUEST_DEMAND, &made);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
+}
+
+/* What was fetched with a miss is read for the first time. */
+static void note_use(struct blob *b, uint64_t first, uint64_t end)
+{
+	WITH_LOCK(&b->lock);
+	readaround_use(&b->around, first, end);
 }
 
 /* ---- the source ---- */
@@ -350,6 +382,8 @@ static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struc
 	stats_add(b->stats, rd.n == 0 ? STATS_CACHE_HITS : STATS_CACHE_MISSES, 1);
 	if (readahead_note(&b->ahead, first, end))
 		ask_ahead(b, first, end);
+	if (readaround_note(&b->around, first, end))
+		note_use(b, first, end);
 	return rd.n > 0 ? read_rest(b, &rd, e) : 0;
 }
 
@@ -378,7 +412,7 @@ static void blob_want(struct source *s, uint64_t off, uint64_t n)
 	pthread_mutex_lock(&b->lock);
 	/* A read that finds all of it under way is no miss for read-ahead either. */
 	if (flight_is_missing_locked(b, first, end))
-		(void)flight_make_locked(b, first, readahead_miss(&b->ahead, first, end), 0,
+		(void)flight_make_locked(b, first, note_miss_locked(b, first, end), 0,
 					 REQUEST_DEMAND, &made);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
@@ -410,6 +444,7 @@ void blob_unref(struct blob *b)
 	pthread_mutex_destroy(&b->lock);
 	cache_blob_close(b->cache);
 	request_targets_release(&b->targets);
+	readaround_release(&b->around);
 	free(b->mend);
 	free(b->digest);
 	free(b->path);
@@ -476,6 +511,7 @@ int blob_open(const struct blob_options *o, struct source **out, struct err *e)
 	b->refs = 1;
 	b->digest = strdup(o->digest);
 	init_locks(b);
+	readaround_init(&b->around, blob_chunks(b));
 	if (!b->digest || asprintf(&b->path, "/blobs/%s", o->digest) < 0) {
 		b->path = NULL;
 		r = err_set(e, ENOMEM, "out of memory");

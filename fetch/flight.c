@@ -12,7 +12,7 @@
 
 enum {
 	LOW_SECONDS = 60, /* that a request nobody waits for may take */
-	LOW_CHUNKS = 32, /* that it may have: 512 KiB */
+	LOW_CHUNKS = 64, /* that it may have: 1 MiB */
 };
 
 static struct flight *flight_of(struct request *q)

@@ -16,6 +16,7 @@
 #include "core/base/source.h"
 #include "fetch/blob.h"
 #include "fetch/readahead.h"
+#include "fetch/readaround.h"
 
 enum {
 	FLIGHT_CHUNKS = 256, /* at most; 4 MiB */
@@ -86,6 +87,7 @@ struct blob {
 	unsigned refs; /* (L) the source, each flight, each hint */
 	unsigned hints; /* (L) that may make more flights */
 	struct readahead ahead; /* (L) */
+	struct readaround around; /* (L) */
 	struct suspect suspect; /* (L) */
 	uint32_t last_place; /* (L) that delivered, as a bit */
 

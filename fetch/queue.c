@@ -16,7 +16,9 @@
 #include "core/base/scope.h"
 
 enum {
-	LOW_BYTES = 512 * 1024, /* in flight at low priority, at least */
+	LOW_BYTES = 512 * 1024, /* in flight at low priority, at least; */
+	LOW_US = 8000, /* or what a link gives in this time, which is as long as a demand waits */
+	REQUEST_US = 5000, /* of work that a request makes for a server and for us, about */
 	SIDE_BY_SIDE = 4, /* requests at low priority, about */
 	LOOK_AGAIN = 20, /* ms */
 	MEASURED_BYTES = 128 * 1024, /* over which bandwidth is taken, at least, */
@@ -50,6 +52,7 @@ struct queue {
 	pthread_cond_t has_closed;
 	struct http_call close;
 
+	atomic_uint replays; /* sequences that run */
 	_Atomic uint64_t round_trip; /* us; 0: not known */
 	_Atomic uint64_t bandwidth; /* bytes a second; the engine's thread writes */
 	uint64_t measured_from, measured_bytes; /* us of clock_us */
@@ -151,19 +154,39 @@ static uint64_t link_bytes(const struct queue *k)
 	return us * (bandwidth / 1000) / 1000;
 }
 
+/* What comes in so many microseconds. */
+static uint64_t bytes_in(const struct queue *k, uint64_t us)
+{
+	return us * (atomic_load_explicit(&k->bandwidth, memory_order_relaxed) / 1000) / 1000;
+}
+
 /* What is in flight keeps the link busy while a request waits for its answer, unless that takes
- * longer: then each request costs some of the time, and a few go side by side. */
+ * longer: then each request costs some of the time, and a few go side by side.  The work that it
+ * makes costs time in any case. */
 void queue_link(const struct queue *k, struct link_facts *out)
 {
 	uint64_t waiting = link_bytes(k);
 
 	out->bandwidth = atomic_load_explicit(&k->bandwidth, memory_order_relaxed);
-	out->cheap_gap = waiting > LOW_BYTES / 2 ? waiting / SIDE_BY_SIDE : 0;
+	out->cheap_gap = max_u64(waiting > LOW_BYTES / 2 ? waiting / SIDE_BY_SIDE : 0,
+				 bytes_in(k, REQUEST_US));
 }
 
+void queue_note_replays(struct queue *k, int change)
+{
+	atomic_fetch_add(&k->replays, (unsigned)change);
+}
+
+bool queue_is_replaying(const struct queue *k)
+{
+	return atomic_load_explicit(&k->replays, memory_order_relaxed) > 0;
+}
+
+/* Twice what the link holds, since what it holds is never seen to be more than what was asked for:
+ * a demand waits at most a round trip longer. */
 static uint64_t low_limit(const struct queue *k)
 {
-	return max_u64(link_bytes(k), LOW_BYTES);
+	return max_u64(max_u64(2 * link_bytes(k), bytes_in(k, LOW_US)), LOW_BYTES);
 }
 
 /* ---- turns ---- */
@@ -225,14 +248,13 @@ static struct request *take_fed(struct queue *k, enum request_priority p, uint64
 	return q;
 }
 
-/* Whether so much of the limit is free that what fits is worth a request: half, but less where the
- * link would run dry. */
+/* Whether so much of the limit is free that what fits is worth a request: three quarters, but less
+ * where the link would run dry until its first byte. */
 static bool has_low_room(const struct queue *k)
 {
-	uint64_t limit = low_limit(k);
-	uint64_t full = min_u64(link_bytes(k), limit - limit / 8);
+	uint64_t limit = low_limit(k), link = link_bytes(k);
 
-	return k->low_bytes <= max_u64(limit / 2, full);
+	return k->low_bytes <= max_u64(limit / 4, min_u64(link + link / 2, limit / 2));
 }
 
 static struct request *take_low(struct queue *k, enum request_priority p)

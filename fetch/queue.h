@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* queue.h - turns: which request may use a connection next.  Between request.c and queue.c only.
  *
- * Demand goes first, then prefetch, then background.  The latter two together have at most one
- * round trip times the measured bandwidth in flight, or 512 KiB if that is more, so that a demand
- * never waits long behind them.  Threads: the engine's. */
+ * Demand goes first, then prefetch, then background.  The latter two together have at most 512 KiB
+ * in flight, or twice one round trip times the measured bandwidth, or what the link gives in 8 ms
+ * if that is more, so that a demand never waits long behind them.  Threads: the engine's. */
 #ifndef OVERLAYBD_FETCH_QUEUE_H
 #define OVERLAYBD_FETCH_QUEUE_H
 

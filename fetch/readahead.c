@@ -115,7 +115,8 @@ static void grow(struct readahead_stream *s, uint64_t factor)
 
 /* Two that follow each other may do so by chance, which must not cost much; three that are close
  * hardly do. */
-static void join(struct readahead_stream *s, uint64_t first, uint64_t end, bool proven)
+static void join(struct readahead_stream *s, uint64_t first, uint64_t end, uint64_t least,
+		 bool proven)
 {
 	s->misses++;
 	s->established = s->established || s->misses >= STREAM_MISSES || follows(s, first);
@@ -123,34 +124,34 @@ static void join(struct readahead_stream *s, uint64_t first, uint64_t end, bool 
 	s->next = max_u64(s->next, end);
 	if (s->misses >= STREAM_MISSES && proven)
 		grow(s, 4);
-	s->ahead = max_u64(s->ahead, s->established ? end + s->window : end);
+	s->ahead = max_u64(max_u64(s->ahead, least), s->established ? end + s->window : end);
 }
 
-static void begin(struct readahead_stream *s, uint64_t first, uint64_t end)
+static void begin(struct readahead_stream *s, uint64_t first, uint64_t end, uint64_t ahead)
 {
 	*s = (struct readahead_stream){
 		.next = end,
-		.ahead = end,
+		.ahead = ahead,
 		.window = min_u64(end - first, READAHEAD_MAX),
 		.misses = 1,
 		.seen = end - first,
 	};
 }
 
-uint64_t readahead_miss(struct readahead *ra, uint64_t first, uint64_t end)
+uint64_t readahead_miss(struct readahead *ra, uint64_t first, uint64_t end, uint64_t least)
 {
 	struct readahead_stream *s = find(ra, first);
 	bool proven = !s || !s->established || is_proven(ra, s);
 
 	if (s && s->strikes < STRIKES) {
-		join(s, first, end, proven);
+		join(s, first, end, least, proven);
 	} else {
 		s = s ? s : replace_oldest(ra);
-		begin(s, first, end);
+		begin(s, first, end, least);
 	}
 	s->used = ++ra->clock;
 	set_zone(ra, s, end);
-	return s->established ? end + s->window : end;
+	return max_u64(least, s->established ? end + s->window : end);
 }
 
 uint64_t readahead_hit(struct readahead *ra, uint64_t first, uint64_t end, uint64_t *from)
@@ -165,7 +166,7 @@ uint64_t readahead_hit(struct readahead *ra, uint64_t first, uint64_t end, uint6
 		return 0;
 	if (!is_proven(ra, s)) {
 		if (s->strikes >= STRIKES) {
-			begin(s, first, end);
+			begin(s, first, end, end);
 			set_zone(ra, s, end);
 		}
 		return 0;

@@ -48,9 +48,9 @@ struct readahead {
 	uint64_t clock;
 };
 
-/* A read of [first, end) has to wait for the network.  Returns up to where to fetch, at least end.
- */
-uint64_t readahead_miss(struct readahead *ra, uint64_t first, uint64_t end);
+/* A read of [first, end) has to wait for the network.  Returns up to where to fetch: at least up to
+ * `least`, which is at least end. */
+uint64_t readahead_miss(struct readahead *ra, uint64_t first, uint64_t end, uint64_t least);
 
 /* Takes note of a read of [first, end), whether it has to wait or not.  Returns whether
  * readahead_hit may have something to say about it. */

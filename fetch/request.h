@@ -157,6 +157,10 @@ uint64_t queue_round_trip(const struct queue *k);
 /* Any thread. */
 void queue_link(const struct queue *k, struct link_facts *out);
 
+/* One more replay runs, or one less; whether some does.  Any thread. */
+void queue_note_replays(struct queue *k, int change);
+bool queue_is_replaying(const struct queue *k);
+
 struct http *queue_http(const struct queue *k);
 
 /* Places from which blobs can be had. */

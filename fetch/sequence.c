@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sequence.c - a feeder that hands on to a hint a range, one after the other; see sequence.h. */
+/* sequence.c - a feeder that hands on to one hint a range, window after window; see sequence.h. */
 #include "fetch/sequence.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "core/base/scope.h"
 #include "fetch/flight.h"
+#include "fetch/sequence_window.h"
 
 _Static_assert((int)SEQUENCE_CHUNK == (int)CACHE_CHUNK, "a sequence counts the cache's chunks");
 
@@ -15,8 +17,11 @@ struct sequence {
 	struct queue *queue;
 	struct sequence_range *ranges;
 	size_t count;
-	size_t next; /* the engine's */
-	struct hint *hint; /* of the range before; the engine's */
+	struct hint *hint; /* of the range before; the engine's, as what follows */
+	size_t next; /* range to be fetched */
+	size_t window_end; /* of those that are ordered, up to where they are; */
+	size_t rest; /* where the others begin */
+	uint64_t gaps; /* chunks that may still be fetched without need */
 	atomic_bool stopping;
 	atomic_uint refs; /* the owner, the queue */
 };
@@ -24,11 +29,6 @@ struct sequence {
 bool sequence_takes(struct source *s)
 {
 	return blob_is(s) && blob_of(s)->cache;
-}
-
-void sequence_link(struct source *blob, struct link_facts *out)
-{
-	queue_link(blob_of(blob)->queue, out);
 }
 
 bool sequence_is_present(const struct sequence_range *r)
@@ -49,18 +49,36 @@ static void unref(struct sequence *s)
 	free(s);
 }
 
+/* As late as possible: what the link gives is known better each time. */
+static void order_window(struct sequence *s)
+{
+	struct sequence_window w;
+	struct link_facts link;
+
+	queue_link(s->queue, &link);
+	w = sequence_window_take(s->ranges + s->rest, s->count - s->rest, &link, &s->gaps);
+	s->next = s->rest;
+	s->window_end = s->next + w.count;
+	s->rest += w.taken;
+}
+
+static struct hint *hint_for(const struct sequence_range *r)
+{
+	struct blob *b = blob_of(r->source);
+
+	WITH_LOCK(&b->lock);
+	return hint_make_locked(b, r->first * CACHE_CHUNK, r->count * CACHE_CHUNK,
+				REQUEST_PREFETCH);
+}
+
 static struct hint *next_hint(struct sequence *s)
 {
 	struct hint *h = NULL;
 
-	while (!h && s->next < s->count) {
-		const struct sequence_range *r = &s->ranges[s->next++];
-		struct blob *b = blob_of(r->source);
-
-		pthread_mutex_lock(&b->lock);
-		h = hint_make_locked(b, r->first * CACHE_CHUNK, r->count * CACHE_CHUNK,
-				     REQUEST_PREFETCH);
-		pthread_mutex_unlock(&b->lock);
+	while (!h && (s->next < s->window_end || s->rest < s->count)) {
+		if (s->next == s->window_end)
+			order_window(s);
+		h = hint_for(&s->ranges[s->next++]);
 	}
 	return h;
 }
@@ -91,6 +109,7 @@ static struct request *next_request(struct feeder *feeder, uint64_t room)
 	}
 	if (!q) {
 		end_hint(s);
+		queue_note_replays(s->queue, -1);
 		unref(s);
 	}
 	return q;
@@ -112,6 +131,7 @@ int sequence_start(struct sequence_range *ranges, size_t count, struct sequence 
 	s->count = count;
 	atomic_init(&s->refs, 2);
 	*out = s;
+	queue_note_replays(s->queue, 1);
 	queue_feed(s->queue, &s->feeder);
 	return 0;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sequence.h - ranges of several blobs of one image, fetched one after the other at prefetch
- * priority: what a replay asks for.
+/* sequence.h - ranges of several blobs of one image, fetched at prefetch priority, in windows one
+ * after the other (sequence_window.h): what a replay asks for.
  *
  * What the cache or a fetch under way has is passed over, as is what another process has claimed. A
  * range is cut into requests only when there is room for one, so that a sequence can be stopped,
@@ -15,7 +15,6 @@
 #include <stdint.h>
 
 #include "core/base/source.h"
-#include "fetch/link.h"
 
 enum { SEQUENCE_CHUNK = 16 * 1024 }; /* bytes of a chunk */
 
@@ -29,14 +28,12 @@ struct sequence;
 /* Whether a source can be in a sequence: a blob that keeps in a cache what is fetched ahead. */
 bool sequence_takes(struct source *s);
 
-/* What is known of the way to a blob, for planning. */
-void sequence_link(struct source *blob, struct link_facts *out);
-
 /* Whether all bytes of the range are in the cache. */
 bool sequence_is_present(const struct sequence_range *range);
 
-/* Begins to fetch the ranges, count > 0, whose array it takes over (malloc), also when it fails.
- * The blobs have one queue, and live until sequence_close or until they are shut.  -ENOMEM. */
+/* Begins to fetch the ranges, count > 0, which do not overlap and whose array it takes over
+ * (malloc), also when it fails.  The blobs have one queue, and live until sequence_close or until
+ * they are shut.  -ENOMEM. */
 int sequence_start(struct sequence_range *ranges, size_t count, struct sequence **out,
 		   struct err *e);
 

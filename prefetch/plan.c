@@ -7,13 +7,9 @@
 #include <string.h>
 
 #include "core/base/le.h"
-#include "core/base/scope.h"
 #include "prefetch/trace_edit.h"
 
 enum {
-	WINDOW = 32, /* chunks at least: 512 KiB */
-	WINDOWS_A_SECOND = 10, /* over a link that is fast enough for more */
-	GAPS_DIVISOR = 8, /* gaps are at most so large a part of the chunks that are needed */
 	PIECES_A_READ = 64, /* of the disk, on average: a trace with more repeats itself */
 };
 
@@ -23,17 +19,10 @@ struct plan_layer {
 	uint64_t *bits; /* one a chunk; NULL until there is one */
 };
 
-/* A run of chunks, in order of first use. */
-struct run {
-	uint64_t first, count;
-	size_t layer;
-};
-
 struct planner {
 	struct image *image;
 	struct plan *plan;
-	struct run *runs;
-	size_t count, room;
+	size_t room; /* of the plan's ranges */
 	uint64_t pieces_left; /* to look at before reads are to be made unique */
 	bool asking; /* nothing is added: stops at the first chunk that is not planned */
 	enum plan_has has; /* the answer */
@@ -44,24 +33,26 @@ static bool has_bit(const uint64_t *bits, uint64_t i)
 	return bits[i / 64] >> i % 64 & 1;
 }
 
-static int append_run(struct planner *p, size_t layer, uint64_t chunk)
+static int append_chunk(struct planner *p, struct source *blob, uint64_t chunk)
 {
-	struct run *last = p->count > 0 ? &p->runs[p->count - 1] : NULL;
+	struct plan *plan = p->plan;
+	struct sequence_range *last = plan->count > 0 ? &plan->ranges[plan->count - 1] : NULL;
 
-	if (last && last->layer == layer && last->first + last->count == chunk) {
+	if (last && last->source == blob && last->first + last->count == chunk) {
 		last->count++;
 		return 0;
 	}
-	if (p->count == p->room) {
+	if (plan->count == p->room) {
 		size_t room = p->room ? 2 * p->room : 1024;
-		struct run *grown = reallocarray(p->runs, room, sizeof *grown);
+		struct sequence_range *grown = reallocarray(plan->ranges, room, sizeof *grown);
 
 		if (!grown)
 			return -ENOMEM;
-		p->runs = grown;
+		plan->ranges = grown;
 		p->room = room;
 	}
-	p->runs[p->count++] = (struct run){ .first = chunk, .count = 1, .layer = layer };
+	plan->ranges[plan->count++] =
+		(struct sequence_range){ .source = blob, .first = chunk, .count = 1 };
 	return 0;
 }
 
@@ -82,7 +73,7 @@ static int add_chunk(struct planner *p, size_t number, uint64_t chunk)
 	}
 	l->bits[chunk / 64] |= UINT64_C(1) << chunk % 64;
 	p->plan->chunks++;
-	return append_run(p, number, chunk);
+	return append_chunk(p, l->blob, chunk);
 }
 
 static int add_piece(void *arg, const struct image_extent *x)
@@ -166,156 +157,6 @@ static int find_blobs(struct planner *p)
 	return 0;
 }
 
-/* ---- ranges ---- */
-
-static int by_place(const void *a, const void *b)
-{
-	const struct run *x = a, *y = b;
-
-	if (x->layer != y->layer)
-		return x->layer < y->layer ? -1 : 1;
-	return x->first < y->first ? -1 : x->first > y->first;
-}
-
-/* Chunks of [first, end) that no read needs. */
-static uint64_t count_unneeded(const struct plan_layer *l, uint64_t first, uint64_t end)
-{
-	uint64_t n = 0;
-
-	for (; first < end; first++)
-		n += !has_bit(l->bits, first);
-	return n;
-}
-
-/* Whether a run continues a range without a gap. */
-static bool touches(const struct sequence_range *range, const struct sequence_range *next)
-{
-	return range->source == next->source && range->first + range->count >= next->first &&
-	       range->first <= next->first;
-}
-
-/* The runs of a window become ranges, in the order of their places. */
-static void take_window(struct plan *p, struct run *runs, size_t count)
-{
-	size_t i;
-
-	qsort(runs, count, sizeof *runs, by_place);
-	for (i = 0; i < count; i++) {
-		struct sequence_range next = { .source = p->layers[runs[i].layer].blob,
-					       .first = runs[i].first,
-					       .count = runs[i].count };
-
-		if (p->count > 0 && touches(&p->ranges[p->count - 1], &next))
-			p->ranges[p->count - 1].count =
-				next.first + next.count - p->ranges[p->count - 1].first;
-		else
-			p->ranges[p->count++] = next;
-	}
-}
-
-/* A gap between a range and the one after it. */
-struct gap {
-	uint64_t unneeded; /* chunks */
-	size_t range;
-};
-
-static int by_size(const void *a, const void *b)
-{
-	const struct gap *x = a, *y = b;
-
-	if (x->unneeded != y->unneeded)
-		return x->unneeded < y->unneeded ? -1 : 1;
-	return x->range < y->range ? -1 : x->range > y->range;
-}
-
-static const struct plan_layer *layer_of(const struct plan *p, const struct source *blob)
-{
-	const struct plan_layer *l = p->layers;
-
-	while (l->blob != blob)
-		l++;
-	return l;
-}
-
-/* The gaps of at most `most` chunks, the smallest first. */
-static size_t find_gaps(const struct plan *p, uint64_t most, struct gap *gaps)
-{
-	size_t i, n = 0;
-
-	for (i = 0; i + 1 < p->count; i++) {
-		const struct sequence_range *x = &p->ranges[i], *y = x + 1;
-		uint64_t end = x->first + x->count;
-
-		if (x->source == y->source && y->first > end && y->first - end <= most)
-			gaps[n++] =
-				(struct gap){ count_unneeded(layer_of(p, x->source), end, y->first),
-					      i };
-	}
-	qsort(gaps, n, sizeof *gaps, by_size);
-	return n;
-}
-
-/* A range that is to be joined with the next one takes it over; what is left moves up. */
-static void join_marked(struct plan *p, const bool *joined)
-{
-	size_t i, n = 0;
-
-	for (i = 0; i < p->count; i++) {
-		struct sequence_range *last = n > 0 ? &p->ranges[n - 1] : NULL;
-		const struct sequence_range *next = &p->ranges[i];
-
-		if (last && joined[i - 1])
-			last->count = next->first + next->count - last->first;
-		else
-			p->ranges[n++] = *next;
-	}
-	p->count = n;
-}
-
-static int join_gaps(struct plan *p, uint64_t most)
-{
-	AUTO_FREE struct gap *gaps = calloc(p->count, sizeof *gaps);
-	AUTO_FREE bool *joined = calloc(p->count, sizeof *joined);
-	size_t i, n;
-
-	if (!gaps || !joined)
-		return -ENOMEM;
-	n = find_gaps(p, most, gaps);
-	for (i = 0; i < n; i++) {
-		if (p->gaps + gaps[i].unneeded > p->chunks / GAPS_DIVISOR)
-			break;
-		p->gaps += gaps[i].unneeded;
-		joined[gaps[i].range] = true;
-	}
-	join_marked(p, joined);
-	return 0;
-}
-
-static int make_ranges(struct planner *p)
-{
-	struct plan *plan = p->plan;
-	struct link_facts link;
-	size_t begin = 0, end;
-	uint64_t window;
-
-	if (p->count == 0)
-		return 0;
-	plan->ranges = calloc(p->count, sizeof *plan->ranges);
-	if (!plan->ranges)
-		return -ENOMEM;
-	sequence_link(plan->layers[p->runs[0].layer].blob, &link);
-	window = max_u64(WINDOW, link.bandwidth / WINDOWS_A_SECOND / SEQUENCE_CHUNK);
-	while (begin < p->count) {
-		uint64_t chunks = 0;
-
-		for (end = begin; end < p->count && chunks < window; end++)
-			chunks += p->runs[end].count;
-		take_window(plan, p->runs + begin, end - begin);
-		begin = end;
-	}
-	return join_gaps(plan, link.cheap_gap / SEQUENCE_CHUNK);
-}
-
 int plan_make(struct image *image, const struct trace *t, struct plan *out, struct err *e)
 {
 	struct plan plan = { 0 };
@@ -324,9 +165,6 @@ int plan_make(struct image *image, const struct trace *t, struct plan *out, stru
 
 	if (r == 0)
 		r = walk_reads(&p, t);
-	if (r == 0)
-		r = make_ranges(&p);
-	free(p.runs);
 	if (r < 0) {
 		plan_release(&plan);
 		return err_set(e, -r, "%s", strerror(-r));

@@ -3,9 +3,7 @@
  * order.
  *
  * LBAs -> merged index -> layers -> compressed bytes -> chunks of blobs.  Each chunk is planned
- * once, at its first use.  What comes within about a tenth of a second makes a window, in which
- * order does not matter: there neighbours become one range, also across a gap that is cheaper to
- * fetch than another request; the smallest gaps first, and at most an eighth of what is needed.
+ * once, at its first use.
  *
  * Parts of the disk that no remote layer holds are not in a plan.
  * Threads: a plan never changes once made. */
@@ -22,7 +20,6 @@ struct plan {
 	struct sequence_range *ranges; /* in order of first use */
 	size_t count;
 	uint64_t chunks; /* that the reads need */
-	uint64_t gaps; /* chunks in the ranges that no read needs */
 	struct plan_layer *layers;
 	size_t layer_count;
 };

@@ -27,9 +27,8 @@ int replay_open(struct image *image, const struct trace *t, struct replay **out,
 		free(r);
 		return code;
 	}
-	log_debug("replay: %zu reads, %llu chunks in %zu ranges, %llu more in gaps", t->count,
-		  (unsigned long long)r->plan.chunks, r->plan.count,
-		  (unsigned long long)r->plan.gaps);
+	log_debug("replay: %zu reads, %llu chunks in %zu ranges", t->count,
+		  (unsigned long long)r->plan.chunks, r->plan.count);
 	*out = r;
 	return 0;
 }

@@ -15,6 +15,10 @@ set -euo pipefail
 
 plugin=$BUILD/nbdkit-plugin/nbdkit-overlaybd-plugin.so
 overlaybd=$BUILD/tools/overlaybd
+# The distribution's, which libnbd's bindings belong to.  The first in PATH may be a script that takes its
+# time to find an interpreter.
+python=/usr/bin/python3
+[ -x $python ] || python=python3
 work=$(mktemp -d "${TMPDIR:-/tmp}/overlaybd-test.XXXXXX")
 declare -A servers=()
 mounts=() # undone at the end
@@ -69,16 +73,9 @@ need()
 	done
 }
 
-# Points $python to an interpreter that has libnbd's bindings: the first in PATH may be another than
-# the distribution's.
 need_python_nbd()
 {
-	for python in python3 /usr/bin/python3; do
-		if "$python" -c 'import nbd' 2>/dev/null; then
-			return
-		fi
-	done
-	skip "python3 has no nbd module (libnbd's bindings)"
+	"$python" -c 'import nbd' 2>/dev/null || skip "$python has no nbd module (libnbd's bindings)"
 }
 
 # times N: N under FULL=1, else a twentieth of it.
@@ -182,13 +179,13 @@ sha256()
 # expected SET FIELD, from the golden list.
 expected()
 {
-	python3 -c 'import json, sys
+	"$python" -c 'import json, sys
 print(json.load(open(sys.argv[1]))[sys.argv[2]][sys.argv[3]])' "$GOLDEN/expected.json" "$1" "$2"
 }
 
 golden_sets()
 {
-	python3 -c 'import json, sys
+	"$python" -c 'import json, sys
 print(*json.load(open(sys.argv[1])))' "$GOLDEN/expected.json"
 }
 

@@ -19,7 +19,7 @@ add() # NAME SET: an image called NAME with the set's layers
 
 exports_of()
 {
-	nbdinfo --list --json --no-content "$(uri d)" | python3 -c 'import json, sys
+	nbdinfo --list --json --no-content "$(uri d)" | "$python" -c 'import json, sys
 print(*[e["export-name"] for e in json.load(sys.stdin)["exports"]])'
 }
 
@@ -213,7 +213,7 @@ print(f"ok: {rounds} rounds of 24 clients")
 PYTHON
 
 say "more images than nbdkit lists: the first ones are listed, the others are served"
-python3 -c 'import sys
+"$python" -c 'import sys
 for i in range(10001):
     open(f"{sys.argv[1]}/a{i:05}.yaml", "w").close()' "$dir"
 same "listed" "$(listed | wc -w)" 10000

@@ -20,7 +20,7 @@ scan()
 
 flip_byte() # FILE OFFSET
 {
-	python3 -c 'import sys
+	"$python" -c 'import sys
 with open(sys.argv[1], "r+b") as f:
     f.seek(int(sys.argv[2]))
     b = f.read(1)[0]
@@ -89,7 +89,7 @@ fi
 cd "$work"
 
 say "more layers than the soft limit of open files"
-python3 -c 'import sys
+"$python" -c 'import sys
 print("lowers:")
 for i in range(200):
     print("  - file:", sys.argv[1])' "$GOLDEN/raw-5/layer0.obd" >"$work/many.yaml"

@@ -19,7 +19,7 @@ serve x "$plugin" "$(golden_config ext4-3)"
 nbdinfo --map --json "$(uri x)" >"$work/nbdinfo.json"
 qemu-img map -f raw --output=json "nbd:unix:$work/x.sock" >"$work/qemu.json"
 stop x
-python3 - "$work/nbdinfo.json" "$work/qemu.json" <<'PYTHON'
+"$python" - "$work/nbdinfo.json" "$work/qemu.json" <<'PYTHON'
 import json, sys
 
 def runs(pairs):
@@ -43,7 +43,7 @@ serve x --filter=stats "$plugin" "$(golden_config ext4-3)" statsfile="$work/stat
 nbdcopy "$(uri x)" "$work/sparse"
 stop x
 cmp "$work/ext4-3.raw" "$work/sparse"
-python3 - "$work/nbdinfo.json" "$work/stats" <<'PYTHON'
+"$python" - "$work/nbdinfo.json" "$work/stats" <<'PYTHON'
 import json, re, sys
 
 REQUEST = 256 * 1024  # nbdcopy reads whole pieces of this size

@@ -10,7 +10,7 @@ serve p "$plugin" "$(golden_config mixed-3)"
 
 say "flags and block sizes"
 nbdinfo --json "$(uri p)" >"$work/info.json"
-python3 - "$work/info.json" <<'PYTHON'
+"$python" - "$work/info.json" <<'PYTHON'
 import json, sys
 e = json.load(open(sys.argv[1]))["exports"][0]
 wanted = {
@@ -26,7 +26,7 @@ PYTHON
 
 say "one export is listed, and every name is served"
 same "list" "$(nbdinfo --list --json "$(uri p)" |
-	python3 -c 'import json, sys; print([e["export-name"] for e in json.load(sys.stdin)["exports"]])')" "['']"
+	"$python" -c 'import json, sys; print([e["export-name"] for e in json.load(sys.stdin)["exports"]])')" "['']"
 same "size of another name" "$(nbdinfo --size "$(uri p any/name)")" $((64 << 20))
 
 say "large reads, the cache command, and four clients at a time"

@@ -10,9 +10,6 @@
 link=$BUILD/tests/link
 declare -A port=()
 need curl python3 setpriv
-# The first python3 of PATH may be a script that takes its time to find the interpreter.
-python=/usr/bin/python3
-[ -x $python ] || python=python3
 
 # Options of every curl that pushes: who we are, whom to trust.
 push_options=()

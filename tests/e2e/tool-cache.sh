@@ -17,7 +17,7 @@ fill()
 lists()
 {
 	"$overlaybd" cache ls --json --cache-dir "$cache" >"$work/ls.json"
-	python3 -c 'import json, sys
+	"$python" -c 'import json, sys
 x = json.load(open(sys.argv[1]))
 assert eval("(" + sys.argv[2] + ")"), x' "$work/ls.json" "$1" || fail "not so: $1"
 }

@@ -17,7 +17,7 @@ fresh()
 # flip FILE OFFSET...: turns all bits of these bytes; a negative offset counts from the end.
 flip()
 {
-	python3 -c 'import sys
+	"$python" -c 'import sys
 with open(sys.argv[1], "r+b") as f:
     for text in sys.argv[2:]:
         off = int(text)
@@ -74,7 +74,7 @@ zfile=1536
 # block FILE N: where block N of the ZFile is stored.
 block()
 {
-	python3 -c 'import struct, sys
+	"$python" -c 'import struct, sys
 raw = open(sys.argv[1], "rb").read()[1536:]
 table = struct.unpack_from("<Q", raw, 40)[0]
 lengths = struct.unpack_from("<%sI" % sys.argv[2], raw, table)
@@ -147,7 +147,7 @@ flip "$d/layer2.obd" 32
 warns "layer 2 ($d/layer2.obd): LSMT header: index of 0 entries at 255"
 # Layer 0 says that it ends after a sector, and maps more.
 fresh raw-5
-python3 -c 'import sys
+"$python" -c 'import sys
 with open(sys.argv[1], "r+b") as f:
     for place in ((48, 0), (48 - 4096, 2)):
         f.seek(*place)
@@ -182,7 +182,7 @@ fresh upper-log
 printf 'fragment' >>"$d/upper.index"
 warns "upper: the index file ends with 8 bytes of a record"
 fresh upper-log
-python3 -c 'import struct, sys
+"$python" -c 'import struct, sys
 entry = struct.pack("<QQ", 1 << 50 | 8, 1 << 40)
 open(sys.argv[1], "ab").write(entry * 3)' "$d/upper.index"
 warns "upper: index record 42 cannot be right: 3 records"

@@ -38,9 +38,9 @@ three_layers()
 
 # Sizes that are no multiple of 4 KiB; the last disk has the first one's size.
 size=$((3 * 1024 * 1024 + 4096 + 512))
-python3 "$disks" "$seed" $size "$work/a.raw"
-python3 "$disks" $((seed + 1)) $size "$work/b.raw" "$work/a.raw"
-python3 "$disks" $((seed + 2)) $size "$work/c.raw" "$work/b.raw"
+"$python" "$disks" "$seed" $size "$work/a.raw"
+"$python" "$disks" $((seed + 1)) $size "$work/b.raw" "$work/a.raw"
+"$python" "$disks" $((seed + 2)) $size "$work/c.raw" "$work/b.raw"
 
 three_layers none --compress none
 three_layers none-tar --compress none --tar
@@ -57,8 +57,8 @@ done
 # come back.
 d=$work/resized
 mkdir "$d"
-python3 "$disks" $((seed + 3)) 1049088 "$d/small.raw" "$work/a.raw"
-python3 "$disks" $((seed + 4)) 5242880 "$d/large.raw" "$d/small.raw"
+"$python" "$disks" $((seed + 3)) 1049088 "$d/small.raw" "$work/a.raw"
+"$python" "$disks" $((seed + 4)) 5242880 "$d/large.raw" "$d/small.raw"
 config "$d/1.yaml" 1.obd
 config "$d/2.yaml" 1.obd 2.obd
 config "$d/3.yaml" 1.obd 2.obd 3.obd
@@ -88,7 +88,7 @@ config "$d/huge.yaml" huge.obd
 commit --raw "$d/huge.raw" --base "$d/huge.yaml" -o "$d/huge2.obd"
 grep -q "mapped 0 data and 0 zeroed" "$work/summary" || fail "a huge disk over itself"
 same "its data" "$("$overlaybd" map --json "$d/huge.yaml" |
-	python3 -c 'import json, sys
+	"$python" -c 'import json, sys
 print(*[x["start"] for x in json.load(sys.stdin) if x["data"]])')" $((999 * 1024 * 1024 * 1024))
 say "ok: unchanged, emptied and huge disks"
 
@@ -118,7 +118,7 @@ config "$d/u1.yaml" u1.obd
 commit --raw "$work/b.raw" --base "$d/u1.yaml" -o "$d/u2.obd"
 field()
 {
-	"$overlaybd" info --json "$1" | python3 -c 'import json, sys
+	"$overlaybd" info --json "$1" | "$python" -c 'import json, sys
 print(json.load(sys.stdin)["lsmt"][sys.argv[1]])' "$2"
 }
 same uuid "$(field "$d/u1.obd" uuid)" ${uuid^^}
@@ -179,7 +179,7 @@ has_open()
 	ls -l "/proc/$1/fd" 2>/dev/null | grep -qF "$2"
 }
 
-python3 -c 'import random, sys
+"$python" -c 'import random, sys
 sys.stdout.buffer.write(random.Random(1).randbytes(1 << 20) * 48)' >"$d/slow.raw"
 for change in "touch" "truncate -s +1M" "truncate -s 8M"; do
 	cp "$d/slow.raw" "$d/changing.raw"

@@ -21,7 +21,7 @@ round_trip()
 	exits 0 "holds no layer" "$overlaybd" check "$work/z"
 }
 
-python3 "$tests/tool-disks.py" "$seed" 3000000 "$work/data"
+"$python" "$tests/tool-disks.py" "$seed" 3000000 "$work/data"
 for algorithm in lz4 zstd; do
 	for size in 0 1 4095 4096 4097 65536 2999999; do
 		head -c $size "$work/data" >"$work/file"

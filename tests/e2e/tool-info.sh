@@ -9,7 +9,7 @@ need nbdkit nbdcopy python3
 # layer's LSMT file has at that place.
 check_map()
 {
-	python3 - "$@" <<-'END'
+	"$python" - "$@" <<-'END'
 	import json, sys
 	path, flat_path, *stacks = sys.argv[1:]
 	pieces = json.load(open(path))
@@ -41,13 +41,13 @@ for set in $(golden_sets); do
 	grep -q "^virtual-size: $(expected "$set" virtual_size)" "$work/out" ||
 		fail "virtual size of $set"
 	"$overlaybd" info --json "$path" >"$work/info.json"
-	same "virtual size of $set" "$(python3 -c 'import json, sys
+	same "virtual size of $set" "$("$python" -c 'import json, sys
 print(json.load(open(sys.argv[1]))["virtual-size"])' "$work/info.json")" \
 		"$(expected "$set" virtual_size)"
 	"$overlaybd" map --json "$path" >"$work/map.json"
 	rows=$("$overlaybd" map "$path" | wc -l)
 	same "rows" $((rows - 1)) "$(grep -c start "$work/map.json")"
-	python3 - "$work/info.json" "$work/map.json" <<-'END'
+	"$python" - "$work/info.json" "$work/map.json" <<-'END'
 	import json, sys
 	info, pieces = (json.load(open(p)) for p in sys.argv[1:])
 	assert info["kind"] == "image"
@@ -77,7 +77,7 @@ done
 
 layer=$GOLDEN/mixed-3/layer1.obd
 "$overlaybd" info --json "$layer" >"$work/info.json"
-python3 - "$work/info.json" "$layer" <<-'END'
+"$python" - "$work/info.json" "$layer" <<-'END'
 import json, os, sys
 info = json.load(open(sys.argv[1]))
 assert info["kind"] == "layer" and info["file-size"] == os.path.getsize(sys.argv[2])
@@ -102,7 +102,7 @@ config "$work/config.obd" "$layer"
 
 # A name that is not UTF-8, and one that could drive a terminal.
 cp "$layer" "$work/"$'odd\xff\e[31m'
-"$overlaybd" info --json "$work/"$'odd\xff\e[31m' | python3 -c 'import json, sys
+"$overlaybd" info --json "$work/"$'odd\xff\e[31m' | "$python" -c 'import json, sys
 assert json.load(sys.stdin)["file"].endswith("odd\ufffd\x1b[31m")'
 "$overlaybd" info "$work/"$'odd\xff\e[31m' | grep -qF 'odd'$'\xef\xbf\xbd''\x1b[31m' ||
 	fail "raw bytes in the text"

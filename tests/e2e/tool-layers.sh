@@ -12,7 +12,7 @@ previous=()
 base=()
 count=$(times 160)
 for i in $(seq "$count"); do
-	python3 "$tests/tool-disks.py" $RANDOM $((512 * (1 + RANDOM % 4000))) "$work/$i.raw" \
+	"$python" "$tests/tool-disks.py" $RANDOM $((512 * (1 + RANDOM % 4000))) "$work/$i.raw" \
 		"${previous[@]}"
 	algorithms=(none lz4 zstd)
 	algorithm=${algorithms[RANDOM % 3]}

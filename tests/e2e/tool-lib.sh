@@ -52,5 +52,5 @@ holds()
 # one_cpu: the number of a processor that this process may use.
 one_cpu()
 {
-	python3 -c 'import os; print(min(os.sched_getaffinity(0)))'
+	"$python" -c 'import os; print(min(os.sched_getaffinity(0)))'
 }

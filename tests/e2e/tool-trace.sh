@@ -13,7 +13,7 @@ trace()
 
 # The root file system, with what is hard to find: links, holes, many blocks, a deep folder.
 mkdir -p "$work/root/usr/bin" "$work/root/usr/lib/py/a/b/c" "$work/root/etc" "$work/root/empty"
-python3 - "$work/root" <<-'END'
+"$python" - "$work/root" <<-'END'
 import os, sys
 root = sys.argv[1]
 def write(path, size):
@@ -79,14 +79,14 @@ check_disk()
 		-o "$work/$name.trace"
 	same "lines" "$(wc -l <"$work/out")" 1
 	trace show --json --reads "$work/$name.trace" >"$work/reads.json"
-	python3 "$work/compare.py" "$disk" "$work/reads.json" "$block" \
+	"$python" "$work/compare.py" "$disk" "$work/reads.json" "$block" \
 		"/usr/bin/server-1.2 /etc/holes /usr/lib/py/mod5.py /etc/tiny
 			/usr/lib/py/a/b/c/deep.so" "/other /usr/lib/py/mod199.py /usr/lib/py/mod50.py"
 
 	echo "/" >"$work/list"
 	trace import "$work/list" "$work/$name.yaml" -o "$work/all.trace" >/dev/null
 	trace show --json --reads "$work/all.trace" >"$work/reads.json"
-	python3 "$work/compare.py" "$disk" "$work/reads.json" "$block" \
+	"$python" "$work/compare.py" "$disk" "$work/reads.json" "$block" \
 		"/usr/bin/hard /other /usr/lib/py/mod199.py /usr/lib /usr/lib/py /etc /empty" ""
 	say "ok: files of $name"
 }
@@ -139,7 +139,7 @@ trace diff back.trace two.trace >out
 grep -q "^# only in back.trace: 0 B in 0 ranges$" out || fail "more came back: $(cat out)"
 trace import two.trace two.yaml -o ours.trace >/dev/null
 cmp two.trace ours.trace || fail "our own form is changed by an import"
-python3 - two.reference two.txt <<-'END'
+"$python" - two.reference two.txt <<-'END'
 import struct, sys
 data = open(sys.argv[1], "rb").read()
 magic, _, size, checksum, _ = struct.unpack("<IIQII", data[:24])
@@ -190,7 +190,7 @@ grep -q '^reads: 3$' out && grep -q '^read-size: 16384 (16 KiB)$' out &&
 	grep -q '^duration: 0.007 s$' out && grep -q '^share: ' out || fail "$(cat out)"
 trace show a.trace --reads | tail -3 | tr -s ' ' >out
 same "reads" "$(tr '\n' ';' <out)" "0 8 0.000;100 16 5.500;200 8 7.000;"
-trace show a.trace two.yaml --json | python3 -c 'import json, sys
+trace show a.trace two.yaml --json | "$python" -c 'import json, sys
 x = json.load(sys.stdin)
 assert x["reads"] == 3 and x["read-size"] == x["unique-size"] == 16384 and x["duration"] == 0.007
 assert 0 < x["image-read-size"] <= 16384 < x["image-data-size"] and x["disk-size"] == 64 << 20
@@ -200,7 +200,7 @@ say "ok: show"
 for arguments in "a.trace" "a.trace two.yaml" "two.trace two.yaml" "golden.trace"; do
 	# shellcheck disable=SC2086
 	trace plot $arguments -o picture.svg
-	python3 - picture.svg <<-'END'
+	"$python" - picture.svg <<-'END'
 	import sys, xml.etree.ElementTree as tree
 	text = open(sys.argv[1]).read()
 	root = tree.fromstring(text)

@@ -15,19 +15,19 @@ make_upper()
 	local name=$1
 
 	shift
-	python3 "$tests/make-upper.py" "$seed" $size "$work/$name" "$work/$name.raw" "$@"
+	"$python" "$tests/make-upper.py" "$seed" $size "$work/$name" "$work/$name.raw" "$@"
 }
 
 # layer_is LAYER OPTION...: what check-layer.py says of a bare layer.
 layer_is()
 {
-	python3 "$SOURCE/tests/check-layer.py" "$@" >"$work/out" 2>&1 || fail "$*: $(cat "$work/out")"
+	"$python" "$SOURCE/tests/check-layer.py" "$@" >"$work/out" 2>&1 || fail "$*: $(cat "$work/out")"
 }
 
 # hold NAME: a process that has the writable layer open, $holder.
 hold()
 {
-	python3 -c 'import fcntl, sys, time
+	"$python" -c 'import fcntl, sys, time
 f = open(sys.argv[1] + ".data", "rb")
 fcntl.flock(f, fcntl.LOCK_EX)
 print("held", flush=True)
@@ -49,7 +49,7 @@ release()
 cp -r "$GOLDEN/upper-log" "$work/log"
 "$overlaybd" seal "$work/log/upper" >"$work/summary"
 grep -qF "$work/log/upper.data: 313856 bytes, sealed" "$work/summary" || fail "$(cat "$work/summary")"
-python3 - "$work/log/upper.data" "$GOLDEN/sealed/layer1.sealed" <<'END' || fail "sealed otherwise"
+"$python" - "$work/log/upper.data" "$GOLDEN/sealed/layer1.sealed" <<'END' || fail "sealed otherwise"
 import sys
 ours, theirs = (open(path, "rb").read() for path in sys.argv[1:])
 end = len(ours) - 4096
@@ -95,18 +95,18 @@ say "ok: what is not sealed"
 
 uuid_of()
 {
-	python3 -c 'import sys; print(open(sys.argv[1], "rb").read()[56:92].decode())' "$1"
+	"$python" -c 'import sys; print(open(sys.argv[1], "rb").read()[56:92].decode())' "$1"
 }
 
 parent_of()
 {
-	python3 -c 'import sys; print(open(sys.argv[1], "rb").read()[93:129].decode())' "$1"
+	"$python" -c 'import sys; print(open(sys.argv[1], "rb").read()[93:129].decode())' "$1"
 }
 
 # log_is UPPER DISK: what check-upper.py says of a log.
 log_is()
 {
-	python3 "$SOURCE/tests/check-upper.py" "$1.data" "$1.index" "$2" >"$work/out" 2>&1 ||
+	"$python" "$SOURCE/tests/check-upper.py" "$1.data" "$1.index" "$2" >"$work/out" 2>&1 ||
 		fail "$1: $(cat "$work/out")"
 }
 

@@ -63,7 +63,7 @@ static void read_chunks(struct fetches *f, uint64_t first, uint64_t n)
 	}
 	for (i = first; i < end; i++)
 		if (!f->there[i])
-			fetch(f, i, readahead_miss(&f->ahead, i, end));
+			fetch(f, i, readahead_miss(&f->ahead, i, end, end));
 }
 
 static void in_order(void **state)
