@@ -60,10 +60,11 @@ files=()
 [ ! -e /etc/mke2fs.conf ] || files=(--add=/etc/mke2fs.conf)
 
 say "a file system on the kernel's"
+mounted=$(((kills + 1) / 2))
 # shellcheck disable=SC2016 # the guest expands it
 guest_runs "${attach_programs[@]}" "${files[@]}" --program "$(command -v mke2fs)" \
 	--program "$(command -v e2fsck)" --memory 768 --timeout 1200 \
-	--run "$attach_begin timeout=$timeout kills=$kills seed=$seed"'
+	--run "$attach_begin timeout=$timeout kills=$mounted seed=$seed"'
 	export MKE2FS_CONFIG=/files/mke2fs.conf
 	options="--io-timeout $timeout"
 	mkdir /run/disk
@@ -115,7 +116,7 @@ guest_runs "${attach_programs[@]}" "${files[@]}" --program "$(command -v mke2fs)
 	cat /tmp/random >$dev
 	overlaybd detach $dev
 	[ "$(attach $options /run/disk/small.yaml $dev)" = $dev ]
-	head -c 2M $dev | cmp - /tmp/random
+	head -c 2097152 $dev | cmp - /tmp/random
 	overlaybd detach $dev
 '
 [ "$(said files)" -gt 10 ] || fail "the load left $(said files) files only"
