@@ -60,11 +60,11 @@ files=()
 [ ! -e /etc/mke2fs.conf ] || files=(--add=/etc/mke2fs.conf)
 
 say "a file system on the kernel's"
-mounted=$(((kills + 1) / 2))
+fs_kills=$(((kills + 1) / 2))
 # shellcheck disable=SC2016 # the guest expands it
 guest_runs "${attach_programs[@]}" "${files[@]}" --program "$(command -v mke2fs)" \
 	--program "$(command -v e2fsck)" --memory 768 --timeout 1200 \
-	--run "$attach_begin timeout=$timeout kills=$mounted seed=$seed"'
+	--run "$attach_begin timeout=$timeout kills=$fs_kills seed=$seed"'
 	export MKE2FS_CONFIG=/files/mke2fs.conf
 	options="--io-timeout $timeout"
 	mkdir /run/disk
