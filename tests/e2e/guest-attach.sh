@@ -11,13 +11,13 @@ seed=$(seed)
 kills=2
 timeout=5
 if [ "${FULL:-0}" = 1 ]; then
-	kills=20
+	kills=10
 	timeout=25
 fi
 say "seed $seed, $kills kills, time limit $timeout s"
 
 mkdir "$work/files"
-cp "$GOLDEN"/mixed-3/* "$work/files/"
+cp "$GOLDEN"/raw-5/* "$work/files/"
 head -c 1M /dev/urandom >"$work/small.raw"
 "$overlaybd" commit --raw "$work/small.raw" -o "$work/files/small.obd"
 echo 'lowers: [{file: small.obd}]' >"$work/files/small.yaml"
@@ -75,10 +75,27 @@ guest_runs "${attach_programs[@]}" --program "$(command -v setpriv)" "${files[@]
 	mv /files/image.json /files/image.old
 	mv /files/image.new /files/image.json
 	kill -9 $(cat $state/pid)
-	await 20 grep -q "image.json has 1048576 bytes now, and had 67108864" /tmp/syslog
+	await 20 grep -q "image.json has 1048576 bytes now, and had 16777216" /tmp/syslog
 	mv /files/image.old /files/image.json
 	echo 3 >/proc/sys/vm/drop_caches
 	echo "bytes: $(sha256sum $dev | cut -d" " -f1)"
+
+	echo "no server for longer than I/O waits"
+	overlaybd detach $second
+	[ "$(attach --io-timeout 5 --dead-timeout 3 /files/small.yaml $second)" = $second ]
+	echo 3 >/proc/sys/vm/drop_caches
+	mv /files/small.obd /files/small.gone
+	kill -9 $(cat /run/overlaybd/nbd1/pid)
+	fails "Input/output error" dd if=$second of=/dev/null bs=4096 count=1 iflag=direct
+	mv /files/small.gone /files/small.obd
+	await 30 sh -c "dd if=$second of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null"
+	if [ $kills -gt 2 ]; then
+		echo "nbdkit hangs"
+		server=$(cat $state/pid)
+		kill -STOP $server
+		dd if=$dev of=/dev/null bs=65536 count=1 iflag=direct 2>/dev/null
+		[ ! -d /proc/$server ]
+	fi
 
 	echo "detach"
 	server=$(cat $state/pid)
@@ -90,12 +107,23 @@ guest_runs "${attach_programs[@]}" --program "$(command -v setpriv)" "${files[@]
 	await 20 test ! -e /run/overlaybd/nbd1
 	! pidof nbdkit overlaybd
 
+	echo "many at once"
+	for n in 1 2 3; do
+		attach /files/small.yaml >>/tmp/many &
+	done
+	wait
+	[ "$(sort /tmp/many | xargs)" = "/dev/nbd0 /dev/nbd1 /dev/nbd2" ]
+	for n in 0 1 2; do
+		overlaybd detach /dev/nbd$n
+	done
+	! pidof nbdkit overlaybd
+
 	echo "a state that outlived its device"
 	[ "$(attach /files/image.json /dev/nbd3)" = /dev/nbd3 ]
 	kill -9 $(pidof overlaybd)
 	nbd-client -d /dev/nbd3 >/dev/null
 	pidof nbdkit >/dev/null
-	[ "$(cd /files && exec -a @overlaybd overlaybd attach --plugin ../bin/nbdkit-overlaybd-plugin.so \
+	[ "$(cd /files && exec -a @overlaybd /bin/overlaybd attach --plugin ../bin/nbdkit-overlaybd-plugin.so \
 		small.yaml /dev/nbd3)" = /dev/nbd3 ]
 	grep -q ^@nbdkit /proc/$(cat /run/overlaybd/nbd3/pid)/cmdline
 	kill -9 $(pidof overlaybd)
@@ -112,7 +140,7 @@ guest_runs "${attach_programs[@]}" --program "$(command -v setpriv)" "${files[@]
 	fails "modprobe nbd" attach /files/image.json
 	fails "modprobe nbd" overlaybd detach /dev/nbd0
 '
-same "bytes" "$(sed -n 's/^bytes: //p' "$work/guest.log" | sort -u)" "$(expected mixed-3 sha256)"
+same "bytes" "$(sed -n 's/^bytes: //p' "$work/guest.log" | sort -u)" "$(expected raw-5 sha256)"
 same "it is read-only" "$(said read-only)" 1
 stalled_at_most $((timeout + 5))
 say "the longest stall: $(said longest) ms ($(said operations) reads; the machine paused $(said pause) ms)"

@@ -12,7 +12,7 @@ seed=$(seed)
 kills=2
 timeout=5
 if [ "${FULL:-0}" = 1 ]; then
-	kills=20
+	kills=10
 	timeout=25
 fi
 say "seed $seed, $kills kills, time limit $timeout s"
@@ -60,10 +60,11 @@ files=()
 [ ! -e /etc/mke2fs.conf ] || files=(--add=/etc/mke2fs.conf)
 
 say "a file system on the kernel's"
+fs_kills=$(((kills + 1) / 2))
 # shellcheck disable=SC2016 # the guest expands it
 guest_runs "${attach_programs[@]}" "${files[@]}" --program "$(command -v mke2fs)" \
 	--program "$(command -v e2fsck)" --memory 768 --timeout 1200 \
-	--run "$attach_begin timeout=$timeout kills=$kills seed=$seed"'
+	--run "$attach_begin timeout=$timeout kills=$fs_kills seed=$seed"'
 	export MKE2FS_CONFIG=/files/mke2fs.conf
 	options="--io-timeout $timeout"
 	mkdir /run/disk
@@ -106,6 +107,17 @@ guest_runs "${attach_programs[@]}" "${files[@]}" --program "$(command -v mke2fs)
 	overlaybd detach --force /dev/nbd0
 	! pidof nbdkit overlaybd
 	[ ! -e $state ]
+
+	echo "what was written is flushed before it is detached"
+	overlaybd create /run/disk/small --size 4M
+	echo "upper: {data: small.data, index: small.index}" >/run/disk/small.yaml
+	dev=$(attach $options /run/disk/small.yaml)
+	dd if=/dev/urandom of=/tmp/random bs=1M count=2 2>/dev/null
+	cat /tmp/random >$dev
+	overlaybd detach $dev
+	[ "$(attach $options /run/disk/small.yaml $dev)" = $dev ]
+	head -c 2097152 $dev | cmp - /tmp/random
+	overlaybd detach $dev
 '
 [ "$(said files)" -gt 10 ] || fail "the load left $(said files) files only"
 stalled_at_most $((timeout + 5))

@@ -54,6 +54,12 @@ complains 2 "commit: --uuid: 'x' is not a uuid" commit --raw x -o y --uuid x
 complains 2 "commit: --parent-uuid: '' is not a uuid" commit --raw x -o y --parent-uuid ""
 complains 2 "commit: the message has 257 bytes, more than 256" commit --raw x -o y \
 	--message "$(printf '%257s' '')"
+complains 2 "attach: CONFIG|REF [/dev/nbdN] is missing" attach
+complains 2 "attach: io-timeout" attach x --io-timeout 25s
+complains 2 "attach: --io-timeout: it must be 5 or more" attach x --io-timeout 4
+complains 2 "attach: --sockets: it must be 1 or more" attach x --sockets 0
+complains 2 "attach: x: not a device /dev/nbdN" attach x x
+complains 2 "detach: /dev/sda: not a device /dev/nbdN" detach /dev/sda
 # Options may stand after the operand, be shortened, and end with --.
 exits 1 "overlaybd: -x: No such file" "$overlaybd" info --js -- -x
 say "ok: command lines"

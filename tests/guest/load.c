@@ -229,7 +229,7 @@ static void check_device(struct worker *w)
 
 static void open_device(struct worker *w)
 {
-	uint64_t size;
+	uint64_t size = 0;
 
 	w->fd = open(place, (w->kind == READ ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
 	if (w->fd < 0 || ioctl(w->fd, BLKGETSIZE64, &size) < 0)
