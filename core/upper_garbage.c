@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/clock.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
@@ -19,6 +20,9 @@
 enum {
 	HOLE = 4096 / SECTOR, /* sectors: smaller holes give no space back */
 	MIN_RECORDS = 4096,
+	MIN_BYTES = 16 * 1024 * 1024, /* of garbage, and */
+	DATA_DIVISOR = 8, /* this part of the data: else there is little to be had for many holes */
+	PUNCH_MS = 100, /* at most, at a time */
 	PIECES = 64,
 	PIECE_RECORDS = 4096, /* written at once */
 };
@@ -30,6 +34,7 @@ void upper_garbage_init(struct upper_garbage *g, const struct upper_log_options 
 	*g = (struct upper_garbage){
 		.percent = options->garbage,
 		.min_records = options->garbage_records ? options->garbage_records : MIN_RECORDS,
+		.min_bytes = options->garbage_bytes,
 	};
 	pthread_mutex_init(&g->lock, NULL);
 	pthread_mutex_init(&g->tidy_lock, NULL);
@@ -48,6 +53,8 @@ void upper_garbage_add(struct upper_garbage *g, struct upper_ranges *dead)
 	WITH_LOCK(&g->lock);
 	size_t i;
 
+	for (i = 0; i < dead->count; i++)
+		g->fresh_sectors += dead->list[i].sectors;
 	if (g->fresh.count == 0) {
 		struct upper_ranges empty = g->fresh;
 
@@ -82,21 +89,34 @@ static void punch_range(struct upper_log *u, uint64_t from, uint64_t to)
 	log_warn("%s: no space is given back: punching a hole: %s", u->data_path, strerror(-r));
 }
 
+/* Some of them.  Writers wait for each, so that there is a pause until the next call. */
 static void punch_waiting(struct upper_log *u)
 {
-	struct upper_ranges *w = &u->garbage.waiting;
-	uint64_t from, to;
-	size_t i = 0;
+	struct upper_garbage *g = &u->garbage;
+	struct upper_ranges *w = &g->waiting;
+	uint64_t from, to, until = clock_ms() + PUNCH_MS;
 
-	qsort(w->list, w->count, sizeof *w->list, compare);
-	while (i < w->count) {
-		from = w->list[i].moffset;
-		to = from + w->list[i].sectors;
-		while (++i < w->count && w->list[i].moffset == to)
-			to += w->list[i].sectors;
+	if (g->punched == 0)
+		qsort(w->list, w->count, sizeof *w->list, compare);
+	while (g->punched < w->count && clock_ms() < until) {
+		from = w->list[g->punched].moffset;
+		to = from + w->list[g->punched].sectors;
+		while (++g->punched < w->count && w->list[g->punched].moffset == to)
+			to += w->list[g->punched].sectors;
 		punch_range(u, from, to);
 	}
-	w->count = 0;
+	if (g->punched == w->count)
+		w->count = g->punched = 0;
+}
+
+static bool is_worth_it(struct upper_log *u)
+{
+	const struct upper_garbage *g = &u->garbage;
+	uint64_t dead = g->fresh_sectors * SECTOR, data = u->data_end * SECTOR;
+
+	if (g->min_bytes > 0)
+		return dead >= g->min_bytes;
+	return dead >= MIN_BYTES && dead >= data / DATA_DIVISOR;
 }
 
 static void take_fresh(struct upper_log *u)
@@ -105,8 +125,11 @@ static void take_fresh(struct upper_log *u)
 	struct upper_ranges empty = g->waiting;
 	WITH_LOCK(&g->lock);
 
+	if (!is_worth_it(u))
+		return;
 	g->waiting = g->fresh;
 	g->fresh = empty;
+	g->fresh_sectors = 0;
 	/* The map changed before now: who began later does not know them. */
 	g->epoch = atomic_load(&u->readers.epoch);
 }

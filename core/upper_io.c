@@ -12,6 +12,7 @@
 
 enum {
 	PIECES = 32, /* of a read that are looked up at once */
+	ROOM = 1 << 15, /* sectors by which the data file is made longer: 16 MiB */
 	/* A client that never flushes must not make the pending file grow for ever. */
 	PENDING_FLUSHES = 32, /* times pending_bytes */
 };
@@ -272,6 +273,22 @@ static int align(struct upper_log *u, const uint8_t *buf, size_t n, uint64_t off
 	return r;
 }
 
+/* A write that makes a file longer waits while the file system syncs: so it is made longer by far,
+ * without taking space.  Where that fails, writes make it longer themselves. */
+static void make_room(struct upper_log *u, uint64_t end)
+{
+	uint64_t room;
+
+	if (end <= atomic_load(&u->data_room))
+		return;
+	WITH_LOCK(&u->room_lock);
+	/* Not shorter than what others write behind us. */
+	room = max_u64(end, atomic_load(&u->data_end)) + ROOM;
+	if (end > atomic_load(&u->data_room) && room <= INDEX_MAX_MOFFSET &&
+	    u->ops->truncate(u->data_fd, room * SECTOR) == 0)
+		atomic_store(&u->data_room, room);
+}
+
 /* Invariant 1: a place behind all that was published. */
 static int append(struct upper_log *u, const struct aligned *a, uint64_t *moffset, struct err *e)
 {
@@ -283,6 +300,8 @@ static int append(struct upper_log *u, const struct aligned *a, uint64_t *moffse
 	end = *moffset + sectors;
 	if (end > INDEX_MAX_MOFFSET)
 		r = err_set(e, ENOSPC, "the data file is full");
+	else
+		make_room(u, end);
 	at = *moffset * SECTOR;
 	for (i = 0; r == 0 && i < a->count; i++) {
 		r = upper_file_write(u->ops, u->data_fd, a->parts[i].bytes, a->parts[i].n, at, e);

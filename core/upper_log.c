@@ -20,8 +20,8 @@
  *
  * (4) After power loss all that was flushed is there; of what was not, each sector is there or not.
  *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses.
- *     What it cut off must not come back, so the cut is synced; data goes on at a sector boundary
- *     behind the data file's end.
+ *     What it cut off must not come back, so the cut is synced; data goes on behind all that some
+ *     record points at, and what the data file holds there is cut off.
  *
  * (5) A failed sync is final: the log is read-only from then on, every later write and flush is
  *     EIO, and the pending file is removed, since it would vouch for data that may be lost.
@@ -228,6 +228,7 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	u->pending_bytes = options->pending_bytes ? options->pending_bytes : PENDING_BYTES;
 	u->data_fd = u->index_fd = u->pending.fd = -1;
 	pthread_mutex_init(&u->publish_lock, NULL);
+	pthread_mutex_init(&u->room_lock, NULL);
 	upper_claims_init(&u->claims);
 	upper_sync_init(&u->sync);
 	upper_garbage_init(&u->garbage, options);
@@ -246,6 +247,7 @@ static void release(struct upper_log *u)
 	upper_sync_release(&u->sync);
 	upper_claims_release(&u->claims);
 	pthread_mutex_destroy(&u->publish_lock);
+	pthread_mutex_destroy(&u->room_lock);
 	upper_ranges_release(&u->dying);
 	free(u->queue.list);
 	if (u->index_fd >= 0)
@@ -327,6 +329,9 @@ int upper_log_close(struct upper_log *u, struct err *e)
 	r = upper_log_flush(u, e);
 	if (r == 0)
 		upper_pending_drop(&u->pending);
+	/* What stays longer than its data is cut when it is opened. */
+	if (r == 0 && u->data_room > 0)
+		(void)u->ops->truncate(u->data_fd, u->data_end * SECTOR);
 	release(u);
 	return r;
 }

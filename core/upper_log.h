@@ -36,6 +36,8 @@ struct upper_log_options {
 	struct upper_below below; /* pread NULL: zeroes */
 	unsigned garbage; /* percent of dead records from which the index is rewritten; 0: never */
 	uint64_t garbage_records; /* but not an index of fewer than these; 0: 4096 */
+	uint64_t garbage_bytes; /* of dead data from which holes are punched; 0: 16 MiB, and an
+				 * eighth of the data file */
 	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 1 MiB */
 };
 
@@ -103,9 +105,10 @@ int upper_log_trim(struct upper_log *u, uint64_t off, uint64_t n, unsigned flags
 /* All that was acknowledged before the call is durable when it returns 0. */
 int upper_log_flush(struct upper_log *u, struct err *e);
 
-/* Gives back space: punches holes where the data file holds what nothing maps any more, and
- * rewrites the index file when too much of it is dead.  Call it now and then from a thread that may
- * take its time; reads and writes go on meanwhile, flushes may wait.  Failing to give back is no
+/* Gives back space: punches holes where the data file holds what nothing maps any more, for about a
+ * tenth of a second a call, and rewrites the index file when too much of it is dead.  Call it once
+ * a second or so from a thread that may take its time; reads and writes go on meanwhile, but wait
+ * for each hole (some file systems tell the disk of it); flushes may wait.  Failing to give back is no
  * error. Errors: those of a failed sync. */
 int upper_log_tidy(struct upper_log *u, struct err *e);
 

@@ -45,12 +45,15 @@ struct upper_sync {
 struct upper_garbage {
 	unsigned percent; /* see struct upper_log_options */
 	uint64_t min_records;
+	uint64_t min_bytes; /* 0: see struct upper_log_options */
 	pthread_mutex_t lock;
-	struct upper_ranges
-		fresh; /* guarded by lock: dead, and the records that say so are durable */
+	/* Guarded by lock: dead, and the records that say so are durable. */
+	struct upper_ranges fresh;
+	uint64_t fresh_sectors;
 
 	pthread_mutex_t tidy_lock; /* guards the rest; held over I/O by the one who tidies */
 	struct upper_ranges waiting; /* for the readers of `epoch` and before */
+	size_t punched; /* of them; then they are sorted */
 	uint64_t epoch;
 	bool no_holes; /* the file system has none */
 	bool retired; /* see upper_log_retire */
@@ -67,6 +70,9 @@ struct upper_log {
 
 	int data_fd;
 	_Atomic uint64_t data_end; /* sectors; what lies behind belongs to nobody */
+	_Atomic uint64_t data_room; /* sectors up to which the data file was made longer; 0: it ends
+				     * where the data end */
+	pthread_mutex_t room_lock; /* for changing data_room; held over a truncate */
 	_Atomic bool failed; /* a sync failed: read-only from then on */
 	struct upper_claims claims;
 	struct upper_map map; /* changed under publish_lock */

@@ -25,9 +25,19 @@ int upper_recover_entry(struct upper_map *m, const struct format_entry *entry)
 	return 0;
 }
 
+/* Also what later records supersede must stay within the data file. */
+static void note_end(struct upper_log *u, const struct format_entry *entry)
+{
+	if (!entry->zeroed && u->data_end < entry->moffset + entry->sectors)
+		u->data_end = entry->moffset + entry->sectors;
+}
+
 static int take_entry(void *arg, const struct format_entry *entry)
 {
-	return upper_recover_entry(arg, entry);
+	struct upper_log *u = arg;
+
+	note_end(u, entry);
+	return upper_recover_entry(&u->map, entry);
 }
 
 static int read_index(struct upper_log *u, uint64_t data_size, struct upper_records *found,
@@ -43,7 +53,7 @@ static int read_index(struct upper_log *u, uint64_t data_size, struct upper_reco
 	if (r == 0)
 		r = upper_records_check_pair(&u->header, &header, e);
 	if (r == 0)
-		r = upper_records_read(index, data_size, take_entry, &u->map, found, e);
+		r = upper_records_read(index, data_size, take_entry, u, found, e);
 	source_close(index);
 	return r;
 }
@@ -95,8 +105,10 @@ static int take_pending(struct upper_log *u, const struct upper_pending_content 
 	int r = upper_map_init(&final, u->sectors);
 	size_t i;
 
-	for (i = 0; r == 0 && i < content->count; i++)
+	for (i = 0; r == 0 && i < content->count; i++) {
+		note_end(u, &content->entries[i]);
 		r = upper_recover_entry(&final, &content->entries[i]);
+	}
 	if (r == 0)
 		r = take_final(u, &final);
 	upper_map_release(&final);
@@ -135,6 +147,15 @@ static int cut_index(struct upper_log *u, const struct upper_records *found, str
 	return r < 0 ? err_set(e, -r, "syncing the index: %s", strerror(-r)) : 0;
 }
 
+/* Invariant 4: what lies behind was never published, or not flushed, or is room.  Where it cannot
+ * be cut, data goes on behind it. */
+static void cut_data(struct upper_log *u, uint64_t data_size)
+{
+	if (data_size > u->data_end * SECTOR &&
+	    u->ops->truncate(u->data_fd, u->data_end * SECTOR) < 0)
+		u->data_end = (data_size + SECTOR - 1) / SECTOR;
+}
+
 int upper_recover(struct upper_log *u, struct upper_findings *findings, struct err *e)
 {
 	struct upper_records found = { 0 };
@@ -147,6 +168,7 @@ int upper_recover(struct upper_log *u, struct upper_findings *findings, struct e
 	if (data_size > INDEX_MAX_MOFFSET * SECTOR)
 		return err_set(e, EFBIG, "%" PRIu64 " bytes of data, over the limit of 64 PiB",
 			       data_size);
+	u->data_end = FORMAT_SPACE / SECTOR;
 	r = read_index(u, data_size, &found, e);
 	if (r == 0)
 		r = read_pending(u, data_size, &taken, e);
@@ -155,7 +177,8 @@ int upper_recover(struct upper_log *u, struct upper_findings *findings, struct e
 	if (r == 0)
 		r = upper_pending_begin(&u->pending, u->queue.list, u->queue.count, e);
 	u->index_records = found.good;
-	u->data_end = (data_size + SECTOR - 1) / SECTOR;
+	if (r == 0)
+		cut_data(u, data_size);
 	*findings = (struct upper_findings){ .records = found.good,
 					     .ignored_records = found.ignored,
 					     .fragment_bytes = found.fragment,

@@ -109,6 +109,7 @@ int upper_seal_log(struct upper_log *u, struct err *e)
 	struct mapping_run maps;
 	int r = upper_log_mappings(u, &maps, e);
 
+	u->data_room = 0; /* from now on more than data lies behind data_end */
 	if (r == 0)
 		r = upper_seal_append(u->ops, u->data_fd, &u->header, &maps, u->data_end, e);
 	free(maps.maps);

@@ -85,6 +85,7 @@ static const struct upper_log_options options = {
 	.below = { .pread = read_below },
 	.garbage = 50,
 	.garbage_records = 12,
+	.garbage_bytes = 1,
 	.pending_bytes = 500,
 };
 

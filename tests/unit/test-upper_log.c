@@ -105,7 +105,7 @@ static void run_model(const struct upper_log_options *options)
 
 static void a_log_is_a_disk(void **state)
 {
-	struct upper_log_options options = { .garbage = 50, .garbage_records = 64 };
+	struct upper_log_options options = { .garbage = 50, .garbage_records = 64, .garbage_bytes = 1 };
 
 	run_model(&upper_plain);
 	run_model(&options);
@@ -523,7 +523,7 @@ static ssize_t slow_pread(int fd, void *buf, size_t n, uint64_t off)
 static void no_hole_under_a_reader(void **state)
 {
 	struct file_ops ops = file_ops_system;
-	struct upper_log_options options = { .ops = &ops };
+	struct upper_log_options options = { .ops = &ops, .garbage_bytes = 1 };
 	struct upper_log *u;
 	uint8_t bytes[16 * 512];
 	uint64_t before;
@@ -603,7 +603,7 @@ static void flushes_share_syncs(void **state)
 {
 	enum { THREADS = 12 };
 	struct file_ops ops = file_ops_system;
-	struct upper_log_options options = { .ops = &ops };
+	struct upper_log_options options = { .ops = &ops, .garbage_bytes = 1 };
 	struct upper_log *u = upper_new(BYTES, &options);
 	pthread_t threads[THREADS];
 	unsigned i;
