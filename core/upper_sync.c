@@ -103,7 +103,12 @@ static int write_out(struct upper_log *u, size_t n, struct err *e)
 		return err_wrap(e, -EIO, "no more writing");
 	}
 	r = u->ops->datasync(u->index_fd);
-	return r < 0 ? failed(u, r, u->index_path, e) : 0;
+	if (r == 0)
+		return 0;
+	/* The kernel takes them for clean, and may go on showing what the disk does not hold: who
+	 * opens the log next would add to records that power loss turns to zeroes. */
+	(void)u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
+	return failed(u, r, u->index_path, e);
 }
 
 static size_t freeze(struct upper_log *u, struct upper_ranges *dying)
