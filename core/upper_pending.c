@@ -300,6 +300,8 @@ void upper_pending_drop(struct upper_pending *p)
 
 	if (p->fd < 0)
 		return;
+	/* Who may not remove names from the folder can still do this. */
+	(void)p->ops->truncate(p->fd, HEADER);
 	p->ops->close(p->fd);
 	p->fd = -1;
 	r = p->ops->unlink(p->path);

@@ -68,7 +68,7 @@ int upper_pending_append(struct upper_pending *p, const struct mapping *records,
 /* Writes this process's pid. */
 int upper_pending_write_pid(struct upper_pending *p, struct err *e);
 
-/* Removes the file: nothing of it is to be replayed. */
+/* Empties and removes the file: nothing of it is to be replayed. */
 void upper_pending_drop(struct upper_pending *p);
 
 void upper_pending_release(struct upper_pending *p);

@@ -444,6 +444,42 @@ static void a_foreign_pending_file_is_ignored(void **state)
 	}
 }
 
+static bool no_sync;
+
+static int broken_datasync(int fd)
+{
+	return no_sync ? -EIO : file_ops_system.datasync(fd);
+}
+
+static int refused_unlink(const char *path)
+{
+	return -EACCES;
+}
+
+/* Invariant 5, where the folder is not ours, as after nbdkit -u nobody: the pending file stays, but
+ * vouches for nothing. */
+static void what_was_not_synced_is_not_vouched_for(void **state)
+{
+	struct file_ops ops = file_ops_system;
+	struct upper_log_options options = { .ops = &ops };
+	struct upper_findings found;
+	struct upper_log *u;
+	struct err e;
+
+	ops.datasync = broken_datasync;
+	ops.unlink = refused_unlink;
+	u = upper_new(BYTES, &options);
+	assert_int_equal(upper_log_pwrite(u, "x", 1, 0, 0, NULL), 0);
+	no_sync = true;
+	assert_int_equal(upper_log_flush(u, &e), -EIO);
+	no_sync = false;
+	(void)upper_log_close(u, NULL);
+	assert_int_equal(access(upper_pending, F_OK), 0);
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
+	assert_int_equal(found.pending_records, 0);
+	upper_close(u);
+}
+
 /* Neither a client that flushes nor one that does not makes it grow for ever. */
 static void the_pending_file_is_made_anew(void **state)
 {
@@ -651,6 +687,7 @@ int main(void)
 		cmocka_unit_test(a_log_has_one_writer),
 		cmocka_unit_test(a_dead_process_keeps_its_word),
 		cmocka_unit_test(a_foreign_pending_file_is_ignored),
+		cmocka_unit_test(what_was_not_synced_is_not_vouched_for),
 		cmocka_unit_test(the_pending_file_is_made_anew),
 		cmocka_unit_test(overwritten_data_becomes_holes),
 		cmocka_unit_test(no_hole_under_a_reader),
