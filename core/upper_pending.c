@@ -27,14 +27,17 @@ enum {
 
 static const char magic[8] = "OBDPEND1";
 
-static char *name_of(const char *data_path)
+static char *name_of(const struct file_ops *ops, const char *data_path)
 {
-	size_t n = strlen(data_path);
+	AUTO_FREE char *data = ops->true_name(data_path);
+	size_t n = data ? strlen(data) : 0;
 	char *name;
 
-	if (n > 5 && strcmp(data_path + n - 5, ".data") == 0)
+	if (!data)
+		return NULL;
+	if (n > 5 && strcmp(data + n - 5, ".data") == 0)
 		n -= 5;
-	return asprintf(&name, "%.*s.pending", (int)n, data_path) < 0 ? NULL : name;
+	return asprintf(&name, "%.*s.pending", (int)n, data) < 0 ? NULL : name;
 }
 
 /* ---- the header ---- */
@@ -145,7 +148,7 @@ static int read_file(struct pending_file *f, const char *uuid, uint64_t data_siz
 int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
 		       uint64_t data_size, struct upper_pending_content *out, struct err *e)
 {
-	AUTO_FREE char *path = name_of(data_path);
+	AUTO_FREE char *path = name_of(ops, data_path);
 	struct pending_file f = { .ops = ops, .path = path };
 	int r;
 
@@ -168,7 +171,7 @@ int upper_pending_read(const struct file_ops *ops, const char *data_path, const 
 
 uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
 {
-	AUTO_FREE char *path = name_of(data_path);
+	AUTO_FREE char *path = name_of(ops, data_path);
 	struct pending_file f = { .ops = ops, .path = path };
 	struct header h = { 0 };
 
@@ -183,7 +186,7 @@ uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
 
 int upper_pending_remove(const struct file_ops *ops, const char *data_path, struct err *e)
 {
-	AUTO_FREE char *path = name_of(data_path);
+	AUTO_FREE char *path = name_of(ops, data_path);
 	int r = path ? ops->unlink(path) : -ENOMEM;
 
 	return r < 0 && r != -ENOENT ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
@@ -196,7 +199,7 @@ int upper_pending_init(struct upper_pending *p, const struct file_ops *ops, cons
 {
 	int r;
 
-	*p = (struct upper_pending){ .ops = ops, .fd = -1, .path = name_of(data_path) };
+	*p = (struct upper_pending){ .ops = ops, .fd = -1, .path = name_of(ops, data_path) };
 	memcpy(p->uuid, uuid, strnlen(uuid, FORMAT_UUID - 1));
 	if (!p->path || asprintf(&p->temporary, "%s.tmp", p->path) < 0) {
 		p->temporary = NULL;

@@ -582,6 +582,11 @@ static inline int memfs_is_named(int fd, const char *path)
 	return name && name->file == memfs->fds[fd];
 }
 
+static inline char *memfs_true_name(const char *path)
+{
+	return memfs_copy(path, strlen(path) + 1);
+}
+
 static inline int memfs_rename(const char *from, const char *to)
 {
 	struct memfs_name *source = memfs_find(from), *target = memfs_find(to);
@@ -636,6 +641,7 @@ static const struct file_ops memfs_ops = {
 	.punch = memfs_punch,
 	.lock = memfs_lock,
 	.is_named = memfs_is_named,
+	.true_name = memfs_true_name,
 	.rename = memfs_rename,
 	.unlink = memfs_unlink,
 	.sync_folder = memfs_sync_folder,

@@ -421,6 +421,50 @@ static void a_dead_process_keeps_its_word(void **state)
 	upper_close(u);
 }
 
+/* A symbolic link leads to the same log: its pending file, and the index that is made anew. */
+static void other_names_lead_to_the_same_log(void **state)
+{
+	struct upper_log_options options = { .garbage = 50, .garbage_records = 100 };
+	char data[80], index[80];
+	struct upper_findings found;
+	struct upper_log *u;
+	struct stat st;
+	struct err e;
+	unsigned i;
+
+	snprintf(data, sizeof data, "%s/link.data", upper_folder);
+	snprintf(index, sizeof index, "%s/link.index", upper_folder);
+	assert_int_equal(symlink("u.data", data), 0);
+	assert_int_equal(symlink("u.index", index), 0);
+	upper_close(upper_new(BYTES, &upper_plain));
+	write_and_die(NULL);
+	assert_int_equal(upper_log_open(data, index, &options, &u, &found, &e), 0);
+	assert_true(found.pending_records >= 2);
+	memset(disk, 0, BYTES);
+	memcpy(disk + 100, "flushed", 7);
+	memcpy(disk + 2000, "acknowledged", 12);
+	for (i = 0; i < 1000; i++) {
+		uint64_t off = i * 40503 % 100 * 1024;
+
+		memset(disk + off, (int)i, 512);
+		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
+	}
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_int_equal(upper_log_pwrite(u, "last", 4, 512, 0, NULL), 0);
+	memcpy(disk + 512, "last", 4);
+	upper_close(u);
+	assert_int_equal(lstat(index, &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	assert_int_equal(access(upper_pending, F_OK), -1);
+	assert_true(upper_file_size(upper_index) < 4096 + 200 * 16);
+	u = upper_open_with(NULL);
+	check_all(u);
+	upper_close(u);
+	unlink(data);
+	unlink(index);
+}
+
 /* A pending file of another boot, of another log, or damaged, is not replayed. */
 static void a_foreign_pending_file_is_ignored(void **state)
 {
@@ -686,6 +730,7 @@ int main(void)
 		cmocka_unit_test(a_torn_append_is_cut),
 		cmocka_unit_test(a_log_has_one_writer),
 		cmocka_unit_test(a_dead_process_keeps_its_word),
+		cmocka_unit_test(other_names_lead_to_the_same_log),
 		cmocka_unit_test(a_foreign_pending_file_is_ignored),
 		cmocka_unit_test(what_was_not_synced_is_not_vouched_for),
 		cmocka_unit_test(the_pending_file_is_made_anew),
