@@ -130,7 +130,7 @@ static bool index_is_dead(struct upper_log *u)
 	const struct upper_garbage *g = &u->garbage;
 	uint64_t records = u->index_records, live = u->map.count;
 
-	return g->percent > 0 && records >= g->min_records && records >= g->retry_records &&
+	return g->percent > 0 && !u->beyond && records >= g->min_records && records >= g->retry_records &&
 	       live < records && (records - live) * 100 > records * g->percent;
 }
 

@@ -63,6 +63,9 @@ struct upper_log {
 	struct format_header header; /* of the data file */
 	uint64_t sectors; /* of the disk */
 	struct upper_below below;
+	/* The files map something beyond the disk, which the map knows nothing of: the index is not
+	 * made anew without it. */
+	bool beyond;
 
 	int data_fd;
 	_Atomic uint64_t data_end; /* sectors; what lies behind belongs to nobody */

@@ -143,6 +143,11 @@ static int seal_open(struct upper_log *u, uint64_t *file_size, struct err *e)
 			       "%s: it has no virtual size of its own: give it one with "
 			       "'overlaybd resize'",
 			       u->data_path);
+	if (u->beyond)
+		return err_set(e, EINVAL,
+			       "%s: it maps sectors beyond its virtual size of %" PRIu64
+			       " bytes: make it larger with 'overlaybd resize'",
+			       u->data_path, u->header.virtual_size);
 	r = upper_log_flush(u, e);
 	if (r == 0)
 		r = upper_seal_log(u, e);

@@ -4,6 +4,7 @@
 #include "tests/unit/upperlib.h"
 
 #include "core/format.h"
+#include "core/upper_seal.h"
 
 enum {
 	SECTORS = 300,
@@ -465,6 +466,46 @@ static void other_names_lead_to_the_same_log(void **state)
 	unlink(index);
 }
 
+/* Served smaller for once: what lies beyond stays, whatever is rewritten, killed or sealed. */
+static void what_lies_beyond_the_disk_stays(void **state)
+{
+	struct upper_log_options large = { .size = 2 * BYTES };
+	struct upper_log_options small = { .garbage = 50, .garbage_records = 100 };
+	uint8_t byte;
+	uint64_t size;
+	struct upper_log *u = upper_new(BYTES, &large);
+	struct err e;
+	unsigned i;
+
+	assert_int_equal(upper_log_pwrite(u, "A", 1, BYTES + 5000, 0, NULL), 0);
+	upper_close(u);
+	u = upper_open_with(&small);
+	for (i = 0; i < 1000; i++)
+		assert_int_equal(upper_log_pwrite(u, "x", 1, i % 10 * 512, 0, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	upper_close(u);
+	u = upper_open_with(&large);
+	assert_int_equal(upper_log_pread(u, &byte, 1, BYTES + 5000, NULL), 0);
+	assert_int_equal(byte, 'A');
+	upper_close(u);
+	assert_int_equal(upper_seal_files(NULL, upper_data, upper_index, &size, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "beyond"));
+	/* The same, acknowledged by a process that died. */
+	if (fork() == 0) {
+		if (upper_log_open(upper_data, upper_index, &large, &u, NULL, NULL) == 0 &&
+		    upper_log_pwrite(u, "B", 1, 2 * BYTES - 1, 0, NULL) == 0)
+			raise(SIGKILL);
+		_exit(1);
+	}
+	assert_true(wait(&(int){ 0 }) > 0);
+	upper_close(upper_open_with(&small));
+	u = upper_open_with(&large);
+	assert_int_equal(upper_log_pread(u, &byte, 1, 2 * BYTES - 1, NULL), 0);
+	assert_int_equal(byte, 'B');
+	upper_close(u);
+}
+
 /* A pending file of another boot, of another log, or damaged, is not replayed. */
 static void a_foreign_pending_file_is_ignored(void **state)
 {
@@ -731,6 +772,7 @@ int main(void)
 		cmocka_unit_test(a_log_has_one_writer),
 		cmocka_unit_test(a_dead_process_keeps_its_word),
 		cmocka_unit_test(other_names_lead_to_the_same_log),
+		cmocka_unit_test(what_lies_beyond_the_disk_stays),
 		cmocka_unit_test(a_foreign_pending_file_is_ignored),
 		cmocka_unit_test(what_was_not_synced_is_not_vouched_for),
 		cmocka_unit_test(the_pending_file_is_made_anew),
