@@ -172,6 +172,9 @@ static int64_t publish(struct upper_log *u, uint64_t start, uint64_t sectors, ui
 	sectors = mapping_end(records[n - 1]) - start;
 	if (u->failed)
 		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
+	/* What could not be flushed is not acknowledged. */
+	if (u->index_records + u->queue.count + n > u->max_records)
+		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
 	if (upper_map_reserve(&u->map, start, sectors) < 0 || upper_queue_reserve(&u->queue, n) < 0)
 		return err_set(e, ENOMEM, "out of memory");
 	r = upper_pending_append(&u->pending, records, n, e);

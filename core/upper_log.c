@@ -215,6 +215,7 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	u->ops = options->ops ? options->ops : &file_ops_system;
 	u->below = options->below;
 	u->pending_bytes = options->pending_bytes ? options->pending_bytes : PENDING_BYTES;
+	u->max_records = options->max_records ? options->max_records : FORMAT_MAX_ENTRIES;
 	u->data_fd = u->index_fd = u->pending.fd = -1;
 	pthread_mutex_init(&u->publish_lock, NULL);
 	upper_claims_init(&u->claims);

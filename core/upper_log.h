@@ -34,8 +34,11 @@ struct upper_log_options {
 	uint64_t size; /* of the disk, a multiple of 512; 0: as the log's header says */
 	uint64_t size_below; /* when neither says anything: that of the layers below */
 	struct upper_below below; /* pread NULL: zeroes */
-	unsigned garbage; /* percent of dead records from which the index is rewritten; 0: never */
+	/* Percent of dead records from which the index is rewritten, and less when it is nearly
+	 * full; 0: never. */
+	unsigned garbage;
 	uint64_t garbage_records; /* but not an index of fewer than these; 0: 4096 */
+	uint64_t max_records; /* in the index file, more is ENOSPC; 0: FORMAT_MAX_ENTRIES */
 	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 1 MiB */
 };
 

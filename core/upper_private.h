@@ -77,7 +77,7 @@ struct upper_log {
 	struct upper_queue queue; /* guarded by publish_lock */
 	struct upper_ranges dying; /* guarded by publish_lock: dead once `queue` is durable */
 	struct upper_pending pending; /* guarded by publish_lock */
-	uint64_t pending_bytes; /* see struct upper_log_options */
+	uint64_t pending_bytes, max_records; /* see struct upper_log_options */
 
 	struct upper_sync sync;
 	int index_fd; /* the one who syncs */

@@ -71,7 +71,7 @@ static int append_records(struct upper_log *u, size_t n, struct err *e)
 
 	if (!raw)
 		return err_set(e, ENOMEM, "out of memory");
-	if (n > FORMAT_MAX_ENTRIES - u->index_records)
+	if (u->index_records + n > u->max_records)
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
 	for (; r == 0 && done < n; done += piece) {
 		piece = (size_t)min_u64(n - done, PIECE_RECORDS);
@@ -162,9 +162,10 @@ static int sync_once(struct upper_log *u, struct err *e)
 		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
 	n = freeze(u, &dying);
 	r = n > 0 || !u->synced ? write_out(u, n, e) : 0;
+	if (r == 0)
+		u->index_records += n; /* before they leave the queue: both count, in publishing */
 	thaw(u, n, &dying, r);
 	if (r == 0) {
-		u->index_records += n;
 		u->synced = true;
 		upper_garbage_add(&u->garbage, &dying);
 	}

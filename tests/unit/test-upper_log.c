@@ -693,6 +693,50 @@ static void a_dead_index_is_rewritten(void **state)
 	upper_check_files(disk, BYTES);
 }
 
+/* More than half of a nearly full index counts, so it is not dead; still it must not fill up with the
+ * rest.  What no room is left for is refused before it is acknowledged. */
+static void a_full_index_refuses_writes_not_flushes(void **state)
+{
+	struct upper_log_options options = { .garbage = 50,
+					     .garbage_records = 10,
+					     .max_records = 128 };
+	struct upper_log *u = upper_new(BYTES, &options);
+	unsigned i, refused = 0;
+
+	memset(disk, 0, BYTES);
+	for (i = 0; i < 1000; i++) {
+		uint64_t off = i * 40503 % 90 * 1024;
+
+		memset(disk + off, (int)i, 512);
+		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
+		if (i % 5 == 0) {
+			assert_int_equal(upper_log_flush(u, NULL), 0);
+			assert_int_equal(upper_log_tidy(u, NULL), 0);
+		}
+	}
+	for (i = 0; i < 300; i++) {
+		uint64_t off = i * 40503 % 150 * 1024;
+		uint8_t bytes[512];
+		int r;
+
+		memset(bytes, (int)i + 1, 512);
+		r = upper_log_pwrite(u, bytes, 512, off, 0, NULL);
+		assert_true(r == 0 || r == -ENOSPC);
+		refused += r < 0;
+		if (r == 0)
+			memcpy(disk + off, bytes, 512);
+		if (i % 50 == 0)
+			assert_int_equal(upper_log_flush(u, NULL), 0);
+	}
+	assert_true(refused > 0);
+	check_all(u);
+	upper_close(u);
+	u = upper_open_with(&options);
+	check_all(u);
+	upper_close(u);
+	upper_check_files(disk, BYTES);
+}
+
 /* ---- group commit ---- */
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -779,6 +823,7 @@ int main(void)
 		cmocka_unit_test(overwritten_data_becomes_holes),
 		cmocka_unit_test(no_hole_under_a_reader),
 		cmocka_unit_test(a_dead_index_is_rewritten),
+		cmocka_unit_test(a_full_index_refuses_writes_not_flushes),
 		cmocka_unit_test(flushes_share_syncs),
 	};
 
