@@ -210,6 +210,10 @@ static int read_live(struct upper_log *u, struct upper_map *live, uint8_t header
 	if (r == 0)
 		r = upper_records_read(index, data_size, take_entry, live, &found, e);
 	source_close(index);
+	/* A cut is what opening makes after a crash; here it is damage, and the file is kept. */
+	if (r == 0 && found.good < u->index_records)
+		r = err_set(e, EBADMSG, "the index has %" PRIu64 " records that count, not %" PRIu64,
+			    found.good, u->index_records);
 	return r;
 }
 

@@ -693,6 +693,29 @@ static void a_dead_index_is_rewritten(void **state)
 	upper_check_files(disk, BYTES);
 }
 
+/* An index file that cannot be read back whole is not replaced by the part that can. */
+static void a_damaged_index_is_not_rewritten(void **state)
+{
+	static const uint8_t zeroes[16];
+	struct upper_log_options options = { .garbage = 50, .garbage_records = 100 };
+	struct upper_log *u = upper_new(BYTES, &options);
+	uint64_t size;
+	unsigned i;
+	int fd;
+
+	for (i = 0; i < 320; i++)
+		assert_int_equal(upper_log_pwrite(u, "x", 1, i % 100 * 1024, 0, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	size = upper_file_size(upper_index);
+	fd = open(upper_index, O_WRONLY);
+	for (i = 31; i < 320; i += 32)
+		assert_int_equal(pwrite(fd, zeroes, 16, 4096 + i * 16), 16);
+	close(fd);
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_int_equal(upper_file_size(upper_index), size);
+	upper_close(u);
+}
+
 /* More than half of a nearly full index counts, so it is not dead; still it must not fill up with the
  * rest.  What no room is left for is refused before it is acknowledged. */
 static void a_full_index_refuses_writes_not_flushes(void **state)
@@ -823,6 +846,7 @@ int main(void)
 		cmocka_unit_test(overwritten_data_becomes_holes),
 		cmocka_unit_test(no_hole_under_a_reader),
 		cmocka_unit_test(a_dead_index_is_rewritten),
+		cmocka_unit_test(a_damaged_index_is_not_rewritten),
 		cmocka_unit_test(a_full_index_refuses_writes_not_flushes),
 		cmocka_unit_test(flushes_share_syncs),
 	};
