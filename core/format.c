@@ -140,6 +140,11 @@ void format_encode_header(const struct format_header *h, uint8_t raw[FORMAT_SPAC
 	memcpy(raw + OFF_TAG, h->tag, strnlen(h->tag, FORMAT_TAG));
 }
 
+void format_patch_size(uint8_t raw[FORMAT_SPACE], uint64_t virtual_size)
+{
+	le64_put(raw + OFF_VIRTUAL_SIZE, virtual_size);
+}
+
 int format_check_index(const struct format_header *trailer, uint64_t file_size, struct err *e)
 {
 	uint64_t limit;

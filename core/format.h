@@ -82,6 +82,9 @@ int format_read_header(struct format_header *h, struct source *s, uint64_t off,
 /* Writes a header or trailer; h->flags says which. */
 void format_encode_header(const struct format_header *h, uint8_t raw[FORMAT_SPACE]);
 
+/* Changes the virtual size in a header's bytes, and nothing else. */
+void format_patch_size(uint8_t raw[FORMAT_SPACE], uint64_t virtual_size);
+
 /* Whether the trailer's index lies between header and trailer of a file of file_size bytes. */
 int format_check_index(const struct format_header *trailer, uint64_t file_size, struct err *e);
 

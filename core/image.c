@@ -37,10 +37,21 @@ static int open_stages(struct image_layer *l, struct source *bytes, size_t numbe
 	return 0;
 }
 
+int image_open_layer_file(const char *path, size_t number, struct image_layer *out, struct err *e)
+{
+	struct source *bytes;
+	int r = source_open_file(path, &bytes, e);
+
+	if (r == 0)
+		r = open_stages(out, bytes, number, e);
+	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
+}
+
 static void close_layer(struct image_layer *l)
 {
 	if (l->layer.data)
 		layer_close(&l->layer);
+	free(l->own_path);
 }
 
 struct open_job {
@@ -119,18 +130,24 @@ static int open_layers(struct image *image, struct stack *stack, struct workers 
 	return r;
 }
 
-static int merge_layers(struct image *image, struct stack *stack, struct workers *pool,
-			struct err *e)
+/* Hidden layers give no mappings. */
+static int merge_layers(struct image *image, struct stack *stack,
+			const struct image_options *options, struct workers *pool, struct err *e)
 {
 	struct mapping_run *runs = calloc(stack->layer_count + 1, sizeof *runs);
-	size_t i;
+	size_t to = options->merge_to ? options->merge_to : stack->layer_count, i;
 	int r;
 
 	if (!runs)
 		return err_set(e, ENOMEM, "%s: out of memory", image->config->path);
 	for (i = 0; i < stack->layer_count; i++) {
-		runs[i] = stack->layers[i]->layer.run;
-		stack->layers[i]->layer.run = (struct mapping_run){ 0 };
+		struct mapping_run *run = &stack->layers[i]->layer.run;
+
+		if (i < options->merge_from || i >= to)
+			free(run->maps);
+		else
+			runs[i] = *run;
+		*run = (struct mapping_run){ 0 };
 	}
 	r = index_merge(runs, stack->layer_count, pool, &stack->index, e);
 	free(runs);
@@ -167,7 +184,8 @@ static int make_stack(struct image *image, size_t layer_count, struct err *e)
 	return 0;
 }
 
-static int open_and_merge(struct image *image, struct stack *stack, struct err *e)
+static int open_and_merge(struct image *image, struct stack *stack,
+			  const struct image_options *options, struct err *e)
 {
 	size_t threads = stack->layer_count < OPEN_THREADS ? stack->layer_count : OPEN_THREADS;
 	struct workers *pool;
@@ -177,7 +195,7 @@ static int open_and_merge(struct image *image, struct stack *stack, struct err *
 		return err_wrap(e, r, "%s", image->config->path);
 	r = open_layers(image, stack, pool, e);
 	if (r == 0)
-		r = merge_layers(image, stack, pool, e);
+		r = merge_layers(image, stack, options, pool, e);
 	workers_close(pool);
 	return r;
 }
@@ -194,7 +212,7 @@ static int assemble(struct image *image, const struct image_options *options, st
 	if (r < 0)
 		return r;
 	stack = image_stack(image);
-	r = open_and_merge(image, stack, e);
+	r = open_and_merge(image, stack, options, e);
 	if (r < 0)
 		return r;
 	lowers_opened(&image->lowers);
@@ -331,6 +349,15 @@ const struct image_layer *image_layer(const struct image *image, size_t number)
 
 	image_stand_up(image, seat);
 	return layer;
+}
+
+size_t image_index_memory(const struct image *image)
+{
+	unsigned seat = image_sit_down(image);
+	size_t memory = index_memory(image_stack(image)->index);
+
+	image_stand_up(image, seat);
+	return memory;
 }
 
 size_t image_mapping_count(const struct image *image)

@@ -40,12 +40,16 @@ struct image_layer {
 	bool is_upper;
 	struct upper_findings upper; /* when is_upper */
 	struct layer layer;
+	char *own_path; /* `path`, when it is not of the config */
 };
 
 struct image_options {
 	uint64_t virtual_size; /* 0: as the layers say; else the disk's size, a multiple of 512 */
 	struct fetcher *fetcher; /* for remote layers, must outlive the image; NULL: its own */
 	bool writable; /* opens the upper for writing, if that can be: see image_is_writable */
+	/* Only the layers [merge_from, merge_to) are seen, the others are opened and hidden.
+	 * merge_to 0: all. */
+	size_t merge_from, merge_to;
 };
 
 struct image;
@@ -89,6 +93,20 @@ int image_flush(struct image *image, struct err *e);
 
 /* Gives back the upper's space, see upper_log_tidy. */
 int image_tidy(struct image *image, struct err *e);
+
+/* Makes a layer of the upper of a writable image, while clients read and write: seals it under the
+ * name `layer` (absolute), stacks a fresh upper on it, and rewrites the config file to say so. What
+ * was acknowledged before the call is in the layer.  Writers wait for `*blocked` milliseconds;
+ * others for nobody.  One at a time: others wait.
+ *
+ * Whenever the process dies, the config names files that hold all that they should; a later
+ * snapshot removes what it left behind.  On failure all is as it was.
+ * Errors: EINVAL: the config cannot be rewritten, or the upper came from the command line; EEXIST;
+ * EXDEV: `layer` is on another file system; EROFS; those of reading and writing. */
+int image_snapshot(struct image *image, const char *layer, uint64_t *blocked, struct err *e);
+
+/* The files of the upper that is written to; the caller frees both.  EROFS; ENOMEM. */
+int image_upper_files(struct image *image, char **data, char **index, struct err *e);
 
 /* A run of bytes of one kind. */
 enum extent_kind {
@@ -136,8 +154,9 @@ const char *image_digest(const struct image *image);
 size_t image_layer_count(const struct image *image);
 const struct image_layer *image_layer(const struct image *image, size_t number);
 
-/* Mappings in the index. */
+/* Mappings in the index, and bytes of memory that it takes. */
 size_t image_mapping_count(const struct image *image);
+size_t image_index_memory(const struct image *image);
 
 /* The index.  Not while a snapshot may put another in its place. */
 const struct index *image_index(const struct image *image);

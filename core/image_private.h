@@ -23,7 +23,8 @@
 /* An upper that is open for writing. */
 struct image_upper {
 	struct image *image;
-	struct upper_log *log;
+	struct upper_log *log; /* NULL: ended */
+	char *data_path, *index_path;
 	struct image_layer layer; /* of layer.layer the header alone counts; its data is empty */
 	struct image_upper *older;
 };
@@ -36,13 +37,24 @@ struct stack {
 	struct image_upper *upper; /* NULL: the image is read-only */
 };
 
+/* What was replaced, and may still be looked at by who sat down before. */
+struct image_retired {
+	struct stack *stack;
+	bool owns_index; /* the next stack had another one */
+	struct image_upper *upper; /* whose log only that stack used; NULL: none */
+	uint64_t epoch; /* of image->readers when it was replaced */
+	struct image_retired *older;
+};
+
 struct image {
 	const struct image_config *config;
 	struct lowers lowers;
 	uint64_t size;
 	_Atomic(struct stack *) stack;
 	bool writable;
-	struct image_upper *uppers; /* all that there were, the newest first */
+	struct image_upper *uppers; /* all that there were, the newest first; snapshot_lock */
+	pthread_mutex_t snapshot_lock; /* one at a time makes a snapshot; held over I/O */
+	struct image_retired *retired; /* snapshot_lock */
 	pthread_rwlock_t gate;
 	struct upper_readers readers;
 };
@@ -89,6 +101,27 @@ int image_upper_takes_writes(const struct image_config *config, struct err *e);
 /* Opens it, on top of the stack of the lowers, which has room for it; the image's size is theirs
  * before.  `size` 0: as its header says. */
 int image_open_upper(struct image *image, struct stack *stack, uint64_t size, struct err *e);
+
+/* Opens a pair of files as an upper of the image.  `size` 0: as its header says, or `size_below`.
+ */
+int image_open_log(struct image *image, const char *data, const char *index, uint64_t size,
+		   uint64_t size_below, struct image_upper **out, struct err *e);
+
+/* Flushes and closes the log of an upper that nobody uses any more.  The upper stays (3). */
+void image_end_upper(struct image_upper *upper);
+
+/* The same, for one that nobody has seen: it goes. */
+void image_drop_upper(struct image_upper *upper);
+
+/* image_snapshot.c */
+
+/* Frees what nobody looks at any more; with `all`, what is left. */
+void image_free_retired(struct image *image, bool all);
+
+/* image.c */
+
+/* Opens the file of a sealed layer as number `number`. */
+int image_open_layer_file(const char *path, size_t number, struct image_layer *out, struct err *e);
 
 /* Flushes and closes all uppers that were opened.  What fails is a line in the log. */
 void image_close_uppers(struct image *image);

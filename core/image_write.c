@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/base/log.h"
+#include "core/base/scope.h"
 #include "core/image_private.h"
 
 /* A snapshot must not wait for ever for writers who come one after the other. */
@@ -17,11 +18,13 @@ void image_gate_init(struct image *image)
 	pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&image->gate, &attributes);
 	pthread_rwlockattr_destroy(&attributes);
+	pthread_mutex_init(&image->snapshot_lock, NULL);
 }
 
 void image_gate_release(struct image *image)
 {
 	pthread_rwlock_destroy(&image->gate);
+	pthread_mutex_destroy(&image->snapshot_lock);
 }
 
 /* ---- opening and closing ---- */
@@ -59,46 +62,84 @@ static int read_below(void *arg, void *buf, size_t n, uint64_t off, struct err *
 	return image_read_layers(image, stack, buf, n, off, e);
 }
 
-/* Opens the pair of files as an upper of the image.  `size` 0: as its header says, or `size_below`.
- */
-static int open_log(struct image *image, const char *data, const char *index, uint64_t size,
-		    uint64_t size_below, struct image_upper **out, struct err *e)
+static struct image_upper *make_upper(struct image *image, const char *data, const char *index)
 {
 	struct image_upper *upper = calloc(1, sizeof *upper);
+
+	if (!upper)
+		return NULL;
+	upper->image = image;
+	upper->data_path = strdup(data);
+	upper->index_path = strdup(index);
+	upper->layer.path = upper->data_path;
+	upper->layer.is_upper = true;
+	if (upper->data_path && upper->index_path &&
+	    source_open_memory("", 0, &upper->layer.layer.data, NULL) == 0)
+		return upper;
+	free(upper->data_path);
+	free(upper->index_path);
+	free(upper);
+	return NULL;
+}
+
+static void free_upper(struct image_upper *upper)
+{
+	source_close(upper->layer.layer.data);
+	free(upper->data_path);
+	free(upper->index_path);
+	free(upper);
+}
+
+int image_open_log(struct image *image, const char *data, const char *index, uint64_t size,
+		   uint64_t size_below, struct image_upper **out, struct err *e)
+{
+	struct image_upper *upper = make_upper(image, data, index);
 	struct upper_log_options options = {
 		.size = size,
 		.size_below = size_below,
 		.below = { .pread = read_below, .arg = upper },
 		.garbage = image->config->upper_garbage,
 	};
-	struct image_layer *l;
 	int r;
 
 	if (!upper)
 		return err_set(e, ENOMEM, "out of memory");
-	l = &upper->layer;
-	upper->image = image;
-	r = source_open_memory("", 0, &l->layer.data, e);
-	if (r == 0)
-		r = upper_log_open(data, index, &options, &upper->log, &l->upper, e);
+	r = upper_log_open(data, index, &options, &upper->log, &upper->layer.upper, e);
 	if (r < 0) {
-		source_close(l->layer.data);
-		free(upper);
+		free_upper(upper);
 		return r;
 	}
-	l->path = data;
-	l->is_upper = true;
-	l->layer.header = *upper_log_header(upper->log);
+	upper->layer.layer.header = *upper_log_header(upper->log);
 	upper->older = image->uppers;
 	image->uppers = upper;
 	*out = upper;
 	return 0;
 }
 
+void image_end_upper(struct image_upper *upper)
+{
+	struct err e;
+
+	if (upper->log && upper_log_close(TAKE_PTR(upper->log), &e) < 0)
+		log_warn("%s: upper: closing: %s", upper->image->config->path, e.msg);
+}
+
+void image_drop_upper(struct image_upper *upper)
+{
+	struct image_upper **at = &upper->image->uppers;
+
+	while (*at != upper)
+		at = &(*at)->older;
+	*at = upper->older;
+	image_end_upper(upper);
+	free_upper(upper);
+}
+
 int image_open_upper(struct image *image, struct stack *stack, uint64_t size, struct err *e)
 {
 	const struct image_config *c = image->config;
-	int r = open_log(image, c->upper_data, c->upper_index, size, image->size, &stack->upper, e);
+	int r = image_open_log(image, c->upper_data, c->upper_index, size, image->size,
+			       &stack->upper, e);
 
 	if (r < 0)
 		return err_wrap(e, r, "%s: upper", c->path);
@@ -109,17 +150,9 @@ int image_open_upper(struct image *image, struct stack *stack, uint64_t size, st
 
 void image_close_uppers(struct image *image)
 {
-	struct err e;
-
-	while (image->uppers) {
-		struct image_upper *upper = image->uppers;
-
-		image->uppers = upper->older;
-		if (upper_log_close(upper->log, &e) < 0)
-			log_warn("%s: upper: closing: %s", image->config->path, e.msg);
-		source_close(upper->layer.layer.data);
-		free(upper);
-	}
+	image_free_retired(image, true);
+	while (image->uppers)
+		image_drop_upper(image->uppers);
 }
 
 /* ---- use ---- */
@@ -210,5 +243,9 @@ int image_flush(struct image *image, struct err *e)
 
 int image_tidy(struct image *image, struct err *e)
 {
+	if (pthread_mutex_trylock(&image->snapshot_lock) == 0) {
+		image_free_retired(image, false);
+		pthread_mutex_unlock(&image->snapshot_lock);
+	}
 	return with_upper(image, upper_log_tidy, e);
 }

@@ -136,7 +136,9 @@ static int add_range(struct layer_writer *w, uint64_t lba, uint64_t sectors, boo
 	if (lba < w->end)
 		return err_set(e, EINVAL, "LBA %" PRIu64 " follows a range that ends at %" PRIu64,
 			       lba, w->end);
-	if (!range_fits(lba, sectors, w->header.virtual_size / SECTOR))
+	if (!range_fits(lba, sectors,
+			w->header.virtual_size ? w->header.virtual_size / SECTOR
+					       : FORMAT_LBA_LIMIT - 1))
 		return err_set(e, EINVAL,
 			       "%" PRIu64 " sectors at LBA %" PRIu64
 			       " lie beyond the virtual size of %" PRIu64,

@@ -11,7 +11,7 @@
 #include "core/format.h"
 
 struct layer_writer_options {
-	uint64_t virtual_size; /* bytes, a multiple of 512 */
+	uint64_t virtual_size; /* bytes, a multiple of 512; 0: that of the layers below */
 	const char *uuid; /* NULL: the nil uuid; upper-cased */
 	const char *parent_uuid; /* NULL: the nil uuid; upper-cased */
 	const char *message; /* NULL: none; at most FORMAT_TAG bytes */

@@ -10,12 +10,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "core/upper_file.h"
+#include "core/upper_intent.h"
 #include "core/upper_pending.h"
 #include "core/upper_records.h"
 
@@ -24,6 +26,7 @@ struct log_files {
 	const char *data_path;
 	const char *uuid; /* of both headers */
 	struct source *data, *index;
+	const struct upper_intent *intent; /* that was not carried out yet */
 };
 
 /* Runs of a log under construction. */
@@ -140,7 +143,7 @@ static int open_log(const struct log_files *f, size_t number, struct layer *out,
 	struct log_reader l = { .number = number };
 	struct upper_records found = { 0 };
 	struct format_header index_header;
-	int r = format_read_header(&index_header, f->index, 0, FORMAT_PART_LOG_INDEX, e);
+	int r = upper_intent_header(f->intent, f->index, FORMAT_PART_LOG_INDEX, &index_header, e);
 
 	if (r == 0)
 		r = upper_records_check_pair(&out->header, &index_header, e);
@@ -254,7 +257,7 @@ static int open_sparse(int fd, struct source *data, size_t number, struct layer 
 static int open_pair(int fd, const struct log_files *f, size_t number, struct layer *out,
 		     struct upper_findings *findings, struct err *e)
 {
-	int r = format_read_header(&out->header, f->data, 0, FORMAT_PART_LOG_DATA, e);
+	int r = upper_intent_header(f->intent, f->data, FORMAT_PART_LOG_DATA, &out->header, e);
 
 	if (r < 0)
 		return r;
@@ -304,37 +307,81 @@ int upper_look(const char *data_path, enum upper_form *form, struct err *e)
 	return r < 0 ? err_wrap(e, r, "%s", data_path) : 0;
 }
 
-int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
-			 struct layer *out, struct upper_findings *findings, struct err *e)
+/* What a crash left to be done, when it is this log that it was to be done to. */
+static int read_intent(const char *data_path, struct upper_intent *intent, struct err *e)
 {
-	struct upper_findings unused;
-	struct source *data, *index;
-	struct layer t = { 0 };
-	int fd, r;
+	struct format_header header;
+	struct source *data;
+	int fd, r = upper_intent_read(&file_ops_system, data_path, intent, e);
 
-	findings = findings ? findings : &unused;
-	*findings = (struct upper_findings){ 0 };
+	if (r < 0 || intent->kind == UPPER_INTENT_NONE)
+		return r;
 	r = open_data(data_path, &fd, &data, e);
 	if (r < 0)
 		return r;
-	r = source_open_file(index_path, &index, e);
+	r = upper_intent_header(intent, data, FORMAT_PART_LOG_DATA, &header, e);
+	source_close(data);
+	if (r == 0 && strcasecmp(header.uuid, intent->uuid) != 0)
+		intent->kind = UPPER_INTENT_NONE;
+	return r < 0 ? err_wrap(e, r, "%s", data_path) : 0;
+}
+
+/* The file that is to take this one's place, while it has not yet.  The caller frees it; NULL: no
+ * memory. */
+static char *place_of(const char *path, const struct upper_intent *intent)
+{
+	char *new_name = upper_intent_new_name(&file_ops_system, path);
+
+	if (!new_name || (intent->kind == UPPER_INTENT_COMPACT && access(new_name, F_OK) == 0))
+		return new_name;
+	free(new_name);
+	return strdup(path);
+}
+
+/* Opens both files and what they hold. */
+static int open_at(const char *data_place, const char *index_place, struct log_files *f,
+		   size_t number, struct layer *out, struct upper_findings *findings, struct err *e)
+{
+	struct layer t = { 0 };
+	int fd, r = open_data(data_place, &fd, &f->data, e);
+
+	if (r < 0)
+		return r;
+	r = source_open_file(index_place, &f->index, e);
 	if (r < 0) {
-		source_close(data);
-		return err_wrap(e, r, "%s", index_path);
+		source_close(f->data);
+		return err_wrap(e, r, "%s", index_place);
 	}
-	r = open_pair(fd,
-		      &(struct log_files){ .data_path = data_path,
-					   .uuid = t.header.uuid,
-					   .data = data,
-					   .index = index },
-		      number, &t, findings, e);
-	source_close(index);
+	f->uuid = t.header.uuid;
+	r = open_pair(fd, f, number, &t, findings, e);
+	source_close(f->index);
 	if (r < 0) {
-		source_close(data);
+		source_close(f->data);
 		free(t.run.maps);
-		return err_wrap(e, r, "%s, %s", data_path, index_path);
+		return err_wrap(e, r, "%s, %s", data_place, index_place);
 	}
-	t.data = data;
+	t.data = f->data;
 	*out = t;
 	return 0;
+}
+
+int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
+			 struct layer *out, struct upper_findings *findings, struct err *e)
+{
+	AUTO_FREE char *data_place = NULL;
+	AUTO_FREE char *index_place = NULL;
+	struct upper_findings unused;
+	struct upper_intent intent;
+	struct log_files f = { .data_path = data_path, .intent = &intent };
+	int r = read_intent(data_path, &intent, e);
+
+	findings = findings ? findings : &unused;
+	*findings = (struct upper_findings){ 0 };
+	if (r < 0)
+		return r;
+	data_place = place_of(data_path, &intent);
+	index_place = place_of(index_path, &intent);
+	if (!data_place || !index_place)
+		return err_set(e, ENOMEM, "out of memory");
+	return open_at(data_place, index_place, &f, number, out, findings, e);
 }

@@ -11,6 +11,7 @@
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "core/upper_intent.h"
 #include "core/upper_pending.h"
 #include "core/upper_records.h"
 
@@ -188,6 +189,8 @@ static int finish_create(const struct file_ops *ops, const char *data_path, cons
 {
 	int r = upper_pending_remove(ops, data_path, e);
 
+	if (r == 0)
+		r = upper_intent_remove(ops, data_path, index_path, e);
 	if (r < 0)
 		return r;
 	r = ops->sync_folder(data_path);
@@ -207,7 +210,7 @@ int upper_dense_create(const struct upper_dense *d, const char *data_path, const
 
 	if (r < 0)
 		return r;
-	if (asprintf(&temporary, "%s.new", index_path) < 0) {
+	if (asprintf(&temporary, "%s.part", index_path) < 0) {
 		temporary = NULL;
 		return err_set(e, ENOMEM, "out of memory");
 	}

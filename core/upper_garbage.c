@@ -133,8 +133,9 @@ static bool index_is_dead(struct upper_log *u)
 
 	if (records >= u->max_records / 4 * 3)
 		percent = min_u64(percent, FULL_PERCENT);
-	return g->percent > 0 && !u->beyond && records >= g->min_records && records >= g->retry_records &&
-	       live < records && (records - live) * 100 > records * percent;
+	return g->percent > 0 && !u->beyond && records >= g->min_records &&
+	       records >= g->retry_records && live < records &&
+	       (records - live) * 100 > records * percent;
 }
 
 /* An index file under construction. */
@@ -212,7 +213,8 @@ static int read_live(struct upper_log *u, struct upper_map *live, uint8_t header
 	source_close(index);
 	/* A cut is what opening makes after a crash; here it is damage, and the file is kept. */
 	if (r == 0 && found.good < u->index_records)
-		r = err_set(e, EBADMSG, "the index has %" PRIu64 " records that count, not %" PRIu64,
+		r = err_set(e, EBADMSG,
+			    "the index has %" PRIu64 " records that count, not %" PRIu64,
 			    found.good, u->index_records);
 	return r;
 }
@@ -298,6 +300,8 @@ int upper_log_tidy(struct upper_log *u, struct err *e)
 	int r;
 	WITH_LOCK(&u->garbage.tidy_lock);
 
+	if (u->garbage.retired)
+		return 0;
 	punch_holes(u);
 	if (!index_is_dead(u))
 		return 0;

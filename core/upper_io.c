@@ -144,6 +144,11 @@ int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err 
 	int r = 0;
 
 	*out = (struct mapping_run){ 0 };
+	if (u->beyond)
+		return err_set(e, EINVAL,
+			       "%s: it maps sectors beyond its virtual size of %" PRIu64
+			       " bytes: make it larger with 'overlaybd resize'",
+			       u->data_path, u->sectors * SECTOR);
 	while (r == 0 && lba < u->sectors) {
 		n = upper_map_pieces(&u->map, lba, u->sectors - lba, pieces, PIECES);
 		for (i = 0; r == 0 && i < n; lba += pieces[i++].sectors)

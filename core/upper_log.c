@@ -39,7 +39,9 @@
 #include <sys/random.h>
 
 #include "core/base/le.h"
+#include "core/base/log.h"
 #include "core/base/scope.h"
+#include "core/upper_intent.h"
 #include "core/upper_lock.h"
 #include "core/upper_private.h"
 
@@ -140,6 +142,8 @@ int upper_log_create(const struct file_ops *ops, const char *data_path, const ch
 	if (r < 0)
 		return r;
 	r = upper_pending_remove(ops, data_path, e);
+	if (r == 0)
+		r = upper_intent_remove(ops, data_path, index_path, e);
 	h.flags = FORMAT_HEADER;
 	h.index_offset = FORMAT_SPACE;
 	if (r == 0)
@@ -172,7 +176,9 @@ static int open_files(struct upper_log *u, struct err *e)
 	u->data_fd = upper_lock_open(u->ops, u->data_path, O_RDWR, e);
 	if (u->data_fd < 0)
 		return u->data_fd;
-	r = read_header(u, e);
+	r = upper_intent_finish(u->ops, u->data_path, u->index_path, &u->data_fd, e);
+	if (r == 0)
+		r = read_header(u, e);
 	if (r < 0)
 		return r;
 	u->index_fd = u->ops->open(u->index_path, O_RDWR, 0);
@@ -196,6 +202,11 @@ static int start(struct upper_log *u, const struct upper_log_options *options,
 	if (r < 0)
 		return r;
 	u->sectors = size_of_disk(u, options) / SECTOR;
+	if (u->sectors == 0)
+		return err_set(e, EINVAL,
+			       "%s: it has no virtual size of its own: give it one with "
+			       "'overlaybd resize'",
+			       u->data_path);
 	r = upper_pending_init(&u->pending, u->ops, u->data_path, u->header.uuid, e);
 	if (r == 0 && upper_map_init(&u->map, u->sectors) < 0)
 		r = err_set(e, ENOMEM, "out of memory");
@@ -281,6 +292,31 @@ int upper_log_after_fork(struct upper_log *u, struct err *e)
 	WITH_LOCK(&u->publish_lock);
 
 	return upper_pending_write_pid(&u->pending, e);
+}
+
+static void remove_name(const struct upper_log *u, const char *path)
+{
+	int r = u->ops->unlink(path);
+
+	if (r < 0 && r != -ENOENT)
+		log_warn("%s: cannot be removed: %s", path, strerror(-r));
+}
+
+void upper_log_retire(struct upper_log *u)
+{
+	WITH_LOCK(&u->garbage.tidy_lock);
+
+	u->garbage.retired = true;
+	pthread_mutex_lock(&u->publish_lock);
+	upper_pending_drop(&u->pending);
+	pthread_mutex_unlock(&u->publish_lock);
+	remove_name(u, u->index_path);
+	remove_name(u, u->data_path);
+}
+
+void upper_log_fail(struct upper_log *u)
+{
+	upper_sync_fail(u);
 }
 
 int upper_log_close(struct upper_log *u, struct err *e)

@@ -62,6 +62,13 @@ int upper_log_open(const char *data_path, const char *index_path,
 /* In a child that goes on with the log: writes its pid for those who find the log in use. */
 int upper_log_after_fork(struct upper_log *u, struct err *e);
 
+/* Another layer has taken the place of a log that was flushed and that nobody writes to any more:
+ * removes its names and its pending file.  It can be read until it is closed. */
+void upper_log_retire(struct upper_log *u);
+
+/* Invariant 5, for who knows better than a sync: no more writing. */
+void upper_log_fail(struct upper_log *u);
+
 /* Flushes, and closes whatever that gives.  NULL is allowed. */
 int upper_log_close(struct upper_log *u, struct err *e);
 
@@ -77,7 +84,8 @@ size_t upper_log_pieces(struct upper_log *u, uint64_t lba, uint64_t sectors, str
 			size_t room);
 
 /* All that the log maps: sorted, no two that could be one, layer 0.  The caller frees out->maps.
- * Nobody may write meanwhile.  ENOMEM. */
+ * Nobody may write meanwhile.  ENOMEM; EINVAL: records lie beyond the
+ * disk, and would be lost. */
 int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err *e);
 
 enum upper_flag {

@@ -15,6 +15,7 @@
 #include "core/base/le.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
+#include "core/upper_intent.h"
 #include "core/upper_records.h"
 
 enum {
@@ -26,19 +27,6 @@ enum {
 };
 
 static const char magic[8] = "OBDPEND1";
-
-static char *name_of(const struct file_ops *ops, const char *data_path)
-{
-	AUTO_FREE char *data = ops->true_name(data_path);
-	size_t n = data ? strlen(data) : 0;
-	char *name;
-
-	if (!data)
-		return NULL;
-	if (n > 5 && strcmp(data + n - 5, ".data") == 0)
-		n -= 5;
-	return asprintf(&name, "%.*s.pending", (int)n, data) < 0 ? NULL : name;
-}
 
 /* ---- the header ---- */
 
@@ -148,7 +136,7 @@ static int read_file(struct pending_file *f, const char *uuid, uint64_t data_siz
 int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
 		       uint64_t data_size, struct upper_pending_content *out, struct err *e)
 {
-	AUTO_FREE char *path = name_of(ops, data_path);
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
 	struct pending_file f = { .ops = ops, .path = path };
 	int r;
 
@@ -171,7 +159,7 @@ int upper_pending_read(const struct file_ops *ops, const char *data_path, const 
 
 uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
 {
-	AUTO_FREE char *path = name_of(ops, data_path);
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
 	struct pending_file f = { .ops = ops, .path = path };
 	struct header h = { 0 };
 
@@ -186,7 +174,7 @@ uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
 
 int upper_pending_remove(const struct file_ops *ops, const char *data_path, struct err *e)
 {
-	AUTO_FREE char *path = name_of(ops, data_path);
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
 	int r = path ? ops->unlink(path) : -ENOMEM;
 
 	return r < 0 && r != -ENOENT ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
@@ -199,7 +187,9 @@ int upper_pending_init(struct upper_pending *p, const struct file_ops *ops, cons
 {
 	int r;
 
-	*p = (struct upper_pending){ .ops = ops, .fd = -1, .path = name_of(ops, data_path) };
+	*p = (struct upper_pending){ .ops = ops,
+				     .fd = -1,
+				     .path = upper_intent_name(ops, data_path, ".pending") };
 	memcpy(p->uuid, uuid, strnlen(uuid, FORMAT_UUID - 1));
 	if (!p->path || asprintf(&p->temporary, "%s.tmp", p->path) < 0) {
 		p->temporary = NULL;

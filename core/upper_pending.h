@@ -8,8 +8,8 @@
  *   before | 128 records of 16 bytes, as in an index file
  *
  * The pid is that of the process that holds the log, 0 when it is not known.  The name is the data
- * file's with `.pending` in place of `.data`, or behind it; symbolic links are followed first, since
- * another name of the log must find it too.
+ * file's with `.pending` in place of `.data`, or behind it; symbolic links are followed first,
+ * since another name of the log must find it too.
  *
  * Threads: one at a time. */
 #ifndef OVERLAYBD_CORE_UPPER_PENDING_H

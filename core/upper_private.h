@@ -53,6 +53,7 @@ struct upper_garbage {
 	struct upper_ranges waiting; /* for the readers of `epoch` and before */
 	uint64_t epoch;
 	bool no_holes; /* the file system has none */
+	bool retired; /* see upper_log_retire */
 	/* After a failed rewriting, so many records make another try worth it. */
 	_Atomic uint64_t retry_records;
 };

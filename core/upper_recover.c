@@ -101,8 +101,7 @@ static int take_pending(struct upper_log *u, const struct upper_pending_content 
 	int r;
 
 	for (i = 0; i < content->count; i++)
-		sectors = max_u64(sectors,
-				  content->entries[i].start + content->entries[i].sectors);
+		sectors = max_u64(sectors, content->entries[i].start + content->entries[i].sectors);
 	r = upper_map_init(&final, sectors);
 
 	for (i = 0; r == 0 && i < content->count; i++)

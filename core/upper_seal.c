@@ -15,6 +15,7 @@
 #include "core/base/scope.h"
 #include "core/upper_private.h"
 #include "core/upper_records.h"
+#include "core/upper_resize.h"
 
 enum { PIECE_RECORDS = 64 * 1024 }; /* encoded and written at once */
 
@@ -115,6 +116,13 @@ int upper_seal_log(struct upper_log *u, struct err *e)
 	return r < 0 ? err_wrap(e, r, "%s", u->data_path) : 0;
 }
 
+int upper_seal_undo(struct upper_log *u, struct err *e)
+{
+	int r = u->ops->truncate(u->data_fd, u->data_end * SECTOR);
+
+	return r < 0 ? err_set(e, -r, "%s: resizing: %s", u->data_path, strerror(-r)) : 0;
+}
+
 /* ---- as a whole ---- */
 
 /* A layer that was sealed has no index file any more; else the error is what it was. */
@@ -136,19 +144,8 @@ static int explain_missing(const struct file_ops *ops, const char *data_path, in
 /* Flushes, seals, and takes away what only a log has. */
 static int seal_open(struct upper_log *u, uint64_t *file_size, struct err *e)
 {
-	int r;
+	int r = upper_log_flush(u, e);
 
-	if (u->header.virtual_size == 0)
-		return err_set(e, EINVAL,
-			       "%s: it has no virtual size of its own: give it one with "
-			       "'overlaybd resize'",
-			       u->data_path);
-	if (u->beyond)
-		return err_set(e, EINVAL,
-			       "%s: it maps sectors beyond its virtual size of %" PRIu64
-			       " bytes: make it larger with 'overlaybd resize'",
-			       u->data_path, u->header.virtual_size);
-	r = upper_log_flush(u, e);
 	if (r == 0)
 		r = upper_seal_log(u, e);
 	if (r < 0)
@@ -167,12 +164,18 @@ static int seal_open(struct upper_log *u, uint64_t *file_size, struct err *e)
 int upper_seal_files(const struct file_ops *ops, const char *data_path, const char *index_path,
 		     uint64_t *file_size, struct err *e)
 {
-	struct upper_log_options options = { .ops = ops };
+	struct upper_log_options options = { .ops = ops ? ops : &file_ops_system };
 	struct upper_log *u;
-	int r = upper_log_open(data_path, index_path, &options, &u, NULL, e), closed;
+	uint64_t size, end;
+	int r = upper_resize_look(options.ops, data_path, index_path, &size, &end, e), closed;
 
+	/* What lies beyond the virtual size is kept too. */
+	if (r == 0) {
+		options.size = max_u64(size, end * SECTOR);
+		r = upper_log_open(data_path, index_path, &options, &u, NULL, e);
+	}
 	if (r == -ENOENT)
-		return explain_missing(ops ? ops : &file_ops_system, data_path, r, e);
+		return explain_missing(options.ops, data_path, r, e);
 	if (r < 0)
 		return r;
 	r = seal_open(u, file_size, e);

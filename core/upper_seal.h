@@ -20,6 +20,9 @@ int upper_seal_append(const struct file_ops *ops, int fd, const struct format_he
 /* The same for an open log that was flushed, and that nobody writes to any more. */
 int upper_seal_log(struct upper_log *u, struct err *e);
 
+/* Takes that back: writing goes on. */
+int upper_seal_undo(struct upper_log *u, struct err *e);
+
 /* Seals a log that nobody has open: EBUSY names who has.  What a killed process of this boot had
  * acknowledged is in it.  Once it is durable, index and pending file are removed.  *file_size is
  * that of the layer, in bytes.  EINVAL: a sparse layer, one that is sealed already, or one without

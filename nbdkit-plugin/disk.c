@@ -40,7 +40,11 @@ static int open_image(struct disk *d, struct fetcher *fetcher, struct err *e)
 	d->description = make_description(d);
 	if (!d->description)
 		return err_set(e, ENOMEM, "%s: out of memory", d->config->path);
-	return launch_open(d->config, d->image, &d->launch, e);
+	r = launch_open(d->config, d->image, &d->launch, e);
+	if (r < 0 || !d->config->control)
+		return r;
+	r = control_open(d->config->control, d, &d->control, e);
+	return r < 0 ? err_wrap(e, r, "%s", d->config->path) : 0;
 }
 
 /* Writes how opening ended (r, *opened), and returns how it ends with that: a failure to open stays
@@ -125,6 +129,8 @@ void disk_start(struct disk *d)
 	if (image_after_fork(d->image, &e) < 0)
 		log_warn("%s", e.msg);
 	launch_start(d->launch);
+	if (d->control && control_start(d->control, &e) < 0)
+		log_warn("%s: %s", d->config->path, e.msg);
 	if (image_start_download(d->image, &e) < 0)
 		log_warn("%s: no background download: %s", d->config->path, e.msg);
 }
@@ -133,6 +139,7 @@ void disk_close(struct disk *d)
 {
 	if (!d)
 		return;
+	control_close(d->control);
 	if (d->image)
 		image_shut(d->image);
 	launch_close(d->launch);

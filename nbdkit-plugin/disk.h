@@ -8,12 +8,14 @@
 #include "core/base/err.h"
 #include "core/config.h"
 #include "core/image.h"
+#include "nbdkit-plugin/control.h"
 #include "prefetch/launch.h"
 
 struct disk {
 	struct image_config *config;
 	struct image *image;
 	struct launch *launch;
+	struct control *control; /* NULL: none is asked for */
 	char *description; /* the config's, or one made up; escaped, fit for the protocol */
 };
 
@@ -28,8 +30,9 @@ int disk_open(const char *path, const struct config_options *options, struct fet
 int disk_open_image(const char *reference, const struct config_options *options,
 		    struct fetcher *fetcher, struct disk **out, struct err *e);
 
-/* Starts what runs beside the reads: replay, and the background download that the config asks for.
- * That one cannot be is a warning in the log, since reads do without it.  After a fork. */
+/* Starts what runs beside the reads: replay, the background download that the config asks for, and
+ * the control socket's answers.  That one of them cannot be is a warning in the log, since reads do
+ * without it.  After a fork. */
 void disk_start(struct disk *d);
 
 /* NULL is allowed. */

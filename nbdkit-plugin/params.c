@@ -15,12 +15,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* All but the settings, which config_setting.c knows. */
-static const char *const known[] = {
-	"config", "dir", "image", "service", "upper", "upper-garbage"
-};
-
-/* Names that later versions give a meaning to. */
-static const char later[] = "control";
+static const char *const known[] = { "config",	"control", "dir",	   "image",
+				     "service", "upper",   "upper-garbage" };
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -107,6 +103,14 @@ static int set_upper(struct params *p, const char *value, struct err *e)
 			       value);
 	r = set_path(&p->upper, "upper", value, e);
 	p->options.upper = p->upper;
+	return r;
+}
+
+static int set_control(struct params *p, const char *value, struct err *e)
+{
+	int r = set_path(&p->control, "control", value, e);
+
+	p->options.control = p->control;
 	return r;
 }
 
@@ -204,8 +208,6 @@ static int refuse_key(const char *key, struct err *e)
 	const char *names[COUNT_OF(known) + CONFIG_SETTING_COUNT], *near;
 	size_t i;
 
-	if (strcmp(key, later) == 0)
-		return err_set(e, EINVAL, "'%s' is not in this version", key);
 	memcpy(names, known, sizeof known);
 	for (i = 0; i < CONFIG_SETTING_COUNT; i++)
 		names[COUNT_OF(known) + i] = config_setting_name(i);
@@ -229,6 +231,8 @@ int params_set(struct params *p, const char *key, const char *value,
 		return set_image(p, value, e);
 	if (strcmp(key, "service") == 0)
 		return set_service(p, value, e);
+	if (strcmp(key, "control") == 0)
+		return set_control(p, value, e);
 	if (strcmp(key, "upper") == 0)
 		return set_upper(p, value, e);
 	if (strcmp(key, "upper-garbage") == 0)
@@ -247,6 +251,10 @@ int params_complete(const struct params *p, struct err *e)
 
 	if (given > 1)
 		return err_set(e, EINVAL, "config=, dir= and image= exclude each other");
+	if (p->dir && p->control)
+		return err_set(e, EINVAL,
+			       "dir= and control= exclude each other: name a socket for each image "
+			       "in its config");
 	if (p->dir && p->upper)
 		return err_set(e, EINVAL,
 			       "dir= and upper= exclude each other: each image has its own upper");

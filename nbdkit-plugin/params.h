@@ -38,6 +38,7 @@ struct params {
 	"client-cert=FILE      Our certificate (PEM).\n"                                           \
 	"client-key=FILE       Its private key (PEM), if not in the same file.\n"                  \
 	"connections=N         Connections at a time, 1 to 1024, default 16.\n"                    \
+	"control=PATH          A socket for 'overlaybd status' and 'overlaybd snapshot'.\n"        \
 	"credentials=FILE|URL  Docker-style file, or a helper: http(s)://HOST, unix:/PATH.\n"      \
 	"download=true|false   Fetch whole layers in the background, default false.\n"             \
 	"insecure=true|false   Plain HTTP, certificates not checked, default false.\n"             \

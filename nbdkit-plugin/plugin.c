@@ -149,8 +149,8 @@ static void log_opened(const struct disk *d)
 
 	text_escape(d->config->path, path, sizeof path);
 	nbdkit_debug("%s: %" PRIu64 " bytes, %zu layers, %zu mappings, %zu bytes of index", path,
-		     image_size(d->image), layers, index_count(image_index(d->image)),
-		     index_memory(image_index(d->image)));
+		     image_size(d->image), layers, image_mapping_count(d->image),
+		     image_index_memory(d->image));
 	/* A writable upper says it itself: it cuts that off. */
 	for (i = 0; i < layers && !image_is_writable(d->image); i++)
 		if (image_layer(d->image, i)->is_upper)

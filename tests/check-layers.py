@@ -14,7 +14,7 @@ BASE = ["core/base/*.h"]
 LAYERS = ["core/format.h", "core/index.h", "core/layer.h", "core/layer_writer.h", "core/upper.h",
           "core/upper_compact.h", "core/upper_dense.h", "core/upper_file.h", "core/upper_lock.h", "core/upper_log.h",
           "core/upper_resize.h", "core/upper_seal.h"]
-IMAGE = ["core/chain.h", "core/config.h", "core/config_setting.h", "core/identity.h", "core/image.h",
+IMAGE = ["core/chain.h", "core/config.h", "core/config_edit.h", "core/config_setting.h", "core/identity.h", "core/image.h",
          "core/lowers.h"]
 FETCH = ["fetch/download.h", "fetch/fetcher.h", "fetch/reference.h", "fetch/referrers.h",
          "fetch/remote.h",
@@ -35,7 +35,8 @@ RULES = [
     (["core/upper.*", "core/upper_*"], BASE + LAYERS + ["core/upper_*.h"]),
     # the stack over them, which opens each stage by name
     (["core/chain.*", "core/config*", "core/identity.*", "core/image*", "core/lowers.*", "core/service.*"],
-     BASE + LAYERS + IMAGE + ["core/image_private.h", "core/service.h", "core/upper_readers.h"] + ZFILE + FETCH),
+     BASE + LAYERS + IMAGE + ["core/image_private.h", "core/service.h", "core/upper_lock.h", "core/upper_readers.h",
+                              "core/upper_seal.h"] + ZFILE + FETCH),
     # what start-up reads; below the image it speaks to blobs alone
     (["prefetch/*"], BASE + IMAGE + LAYERS + FETCH + ["fetch/link.h", "fetch/sequence.h", "prefetch/*.h"]),
     # users of the image
@@ -53,7 +54,7 @@ OUTSIDE = [
     (["lz4*.h", "zstd*.h"], ["zfile/*", "nbdkit-plugin/*", "tools/*", "bench/*", "tests/*"]),
     (["yaml.h"], ["core/base/yaml.*", "nbdkit-plugin/*", "tools/*", "tests/*"]),
     (["openssl/*"], ["core/base/digest.*", "fetch/auth.c", "tests/*"]),
-    (["jansson.h"], ["fetch/*", "tools/*", "tests/*"]),
+    (["jansson.h"], ["fetch/*", "nbdkit-plugin/control.c", "tools/*", "tests/*"]),
     (["curl/*"], ["fetch/*", "nbdkit-plugin/plugin.c", "tests/*"]),
     (["ext2fs/*", "et/*"], ["prefetch/ext4.*", "tests/*"]),
     (["libnbd.h"], ["tests/*"]),

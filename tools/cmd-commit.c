@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd-commit.c - `overlaybd commit`: a raw disk, or its difference to a base image, as a layer.
+/* cmd-commit.c - `overlaybd commit`: a writable layer (commit-upper.c), a raw disk, or its
+ * difference to a base image, as a layer.
  *
- * The disk is cut into blocks of 4 KiB (the last one may be shorter):
+ * A raw disk is cut into blocks of 4 KiB (the last one may be shorter):
  *
  *                      | base reads as zeroes | base holds something else
  *   raw block is zero  | left out             | marked zeroed
@@ -23,40 +24,19 @@
 #include "core/config.h"
 #include "core/image.h"
 #include "core/layer_writer.h"
-#include "tools/args.h"
-#include "tools/output.h"
+#include "tools/commit-upper.h"
+#include "tools/layer-output.h"
 #include "tools/progress.h"
 #include "tools/spans.h"
 #include "tools/show.h"
 #include "tools/tool.h"
 
-enum {
-	OPT_RAW,
-	OPT_BASE,
-	OPT_OUTPUT,
-	OPT_COMPRESS,
-	OPT_BLOCK_SIZE,
-	OPT_LEVEL,
-	OPT_TAR,
-	OPT_UUID,
-	OPT_PARENT_UUID,
-	OPT_MESSAGE,
-};
+enum { OPT_RAW = LAYER_OPTIONS, OPT_BASE };
 
 static const struct tool_option options[] = {
+	LAYER_OPTION_ROWS,
 	[OPT_RAW] = { "raw", 0, "DISK", "the disk: a file or a block device" },
 	[OPT_BASE] = { "base", 0, "CONFIG", "store only what differs from this image" },
-	[OPT_OUTPUT] = { "output", 'o', "LAYER", "the layer file to write" },
-	[OPT_COMPRESS] = { "compress", 0, "NAME", "lz4 (the default), zstd or none" },
-	[OPT_BLOCK_SIZE] = { "block-size", 0, "N",
-			     "bytes compressed at once: 4K (the default), 8K, 16K,\n32K or 64K" },
-	[OPT_LEVEL] = { "level", 0, "N",
-			"0 (the default of the algorithm) to 12 (lz4) or\n19 (zstd)" },
-	[OPT_TAR] = { "tar", 0, NULL, "wrap the layer in a tar archive" },
-	[OPT_UUID] = { "uuid", 0, "UUID", "of the layer (default: zeroes)" },
-	[OPT_PARENT_UUID] = { "parent-uuid", 0, "UUID",
-			      "of the layer below (default: that of the base's\ntopmost layer)" },
-	[OPT_MESSAGE] = { "message", 0, "TEXT", "commit message, at most 256 bytes" },
 };
 
 enum {
@@ -228,44 +208,22 @@ static int check_unchanged(const struct commit *c, struct err *e)
 	return 0;
 }
 
-static int write_layer(struct commit *c, struct workers *pool, struct err *e)
+static int write_layer(void *arg, struct layer_writer *writer, struct workers *pool, struct err *e)
 {
 	static const struct spans_ops ops = {
 		.room = ROOM, .next = next_span, .work = work_span, .each = each_span
 	};
+	struct commit *c = arg;
 	struct err change;
 	int r;
 
+	c->writer = writer;
 	progress_init(&c->progress, "committing", c->size);
 	r = spans_run(&ops, c, pool, e);
 	progress_clear(&c->progress);
 	/* A change explains whatever else went wrong. */
 	if (check_unchanged(c, &change) < 0)
 		return err_set(e, EBUSY, "%s", change.msg);
-	return r < 0 ? r : layer_writer_finish(c->writer, e);
-}
-
-/* Sets header values, and writes the layer to `path`. */
-static int commit_to(struct commit *c, const char *path, const struct output_form *form,
-		     const struct layer_writer_options *header, struct err *e)
-{
-	struct output out;
-	int r = output_open(path, form, &out, e);
-
-	if (r != 0)
-		return r;
-	r = layer_writer_open(out.top, header, &c->writer, e);
-	if (r == 0) {
-		out.top = NULL; /* the writer's now */
-		r = write_layer(c, out.pool, e);
-		if (r == 0)
-			show_line(stdout,
-				  "%s: %" PRIu64 " bytes; read %" PRIu64 " of %" PRIu64
-				  ", mapped %" PRIu64 " data and %" PRIu64 " zeroed",
-				  path, out.file->written, c->read, c->size, c->data, c->zeroed);
-		layer_writer_close(c->writer);
-	}
-	output_close(&out);
 	return r;
 }
 
@@ -302,9 +260,8 @@ static int open_base(struct commit *c, const char *path, struct err *e)
 	return r < 0 ? r : image_open(c->base_config, &as_disk, &c->base, e);
 }
 
-static int refuse_inputs(const struct commit *c, const struct tool_args *args, struct err *e)
+static int refuse_inputs(const struct commit *c, const char *output, struct err *e)
 {
-	const char *output = args->values[OPT_OUTPUT];
 	int r = output_refuse_input(output, c->raw_path, e);
 
 	if (!c->base || r < 0)
@@ -313,68 +270,43 @@ static int refuse_inputs(const struct commit *c, const struct tool_args *args, s
 	return r < 0 ? err_wrap(e, r, "the output") : 0;
 }
 
-static void set_header(const struct commit *c, const struct tool_args *args,
-		       struct layer_writer_options *header)
+static const char *top_uuid(const struct image *base)
 {
-	*header = (struct layer_writer_options){
-		.virtual_size = c->size,
-		.uuid = args->values[OPT_UUID],
-		.parent_uuid = args->values[OPT_PARENT_UUID],
-		.message = args->values[OPT_MESSAGE],
-	};
-	if (!header->parent_uuid && c->base) {
-		const struct image_layer *top =
-			image_layer(c->base, image_layer_count(c->base) - 1);
+	size_t n = base ? image_layer_count(base) : 0;
 
-		/* Readers take any text for a uuid, writers should not pass it on. */
-		if (format_is_uuid(top->layer.header.uuid))
-			header->parent_uuid = top->layer.header.uuid;
-	}
+	return n > 0 ? image_layer(base, n - 1)->layer.header.uuid : NULL;
 }
 
-/* What can be said without looking at any file. */
-static int check_args(const struct tool_args *args, struct output_form *form, struct err *e)
+static int commit_raw(struct commit *c, const struct tool_args *args,
+		      const struct output_form *form, struct err *e)
 {
-	static const int needed[] = { OPT_RAW, OPT_OUTPUT };
-	static const int uuids[] = { OPT_UUID, OPT_PARENT_UUID };
-	const char *message = args->values[OPT_MESSAGE];
-	size_t i;
+	struct layer_job job = { .write = write_layer,
+				 .arg = c,
+				 .virtual_size = c->size,
+				 .parent_uuid = top_uuid(c->base) };
+	const char *path = args->values[LAYER_OUTPUT];
+	uint64_t file_size;
+	int r = refuse_inputs(c, path, e);
 
-	for (i = 0; i < 2; i++)
-		if (args_need(args->values[needed[i]], options[needed[i]].name, e) < 0)
-			return -EINVAL;
-	for (i = 0; i < 2; i++)
-		if (args->values[uuids[i]] && !format_is_uuid(args->values[uuids[i]]))
-			return err_set(e, EINVAL, "--%s: '%s' is not a uuid",
-				       options[uuids[i]].name, args->values[uuids[i]]);
-	if (message && strlen(message) > FORMAT_TAG)
-		return err_set(e, EINVAL, "the message has %zu bytes, more than %d",
-			       strlen(message), FORMAT_TAG);
-	if (output_parse(args->values[OPT_COMPRESS], args->values[OPT_BLOCK_SIZE],
-			 args->values[OPT_LEVEL], form, e) < 0)
-		return -EINVAL;
-	form->tar = args->values[OPT_TAR] != NULL;
-	return 0;
+	if (r == 0)
+		r = layer_output_write(args, form, &job, &file_size, e);
+	if (r == 0)
+		show_line(stdout,
+			  "%s: %" PRIu64 " bytes; read %" PRIu64 " of %" PRIu64 ", mapped %" PRIu64
+			  " data and %" PRIu64 " zeroed",
+			  path, file_size, c->read, c->size, c->data, c->zeroed);
+	return r;
 }
 
-static int run(const struct tool_args *args, struct err *e)
+static int run_raw(const struct tool_args *args, const struct output_form *form, struct err *e)
 {
 	struct commit c = { .raw_path = args->values[OPT_RAW], .raw = -1 };
-	struct layer_writer_options header;
-	struct output_form form;
-	int r;
+	int r = open_raw(&c, e);
 
-	if (check_args(args, &form, e) < 0)
-		return TOOL_USAGE;
-	r = open_raw(&c, e);
 	if (r == 0 && args->values[OPT_BASE])
 		r = open_base(&c, args->values[OPT_BASE], e);
 	if (r == 0)
-		r = refuse_inputs(&c, args, e);
-	if (r == 0) {
-		set_header(&c, args, &header);
-		r = commit_to(&c, args->values[OPT_OUTPUT], &form, &header, e);
-	}
+		r = commit_raw(&c, args, form, e);
 	image_close(c.base);
 	config_free(c.base_config);
 	if (c.raw >= 0)
@@ -382,9 +314,39 @@ static int run(const struct tool_args *args, struct err *e)
 	return r;
 }
 
+static int check_args(const struct tool_args *args, struct err *e)
+{
+	const char *raw = args->values[OPT_RAW];
+
+	if (args->operand_count > 0 && (raw || args->values[OPT_BASE]))
+		return err_set(e, EINVAL, "--%s is for a raw disk, not for '%s'",
+			       raw ? "raw" : "base", args->operands[0]);
+	if (args->operand_count == 0 && (!raw || raw[0] == '\0'))
+		return err_set(e, EINVAL, "UPPER or --raw is missing");
+	return 0;
+}
+
+static int run(const struct tool_args *args, struct err *e)
+{
+	struct output_form form;
+	int r;
+
+	if (check_args(args, e) < 0)
+		return TOOL_USAGE;
+	r = layer_output_parse(args, &form, e);
+	if (r != 0)
+		return r;
+	if (args->operand_count > 0)
+		return commit_upper(args, &form, e);
+	return run_raw(args, &form, e);
+}
+
 const struct tool_command cmd_commit = {
 	.name = "commit",
-	.summary = "Make a layer of a raw disk, or of its difference to an image",
+	.operand = "[UPPER|CONFIG]",
+	.max_operands = 1,
+	.summary =
+		"Make a layer of a writable one, of a raw disk, or of its difference to an image",
 	.options = options,
 	.option_count = sizeof options / sizeof options[0],
 	.run = run,

@@ -14,8 +14,9 @@
 #include "tools/tool.h"
 
 static const struct tool_command *const commands[] = {
-	&cmd_cache, &cmd_check, &cmd_commit, &cmd_compress, &cmd_create, &cmd_extract,
-	&cmd_info,  &cmd_map,	&cmd_push,   &cmd_seal,	    &cmd_trace,
+	&cmd_cache,   &cmd_check,    &cmd_commit, &cmd_compact, &cmd_compress, &cmd_create,
+	&cmd_extract, &cmd_info,     &cmd_map,	  &cmd_merge,	&cmd_push,     &cmd_resize,
+	&cmd_seal,    &cmd_snapshot, &cmd_status, &cmd_trace,
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -3,11 +3,14 @@
 #include "tools/pair.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#include "core/upper_lock.h"
 
 int pair_of_name(const char *name, struct pair *out, struct err *e)
 {
@@ -75,6 +78,18 @@ int pair_find(const char *operand, struct pair *out, struct err *e)
 	if (r < 0)
 		pair_release(out);
 	return r;
+}
+
+int pair_lock(const char *data, struct err *e)
+{
+	struct err cause;
+	int fd = upper_lock_open(NULL, data, O_RDONLY, &cause);
+
+	if (fd >= 0)
+		return fd;
+	return err_set(e, -fd, "%s%s", cause.msg,
+		       fd == -EBUSY ? "; 'overlaybd snapshot' makes a layer of an export that runs"
+				    : "");
 }
 
 void pair_drop_upper(struct image_config *config)

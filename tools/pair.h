@@ -17,6 +17,10 @@ int pair_of_name(const char *name, struct pair *out, struct err *e);
 /* What the operand names.  ENOENT: neither; EINVAL: a config without an upper. */
 int pair_find(const char *operand, struct pair *out, struct err *e);
 
+/* Keeps others from writing to the layer with this data file, for a command that makes a layer of
+ * it. A descriptor, to be closed; or -errno: EBUSY names who has it, and says what can be done. */
+int pair_lock(const char *data, struct err *e);
+
 /* Leaves the lower layers of an image. */
 void pair_drop_upper(struct image_config *config);
 

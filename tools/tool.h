@@ -45,13 +45,18 @@ struct tool_command {
 extern const struct tool_command cmd_cache;
 extern const struct tool_command cmd_check;
 extern const struct tool_command cmd_commit;
+extern const struct tool_command cmd_compact;
 extern const struct tool_command cmd_compress;
 extern const struct tool_command cmd_create;
 extern const struct tool_command cmd_extract;
 extern const struct tool_command cmd_info;
 extern const struct tool_command cmd_map;
+extern const struct tool_command cmd_merge;
 extern const struct tool_command cmd_push;
+extern const struct tool_command cmd_resize;
 extern const struct tool_command cmd_seal;
+extern const struct tool_command cmd_snapshot;
+extern const struct tool_command cmd_status;
 extern const struct tool_command cmd_trace;
 
 #endif

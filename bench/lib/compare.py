@@ -21,6 +21,7 @@ class Reads:
     """Random reads of 4 KiB over the data."""
     depth: int
     unit = "reads"
+    fresh = False  # True: each sample is of a server that was renewed
 
     def prepare(self, *_):
         pass
@@ -36,9 +37,33 @@ class Reads:
         return read["iops"], read["total_ios"]
 
 
+@dataclass(frozen=True)
+class Writes:
+    """Writes at depth 16 over the disk, a flush after so many."""
+    how: str  # randwrite or write
+    block: int
+    flush_every: int
+    unit = "writes"
+    fresh = True
+
+    def prepare(self, *_):
+        pass
+
+    def work(self, server, seconds, data):
+        out = subprocess.run(
+            ["fio", "--name=writes", "--ioengine=nbd", f"--uri={server.uri}", f"--rw={self.how}",
+             f"--bs={self.block}", "--iodepth=16", f"--size={data}", "--norandommap",
+             f"--fsync={self.flush_every}", "--time_based", f"--runtime={round(seconds * 1000)}ms",
+             "--gtod_reduce=1", "--output-format=json"],
+            check=True, capture_output=True, text=True).stdout
+        write = json.loads(out[out.index("{"):])["jobs"][0]["write"]
+        return write["iops"], write["total_ios"]
+
+
 class Copies:
     """The whole disk to nowhere, as often as it takes to fill the time."""
     unit = "MiB"
+    fresh = False
 
     def __init__(self):
         self.times = 1
@@ -83,6 +108,8 @@ class Result:
 
 
 def take_sample(load, server, seconds, data):
+    if load.fresh:
+        server.renew()
     before = server.cpu_seconds()
     rate, units = load.work(server, seconds, data)
     return Sample(rate, units, server.cpu_seconds() - before)
@@ -97,7 +124,7 @@ def run_line(line, servers, pairs, seconds, data):
     trio = [line.ours, line.peer, line.control]
     line.load.prepare(servers[line.peer], seconds, data)
     for name in trio:  # the first run of each is not counted
-        line.load.work(servers[name], seconds, data)
+        take_sample(line.load, servers[name], seconds, data)
     samples = {name: [] for name in trio}
     for number in range(pairs):
         for name in trio if number % 2 == 0 else reversed(trio):

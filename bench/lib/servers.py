@@ -67,3 +67,35 @@ class Server:
 
     def __exit__(self, *_):
         self.close()
+
+
+class FreshServer:
+    """A server whose files are made anew each time it is renewed.  `make` makes them, before the
+    server starts."""
+
+    def __init__(self, name, command, socket_option, make):
+        self.arguments, self.make, self.server = (name, command, socket_option), make, None
+        self.renew()
+
+    def renew(self):
+        self.close()
+        self.make()
+        self.server = Server(*self.arguments)
+
+    @property
+    def uri(self):
+        return self.server.uri
+
+    def cpu_seconds(self):
+        return self.server.cpu_seconds()
+
+    def close(self):
+        if self.server:
+            self.server.close()
+        self.server = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()

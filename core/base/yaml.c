@@ -179,6 +179,8 @@ static int add_scalar(struct builder *b, const yaml_event_t *event)
 		.kind = YAML_SCALAR,
 		.quoted = event->data.scalar.style != YAML_PLAIN_SCALAR_STYLE,
 		.line = mark_line(&event->start_mark),
+		.begin = event->start_mark.index,
+		.end = event->end_mark.index,
 		.n = n,
 	};
 	char *text = doc_alloc(b->doc, n + 1, 1);
@@ -246,7 +248,10 @@ static int end_document(struct builder *b)
 
 static int take_event(struct builder *b, const yaml_event_t *event)
 {
-	struct yaml_node value = { .line = mark_line(&event->start_mark) };
+	struct yaml_node value = {
+		.line = mark_line(&event->start_mark),
+		.begin = event->start_mark.index,
+	};
 
 	switch (event->type) {
 	case YAML_DOCUMENT_START_EVENT:
@@ -259,17 +264,20 @@ static int take_event(struct builder *b, const yaml_event_t *event)
 		return add_scalar(b, event);
 	case YAML_SEQUENCE_START_EVENT:
 		value.kind = YAML_LIST;
+		value.flow = event->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE;
 		return add_node(b, &value, event->data.sequence_start.anchor,
 				event->data.sequence_start.tag);
 	case YAML_MAPPING_START_EVENT:
 		value.kind = YAML_MAP;
+		value.flow = event->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE;
 		return add_node(b, &value, event->data.mapping_start.anchor,
 				event->data.mapping_start.tag);
 	case YAML_SEQUENCE_END_EVENT:
-		b->depth--;
+		b->open[--b->depth].node->end = event->end_mark.index;
 		return 0;
 	case YAML_MAPPING_END_EVENT:
-		return check_keys(b, b->open[--b->depth].node);
+		b->open[--b->depth].node->end = event->end_mark.index;
+		return check_keys(b, b->open[b->depth].node);
 	case YAML_STREAM_END_EVENT:
 		return end_document(b);
 	default:

@@ -30,7 +30,11 @@ enum yaml_kind { YAML_SCALAR, YAML_LIST, YAML_MAP };
 struct yaml_node {
 	enum yaml_kind kind;
 	bool quoted; /* a scalar in quotes or in a block: text, whatever it looks like */
+	bool flow; /* a list or map in brackets or braces */
 	unsigned line; /* where it begins, from 1 */
+	/* Where it stands in the text, in characters.  Of a list or
+	 * map that is not `flow`, only the beginning means something. */
+	size_t begin, end;
 	size_t n; /* bytes of a scalar; elements of a list; keys of a map */
 	const char *text; /* of a scalar: UTF-8, a NUL follows; NULs within come only from "\0" */
 	const struct yaml_node *key; /* of a value in a map, else NULL */

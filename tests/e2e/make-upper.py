@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""make-upper.py SEED SIZE UPPER DISK [--base RAW] [--sparse] [--tail] [--writes N] [--span N] - a
-writable layer, written from FORMAT.md 5 alone, with random writes and zeroes in it, and the disk that
-it makes over RAW (else over zeroes).
+"""make-upper.py SEED SIZE UPPER DISK [OPTION...] - a writable layer, written from FORMAT.md 5 alone,
+with random writes and zeroes in it, and the disk that it makes over RAW (else over zeroes).
 
 --sparse writes the sparse form; --tail ends the log as a crash could: half a record, records that
-point past the data's end."""
+point past the data's end; --pending leaves the last records where a process that was killed just now
+would have them."""
 import argparse
 import os
 import random
@@ -23,6 +23,23 @@ def header(flags, index_offset, size, uuid):
 
 def record(start, sectors, moffset, zeroed, tag=0):
     return struct.pack("<QQ", start | sectors << 50, moffset | zeroed << 55 | tag << 56)
+
+
+def crc(data):
+    """CRC-32C without inversions, FORMAT.md 1."""
+    state = 0
+    for byte in data:
+        state ^= byte
+        for _ in range(8):
+            state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
+    return state
+
+
+def write_pending(path, uuid, records):
+    boot = open("/proc/sys/kernel/random/boot_id").read().strip().encode()
+    head = b"OBDPEND1" + struct.pack("<Q", 0) + boot + uuid.encode()
+    head = head.ljust(124, b"\0")
+    open(path, "wb").write(head + struct.pack("<I", crc(head)) + records)
 
 
 def changes(r, total, count, span):
@@ -55,6 +72,10 @@ def write_log(args, r, disk):
         for at in range(3):
             index += record(8 * at, 8, len(data) // SECTOR + 8 * at, 0)
         index += b"half"
+    if args.pending:
+        keep = 4096 + (len(index) - 4096) // 32 * 16
+        write_pending(args.upper + ".pending", uuid, index[keep:])
+        del index[keep:]
     open(args.upper + ".data", "wb").write(data)
     open(args.upper + ".index", "wb").write(index)
 
@@ -82,6 +103,7 @@ def main():
     parser.add_argument("--base")
     parser.add_argument("--sparse", action="store_true")
     parser.add_argument("--tail", action="store_true")
+    parser.add_argument("--pending", action="store_true")
     parser.add_argument("--writes", type=int, default=200)
     parser.add_argument("--span", type=int, default=200, help="sectors of the longest write")
     args = parser.parse_args()

@@ -31,9 +31,6 @@ refuses "unknown parameter 'cache-dri' (did you mean 'cache-dir'?)" "$config" ca
 refuses "$work/none.yaml: No such file or directory" none.yaml
 refuses "$work/none: No such file or directory" dir=none
 refuses "$config: Not a directory" dir="$config"
-for name in $(names nbdkit-plugin/params.c later); do
-	refuses "'$name' is not in this version" "$name=1"
-done
 
 say "settings: each is refused when it is empty, and most when they are given twice"
 value()
@@ -133,9 +130,6 @@ done
 same "parameters of the manual" \
 	"$(sed -n '/^=head1 PARAMETERS/,/^=head1 THE CONFIG/s/^=item \[\?B<\([a-z-]*\)=>.*/\1/p' "$pod" |
 		sort | tr '\n' ' ')" "$(printf '%s\n' $others $settings | sort | tr '\n' ' ')"
-for name in $(names nbdkit-plugin/params.c later); do
-	grep -qF "C<$name>" "$pod" || fail "$name is not in the manual"
-done
 # So have the keys: settings by a reference to the parameters, the others one by one.
 for name in $(sed -n '/^static const struct key/,/^};/s/.*{ "\([A-Za-z]*\)", KEY_[A-Z]*, NULL }.*/\1/p' \
 	"$SOURCE/core/config.c" "$SOURCE/core/config_setting.c" "$SOURCE/core/service.c"); do

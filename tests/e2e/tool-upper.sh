@@ -2,45 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # tool-upper.sh - what `overlaybd` does to writable layers, ours and the reference's.  Bytes are checked by
 # programs that share no code with the writer.
-. "$(dirname "$0")/tool-lib.sh"
-need nbdkit nbdcopy python3
-
-seed=$(seed)
-say "seed $seed"
-size=$((12 * 1024 * 1024 + 512))
-
-# make_upper NAME OPTION...: a writable layer $work/NAME, and the disk $work/NAME.raw that it makes.
-make_upper()
-{
-	local name=$1
-
-	shift
-	python3 "$tests/make-upper.py" "$seed" $size "$work/$name" "$work/$name.raw" "$@"
-}
-
-# layer_is LAYER OPTION...: what check-layer.py says of a bare layer.
-layer_is()
-{
-	python3 "$SOURCE/tests/check-layer.py" "$@" >"$work/out" 2>&1 || fail "$*: $(cat "$work/out")"
-}
-
-# hold NAME: a process that has the writable layer open, $holder.
-hold()
-{
-	python3 -c 'import fcntl, sys, time
-f = open(sys.argv[1] + ".data", "rb")
-fcntl.flock(f, fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(60)' "$1" >"$work/held" &
-	holder=$!
-	await 10 grep -q held "$work/held" || fail "nobody holds $1"
-}
-
-release()
-{
-	kill "$holder"
-	wait "$holder" || true
-}
+. "$(dirname "$0")/upper-lib.sh"
+need nbdkit nbdcopy flock pkill python3 taskset
 
 # ---- seal ----
 
@@ -93,23 +56,6 @@ say "ok: what is not sealed"
 
 # ---- create ----
 
-uuid_of()
-{
-	python3 -c 'import sys; print(open(sys.argv[1], "rb").read()[56:92].decode())' "$1"
-}
-
-parent_of()
-{
-	python3 -c 'import sys; print(open(sys.argv[1], "rb").read()[93:129].decode())' "$1"
-}
-
-# log_is UPPER DISK: what check-upper.py says of a log.
-log_is()
-{
-	python3 "$SOURCE/tests/check-upper.py" "$1.data" "$1.index" "$2" >"$work/out" 2>&1 ||
-		fail "$1: $(cat "$work/out")"
-}
-
 "$overlaybd" create "$work/new" --size 3M >"$work/summary"
 grep -qxF "$work/new.data, $work/new.index: a disk of 3145728 bytes" "$work/summary" ||
 	fail "$(cat "$work/summary")"
@@ -121,7 +67,7 @@ same "its parent" "$(parent_of "$work/new.data")" 00000000-0000-0000-0000-000000
 complains 1 "$work/new.index: File exists" create "$work/new" --size 4M
 mv "$work/new.index" "$work/moved"
 complains 1 "$work/new.data: File exists" create "$work/new" --size 4M
-[ ! -e "$work/new.index" ] && [ ! -e "$work/new.index.new" ] || fail "a refused create leaves a file"
+[ ! -e "$work/new.index" ] && [ ! -e "$work/new.index.part" ] || fail "a refused create leaves a file"
 mv "$work/moved" "$work/new.index"
 log_is "$work/new" "$work/empty.raw"
 complains 1 "virtual size 1000 is not a multiple of 512" create "$work/odd" --size 1000
@@ -141,23 +87,23 @@ printf 'lowers:\n  - file: lower.obd\nupper:\n  data: vm.data\n  index: vm.index
 same "its parent" "$(parent_of "$work/over/vm.data")" "$(uuid_of "$work/tailed.data")"
 holds "$work/over/image.yaml" "$work/tailed.raw"
 rm "$work/over/vm".*
-"$overlaybd" create "$work/over/vm" --config "$work/over/image.yaml" --size 20M >"$work/summary"
+"$overlaybd" create "$work/over/vm" --config "$work/over/image.yaml" --size 9M >"$work/summary"
 cp "$work/tailed.raw" "$work/grown.raw"
-truncate -s 20M "$work/grown.raw"
+truncate -s 9M "$work/grown.raw"
 holds "$work/over/image.yaml" "$work/grown.raw"
 rm "$work/over/vm".*
-complains 1 "$work/over/image.yaml: --size 8388608 is smaller than the image's $size" \
-	create "$work/over/vm" --config "$work/over/image.yaml" --size 8M
+complains 1 "$work/over/image.yaml: --size 4194304 is smaller than the image's $size" \
+	create "$work/over/vm" --config "$work/over/image.yaml" --size 4M
 printf 'lowers: []\nupper:\n  data: vm.data\n  index: vm.index\n' >"$work/over/none.yaml"
 complains 1 "$work/over/none.yaml: the image has no layers" create "$work/over/vm" --config "$work/over/none.yaml"
 # What a lower layer holds beyond the image's end does not come back.
-head -c 4M "$work/tailed.raw" >"$work/small.raw"
+head -c 2M "$work/tailed.raw" >"$work/small.raw"
 "$overlaybd" commit --raw "$work/small.raw" --base "$work/tailed.yaml" -o "$work/over/small.obd" >/dev/null
 printf 'lowers:\n  - file: lower.obd\n  - file: small.obd\nupper:\n  data: vm.data\n  index: vm.index\n' \
 	>"$work/over/image.yaml"
-"$overlaybd" create "$work/over/vm" --config "$work/over/image.yaml" --size 12M >"$work/summary"
+"$overlaybd" create "$work/over/vm" --config "$work/over/image.yaml" --size 5M >"$work/summary"
 cp "$work/small.raw" "$work/grown.raw"
-truncate -s 12M "$work/grown.raw"
+truncate -s 5M "$work/grown.raw"
 holds "$work/over/image.yaml" "$work/grown.raw"
 say "ok: new layers over images"
 
@@ -178,3 +124,145 @@ complains 1 "$work/sparse.data: is in use by another process" create "$work/x" -
 release
 [ ! -e "$work/x.data" ] || fail "a refused create leaves a file"
 say "ok: the sparse form becomes a log"
+
+# ---- commit ----
+
+# commits UPPER OPTION...: its layer is $work/layer.obd.
+commits()
+{
+	"$overlaybd" commit "$@" -o "$work/layer.obd" >"$work/summary" || fail "commit $*"
+}
+
+parent=00000000-0000-0000-0000-00000000000A
+nil=00000000-0000-0000-0000-000000000000
+make_upper long --writes 10 --span 9000
+make_upper pending --pending
+make_upper plain --base "$work/tailed.raw"
+make_upper tailed --tail # the other one is sealed
+for name in tailed pending sparse long; do
+	commits "$work/$name" --compress none
+	layer_is "$work/layer.obd" --disk "$work/$name.raw" --uuid $nil --parent-uuid $parent
+done
+commits "$work/plain" --compress none --uuid 0000000a-0000-0000-0000-00000000000b --parent-uuid $nil
+layer_is "$work/layer.obd" --base "$work/tailed.raw" --disk "$work/plain.raw" \
+	--uuid 0000000A-0000-0000-0000-00000000000B --parent-uuid $nil
+[ -e "$work/pending.pending" ] || fail "a commit takes the pending file away"
+"$overlaybd" seal "$work/pending" >/dev/null
+layer_is "$work/pending.data" --in-place --disk "$work/pending.raw"
+say "ok: commits of logs and of the sparse form"
+
+# Compressed, wrapped, over a lower layer; the same bytes on one processor and by the config's name.
+config "$work/stack.yaml" over/lower.obd layer.obd
+for form in "--compress lz4" "--compress zstd --block-size 64K --tar" "--compress lz4 --level 9 --tar"; do
+	# shellcheck disable=SC2086 # several options
+	commits "$work/plain" $form
+	holds "$work/stack.yaml" "$work/plain.raw"
+	exits 0 ": ok" "$overlaybd" check "$work/stack.yaml"
+	# shellcheck disable=SC2086
+	taskset -c "$(one_cpu)" "$overlaybd" commit "$work/plain" -o "$work/again.obd" $form >/dev/null
+	cmp "$work/layer.obd" "$work/again.obd" || fail "one processor gives another layer: $form"
+	say "ok: commit $form"
+done
+printf 'lowers:\n  - file: over/lower.obd\nupper:\n  data: plain.data\n  index: plain.index\n' \
+	>"$work/plain.yaml"
+"$overlaybd" commit "$work/plain.yaml" -o "$work/again.obd" --compress lz4 --level 9 --tar >/dev/null
+cmp "$work/layer.obd" "$work/again.obd" || fail "a config gives another layer"
+
+# What the reference committed comes out byte for byte, whatever the order of the writes was.
+# same_as_theirs LAYER OPTION...
+same_as_theirs()
+{
+	local layer=$GOLDEN/$1 uuid parent
+
+	shift
+	"$overlaybd" extract "$layer" -o "$work/bare.obd" >/dev/null 2>&1 || cp "$layer" "$work/bare.obd"
+	read -r uuid parent < <(python3 "$tests/layer-to-log.py" "$seed" "$work/bare.obd" "$work/like")
+	commits "$work/like" --uuid "$uuid" "$@"
+	cmp "$work/layer.obd" "$layer" || fail "$layer is committed otherwise"
+}
+
+for n in 0 1 2 3 4; do
+	same_as_theirs raw-5/layer$n.obd --compress none
+done
+same_as_theirs mixed-3/layer0.obd --compress lz4 --tar
+same_as_theirs mixed-3/layer1.obd --compress zstd --block-size 16K --tar
+same_as_theirs mixed-3/layer2.obd --compress none
+same_as_theirs tags/layer0.obd --tar --message "a commit message, 256 bytes at most"
+say "ok: the reference's layers, byte for byte"
+
+before=$(sha256 "$work/plain.data")
+complains 1 "the output '$work/plain.data' is the input" commit "$work/plain" -o "$work/plain.data"
+complains 1 "the output '$work/plain.index' is the input" commit "$work/plain" -o "$work/plain.index"
+complains 1 "the output: '$work/plain.yaml' is a file of the image" commit "$work/plain.yaml" \
+	-o "$work/plain.yaml"
+hold "$work/plain"
+complains 1 "$work/plain.data: is in use by another process; 'overlaybd snapshot'" \
+	commit "$work/plain" -o "$work/x.obd"
+release
+same "the input" "$(sha256 "$work/plain.data")" "$before"
+printf 'lowers: []\nupper:\n  data: plain.data\n  index: other.index\n' >"$work/mixed.yaml"
+complains 1 "$work/plain.data, $work/other.index: data and index file have different" \
+	commit "$work/mixed.yaml" -o "$work/x.obd"
+[ ! -e "$work/x.obd" ] || fail "a refused commit leaves a file"
+say "ok: what is not committed"
+
+# ---- merge ----
+
+# The reference's images as one layer, whatever they are made of; the writable layer among them.
+for set in mixed-3 raw-5 upper-log upper-sparse sealed; do
+	"$overlaybd" merge "$(golden_config $set)" -o "$work/merged.obd" --compress none >"$work/summary"
+	[ -e "$work/$set.raw" ] || make_flat $set
+	layer_is "$work/merged.obd" --disk "$work/$set.raw" --uuid $nil --parent-uuid $nil
+	grep -q " and 0 zeroed" "$work/summary" || fail "marks at the bottom: $(cat "$work/summary")"
+done
+say "ok: merges of the reference's images"
+
+# Runs of layers: what is above and below stays as it is.
+cp "$GOLDEN"/raw-5/*.obd "$work"
+for run in 0-1 0-3 1-2 1-3 2- 3 0-; do
+	from=${run%%-*} to=${run#*-}
+	"$overlaybd" merge "$GOLDEN/raw-5/config.v1.json" --layers $run -o "$work/merged.obd" \
+		--compress none >"$work/summary"
+	layers=()
+	for n in 0 1 2 3 4; do
+		if [ "$n" -eq "$from" ]; then
+			layers+=(merged.obd)
+		elif [ "$n" -lt "$from" ] || [ "$n" -gt "${to:-4}" ]; then
+			layers+=("layer$n.obd")
+		fi
+	done
+	layer_is "$work/merged.obd"
+	config "$work/run.yaml" "${layers[@]}"
+	holds "$work/run.yaml" "$work/raw-5.raw"
+	exits 0 "$work/run.yaml: ok" "$overlaybd" check "$work/run.yaml"
+done
+"$overlaybd" merge "$GOLDEN/mixed-3/config.v1.json" --layers 1-2 -o "$work/merged.obd" >"$work/summary"
+grep -q " and [1-9][0-9]* zeroed" "$work/summary" || fail "no marks: $(cat "$work/summary")"
+cp "$GOLDEN/mixed-3/layer0.obd" "$work"
+config "$work/run.yaml" layer0.obd merged.obd
+holds "$work/run.yaml" "$work/mixed-3.raw"
+say "ok: merges of some layers"
+
+# A small layer in the middle hides nothing of what it does not map.
+printf 'lowers:\n  - file: over/lower.obd\n  - file: over/small.obd\nupper:\n  data: plain.data\n  index: plain.index\n' \
+	>"$work/three.yaml"
+serve three "$plugin" "$work/three.yaml"
+nbdcopy "$(uri three)" "$work/three.raw"
+complains 1 "$work/plain.data: is in use by process" merge "$work/three.yaml" -o "$work/x.obd"
+stop three
+"$overlaybd" merge "$work/three.yaml" --layers 0-1 -o "$work/merged.obd" >"$work/summary"
+printf 'lowers:\n  - file: merged.obd\nupper:\n  data: plain.data\n  index: plain.index\n' >"$work/run.yaml"
+holds "$work/run.yaml" "$work/three.raw"
+"$overlaybd" merge "$work/three.yaml" -o "$work/merged.obd" --compress none >"$work/summary"
+layer_is "$work/merged.obd" --disk "$work/three.raw"
+complains 1 "the output: '$work/plain.data' is a file of the image" merge "$work/three.yaml" \
+	-o "$work/plain.data"
+complains 1 "$work/three.yaml: there is no layer 3, the topmost is 2" merge "$work/three.yaml" \
+	--layers 1-3 -o "$work/x.obd"
+complains 1 "$work/three.yaml: there is no layer 7, the topmost is 2" merge "$work/three.yaml" \
+	--layers 7- -o "$work/x.obd"
+complains 2 "merge: --layers '2-1' ends before it begins" merge "$work/three.yaml" --layers 2-1 -o x
+complains 2 "merge: layer 'x' is not a number" merge "$work/three.yaml" --layers x -o "$work/x.obd"
+complains 2 "merge: --output is missing" merge "$work/three.yaml"
+[ ! -e "$work/x.obd" ] || fail "a refused merge leaves a file"
+say "ok: what is not merged"

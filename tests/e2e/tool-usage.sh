@@ -22,10 +22,13 @@ complains 2 "map: unexpected argument 'b'" map --json a b
 complains 2 "commit: option '--raw' needs a value" commit --raw
 complains 2 "commit: option '-o' needs a value" commit -o
 complains 2 "commit: option '--b' is ambiguous" commit --b x
-complains 2 "commit: unexpected argument 'x'" commit --raw a -o b x
-complains 2 "commit: --raw is missing" commit -o x
+complains 2 "commit: --raw is for a raw disk, not for 'x'" commit --raw a -o b x
+complains 2 "commit: --base is for a raw disk, not for 'x'" commit x --base a -o b
+complains 2 "commit: unexpected argument 'y'" commit x y -o b
+complains 2 "commit: --output is missing" commit x
+complains 2 "commit: UPPER or --raw is missing" commit -o x
 complains 2 "commit: --output is missing" commit --raw x
-complains 2 "commit: --raw is missing" commit --raw "" -o x
+complains 2 "commit: UPPER or --raw is missing" commit --raw "" -o x
 complains 2 "commit: --output is missing" commit --raw x -o ""
 complains 2 "compress: --output is missing" compress x
 complains 2 "compress: --output is missing" compress x -o ""

@@ -12,12 +12,21 @@
                          a flush, then all of the range is that byte
   writer.py until URI FLAT ERRNO SEED
                          writes until the server refuses one with that error; what it took stands in FLAT
+  writer.py storm URI FLAT SEED STOP
+                         random changes on two connections until the file STOP is there or the server is
+                         gone; FLAT is what was acknowledged, FLAT.maybe what was under way
+  writer.py settle URI FLAT
+                         the whole disk is FLAT, but for what was under way, each byte of which may be
+                         there; then FLAT is the disk
   writer.py compare URI FLAT
                          the whole disk is FLAT
 """
 import errno
+import os
+import pickle
 import random
 import sys
+import threading
 
 import nbd
 
@@ -148,13 +157,66 @@ def do_until(uri, path, name, seed):
     print(f"write {i} ends with {name}")
 
 
+def storm(uri, disk, part, seed, stop, maybe):
+    """Keeps to its part of the disk, so that nobody else changes what it compares."""
+    first, end = part
+    h, dice = connect(uri), random.Random(seed)
+    while not os.path.exists(stop):
+        offset = dice.randrange(first, end - 1)
+        length = dice.randrange(1, min(MAX // 8, end - offset))
+        data = bytes(length) if dice.random() < 0.2 else dice.randbytes(length)
+        try:
+            if data.strip(b"\0"):
+                h.pwrite(data, offset)
+            else:
+                h.zero(length, offset)
+            if dice.random() < 0.1:
+                h.flush()
+        except nbd.Error as e:
+            if h.aio_is_ready():
+                maybe.append(("error", str(e)))
+            maybe.append((offset, data))
+            return
+        disk[offset : offset + length] = data
+
+
+def do_storm(uri, path, seed, stop):
+    disk, maybe, half = load(path), [], os.path.getsize(path) // 2
+    parts = [(0, half), (half, 2 * half)]
+    threads = [threading.Thread(target=storm, args=(uri, disk, part, int(seed) + i, stop, maybe))
+               for i, part in enumerate(parts)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    save(path, disk)
+    with open(path + ".maybe", "wb") as f:
+        pickle.dump(maybe, f)
+    errors = [text for kind, text in maybe if kind == "error"]
+    if errors:
+        sys.exit(f"a client saw an error: {errors[0]}")
+
+
+def do_settle(uri, path):
+    h, disk = connect(uri), load(path)
+    with open(path + ".maybe", "rb") as f:
+        maybe = pickle.load(f)
+    for offset, data in maybe:
+        got = h.pread(len(data), offset)
+        if not all(g in (old, new) for g, old, new in zip(got, disk[offset:], data)):
+            sys.exit(f"{offset}+{len(data)}, under way, is neither the old nor the new")
+        disk[offset : offset + len(data)] = got
+    compare_all(h, disk)
+    save(path, disk)
+
+
 def do_compare(uri, path):
     compare_all(connect(uri), load(path))
 
 
 def main():
     commands = {"mix": do_mix, "fill": do_fill, "expect": do_expect, "until": do_until,
-                "compare": do_compare}
+                "storm": do_storm, "settle": do_settle, "compare": do_compare}
     commands[sys.argv[1]](*sys.argv[2:])
 
 

@@ -22,8 +22,8 @@
 
 enum {
 	MEMFS_FILES = 32,
-	MEMFS_NAMES = 8,
-	MEMFS_MOMENTS = 8,
+	MEMFS_NAMES = 12,
+	MEMFS_MOMENTS = 12,
 	MEMFS_FDS = 16,
 	MEMFS_SECTOR = 512,
 	MEMFS_NAME = 32,
@@ -162,7 +162,7 @@ static inline struct memfs_bytes memfs_copy_bytes(const struct memfs_bytes *from
 {
 	struct memfs_bytes b = { 0 };
 
-	memfs_reserve(&b, room > from->n ? room : from->n + 1);
+	memfs_reserve(&b, (room > from->n ? room : from->n) + 1);
 	if (from->n > 0)
 		memcpy(b.p, from->p, from->n);
 	b.n = from->n;
@@ -267,7 +267,7 @@ static inline struct memfs_bytes memfs_after_loss(const struct memfs_file *f, ui
 	b = memfs_copy_bytes(&f->durable, f->now.n);
 	/* The size may be durable before the bytes that it is for. */
 	if (f->now.n > b.n && testlib_random(random) % 4 == 0)
-		memfs_resize(&b, b.n + (size_t)(testlib_random(random) % (f->now.n - b.n + 1)));
+		memfs_resize(&b, f->now.n - (size_t)(testlib_random(random) % (f->now.n - b.n)));
 	for (i = 0; i < f->count; i++) {
 		const struct memfs_change *c = &f->changes[i];
 

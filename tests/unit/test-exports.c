@@ -95,7 +95,6 @@ static void test_params(void **state)
 	takes(&p, "dir", "images");
 	assert_true(p.dir[0] == '/');
 	assert_int_equal(params_complete(&p, &e), -EINVAL);
-	refuses(&p, "control", "x", "'control' is not in this version");
 	refuses(&p, "dri", "x", "unknown parameter 'dri'; nbdkit overlaybd --help lists them");
 	refuses(&p, "cofnig", "x", "unknown parameter 'cofnig' (did you mean 'config'?)");
 	refuses(&p, "mirrors", "x", "unknown parameter 'mirrors' (did you mean 'mirror'?)");

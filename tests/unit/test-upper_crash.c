@@ -266,8 +266,8 @@ static int break_sync(int file)
 	free(f->durable.p);
 	f->durable = left;
 	if (random_below(2) == 0) {
-		free(f->now.p);
-		f->now = memfs_copy_bytes(&left, 0);
+		memfs_resize(&f->now, left.n);
+		memfs_put(&f->now, 0, left.p, left.n);
 	}
 	return -EIO;
 }

@@ -4,7 +4,6 @@
 #include "tests/unit/upperlib.h"
 
 #include "core/format.h"
-#include "core/upper_seal.h"
 
 enum {
 	SECTORS = 300,
@@ -363,25 +362,6 @@ static void a_log_has_one_writer(void **state)
 	upper_close(upper_open_with(NULL));
 }
 
-/* Writes in another process, which is then killed. */
-static void write_and_die(const struct upper_log_options *options)
-{
-	struct upper_log *u;
-	int status;
-	pid_t child = fork();
-
-	if (child == 0) {
-		if (upper_log_open(upper_data, upper_index, options, &u, NULL, NULL) < 0 ||
-		    upper_log_pwrite(u, "flushed", 7, 100, UPPER_FUA, NULL) < 0 ||
-		    upper_log_pwrite(u, "acknowledged", 12, 2000, 0, NULL) < 0 ||
-		    upper_log_trim(u, 4096, 4096, 0, NULL) < 0)
-			_exit(1);
-		raise(SIGKILL);
-	}
-	waitpid(child, &status, 0);
-	assert_true(WIFSIGNALED(status));
-}
-
 /* Invariant 3. */
 static void a_dead_process_keeps_its_word(void **state)
 {
@@ -422,90 +402,6 @@ static void a_dead_process_keeps_its_word(void **state)
 	upper_close(u);
 }
 
-/* A symbolic link leads to the same log: its pending file, and the index that is made anew. */
-static void other_names_lead_to_the_same_log(void **state)
-{
-	struct upper_log_options options = { .garbage = 50, .garbage_records = 100 };
-	char data[80], index[80];
-	struct upper_findings found;
-	struct upper_log *u;
-	struct stat st;
-	struct err e;
-	unsigned i;
-
-	snprintf(data, sizeof data, "%s/link.data", upper_folder);
-	snprintf(index, sizeof index, "%s/link.index", upper_folder);
-	assert_int_equal(symlink("u.data", data), 0);
-	assert_int_equal(symlink("u.index", index), 0);
-	upper_close(upper_new(BYTES, &upper_plain));
-	write_and_die(NULL);
-	assert_int_equal(upper_log_open(data, index, &options, &u, &found, &e), 0);
-	assert_true(found.pending_records >= 2);
-	memset(disk, 0, BYTES);
-	memcpy(disk + 100, "flushed", 7);
-	memcpy(disk + 2000, "acknowledged", 12);
-	for (i = 0; i < 1000; i++) {
-		uint64_t off = i * 40503 % 100 * 1024;
-
-		memset(disk + off, (int)i, 512);
-		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
-	}
-	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_log_tidy(u, NULL), 0);
-	assert_int_equal(upper_log_pwrite(u, "last", 4, 512, 0, NULL), 0);
-	memcpy(disk + 512, "last", 4);
-	upper_close(u);
-	assert_int_equal(lstat(index, &st), 0);
-	assert_true(S_ISLNK(st.st_mode));
-	assert_int_equal(access(upper_pending, F_OK), -1);
-	assert_true(upper_file_size(upper_index) < 4096 + 200 * 16);
-	u = upper_open_with(NULL);
-	check_all(u);
-	upper_close(u);
-	unlink(data);
-	unlink(index);
-}
-
-/* Served smaller for once: what lies beyond stays, whatever is rewritten, killed or sealed. */
-static void what_lies_beyond_the_disk_stays(void **state)
-{
-	struct upper_log_options large = { .size = 2 * BYTES };
-	struct upper_log_options small = { .garbage = 50, .garbage_records = 100 };
-	uint8_t byte;
-	uint64_t size;
-	struct upper_log *u = upper_new(BYTES, &large);
-	struct err e;
-	unsigned i;
-
-	assert_int_equal(upper_log_pwrite(u, "A", 1, BYTES + 5000, 0, NULL), 0);
-	upper_close(u);
-	u = upper_open_with(&small);
-	for (i = 0; i < 1000; i++)
-		assert_int_equal(upper_log_pwrite(u, "x", 1, i % 10 * 512, 0, NULL), 0);
-	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_log_tidy(u, NULL), 0);
-	upper_close(u);
-	u = upper_open_with(&large);
-	assert_int_equal(upper_log_pread(u, &byte, 1, BYTES + 5000, NULL), 0);
-	assert_int_equal(byte, 'A');
-	upper_close(u);
-	assert_int_equal(upper_seal_files(NULL, upper_data, upper_index, &size, &e), -EINVAL);
-	assert_non_null(strstr(e.msg, "beyond"));
-	/* The same, acknowledged by a process that died. */
-	if (fork() == 0) {
-		if (upper_log_open(upper_data, upper_index, &large, &u, NULL, NULL) == 0 &&
-		    upper_log_pwrite(u, "B", 1, 2 * BYTES - 1, 0, NULL) == 0)
-			raise(SIGKILL);
-		_exit(1);
-	}
-	assert_true(wait(&(int){ 0 }) > 0);
-	upper_close(upper_open_with(&small));
-	u = upper_open_with(&large);
-	assert_int_equal(upper_log_pread(u, &byte, 1, 2 * BYTES - 1, NULL), 0);
-	assert_int_equal(byte, 'B');
-	upper_close(u);
-}
-
 /* A pending file of another boot, of another log, or damaged, is not replayed. */
 static void a_foreign_pending_file_is_ignored(void **state)
 {
@@ -527,42 +423,6 @@ static void a_foreign_pending_file_is_ignored(void **state)
 		assert_int_equal(found.records, 1);
 		upper_close(u);
 	}
-}
-
-static bool no_sync;
-
-static int broken_datasync(int fd)
-{
-	return no_sync ? -EIO : file_ops_system.datasync(fd);
-}
-
-static int refused_unlink(const char *path)
-{
-	return -EACCES;
-}
-
-/* Invariant 5, where the folder is not ours, as after nbdkit -u nobody: the pending file stays, but
- * vouches for nothing. */
-static void what_was_not_synced_is_not_vouched_for(void **state)
-{
-	struct file_ops ops = file_ops_system;
-	struct upper_log_options options = { .ops = &ops };
-	struct upper_findings found;
-	struct upper_log *u;
-	struct err e;
-
-	ops.datasync = broken_datasync;
-	ops.unlink = refused_unlink;
-	u = upper_new(BYTES, &options);
-	assert_int_equal(upper_log_pwrite(u, "x", 1, 0, 0, NULL), 0);
-	no_sync = true;
-	assert_int_equal(upper_log_flush(u, &e), -EIO);
-	no_sync = false;
-	(void)upper_log_close(u, NULL);
-	assert_int_equal(access(upper_pending, F_OK), 0);
-	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
-	assert_int_equal(found.pending_records, 0);
-	upper_close(u);
 }
 
 /* Neither a client that flushes nor one that does not makes it grow for ever. */
@@ -693,73 +553,6 @@ static void a_dead_index_is_rewritten(void **state)
 	upper_check_files(disk, BYTES);
 }
 
-/* An index file that cannot be read back whole is not replaced by the part that can. */
-static void a_damaged_index_is_not_rewritten(void **state)
-{
-	static const uint8_t zeroes[16];
-	struct upper_log_options options = { .garbage = 50, .garbage_records = 100 };
-	struct upper_log *u = upper_new(BYTES, &options);
-	uint64_t size;
-	unsigned i;
-	int fd;
-
-	for (i = 0; i < 320; i++)
-		assert_int_equal(upper_log_pwrite(u, "x", 1, i % 100 * 1024, 0, NULL), 0);
-	assert_int_equal(upper_log_flush(u, NULL), 0);
-	size = upper_file_size(upper_index);
-	fd = open(upper_index, O_WRONLY);
-	for (i = 31; i < 320; i += 32)
-		assert_int_equal(pwrite(fd, zeroes, 16, 4096 + i * 16), 16);
-	close(fd);
-	assert_int_equal(upper_log_tidy(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), size);
-	upper_close(u);
-}
-
-/* More than half of a nearly full index counts, so it is not dead; still it must not fill up with the
- * rest.  What no room is left for is refused before it is acknowledged. */
-static void a_full_index_refuses_writes_not_flushes(void **state)
-{
-	struct upper_log_options options = { .garbage = 50,
-					     .garbage_records = 10,
-					     .max_records = 128 };
-	struct upper_log *u = upper_new(BYTES, &options);
-	unsigned i, refused = 0;
-
-	memset(disk, 0, BYTES);
-	for (i = 0; i < 1000; i++) {
-		uint64_t off = i * 40503 % 90 * 1024;
-
-		memset(disk + off, (int)i, 512);
-		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
-		if (i % 5 == 0) {
-			assert_int_equal(upper_log_flush(u, NULL), 0);
-			assert_int_equal(upper_log_tidy(u, NULL), 0);
-		}
-	}
-	for (i = 0; i < 300; i++) {
-		uint64_t off = i * 40503 % 150 * 1024;
-		uint8_t bytes[512];
-		int r;
-
-		memset(bytes, (int)i + 1, 512);
-		r = upper_log_pwrite(u, bytes, 512, off, 0, NULL);
-		assert_true(r == 0 || r == -ENOSPC);
-		refused += r < 0;
-		if (r == 0)
-			memcpy(disk + off, bytes, 512);
-		if (i % 50 == 0)
-			assert_int_equal(upper_log_flush(u, NULL), 0);
-	}
-	assert_true(refused > 0);
-	check_all(u);
-	upper_close(u);
-	u = upper_open_with(&options);
-	check_all(u);
-	upper_close(u);
-	upper_check_files(disk, BYTES);
-}
-
 /* ---- group commit ---- */
 
 static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -838,16 +631,11 @@ int main(void)
 		cmocka_unit_test(a_torn_append_is_cut),
 		cmocka_unit_test(a_log_has_one_writer),
 		cmocka_unit_test(a_dead_process_keeps_its_word),
-		cmocka_unit_test(other_names_lead_to_the_same_log),
-		cmocka_unit_test(what_lies_beyond_the_disk_stays),
 		cmocka_unit_test(a_foreign_pending_file_is_ignored),
-		cmocka_unit_test(what_was_not_synced_is_not_vouched_for),
 		cmocka_unit_test(the_pending_file_is_made_anew),
 		cmocka_unit_test(overwritten_data_becomes_holes),
 		cmocka_unit_test(no_hole_under_a_reader),
 		cmocka_unit_test(a_dead_index_is_rewritten),
-		cmocka_unit_test(a_damaged_index_is_not_rewritten),
-		cmocka_unit_test(a_full_index_refuses_writes_not_flushes),
 		cmocka_unit_test(flushes_share_syncs),
 	};
 

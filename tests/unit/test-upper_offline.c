@@ -10,13 +10,17 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "core/base/log.h"
 #include "core/format.h"
 #include "core/layer.h"
+#include "core/upper.h"
+#include "core/upper_compact.h"
 #include "core/upper_log.h"
+#include "core/upper_resize.h"
 #include "core/upper_seal.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/memfs.h"
@@ -24,8 +28,12 @@
 enum {
 	SECTORS = 64,
 	BYTES = SECTORS * 512,
-	ROUNDS = 2000, /* of each operation */
+	ROUNDS = 6000, /* of each operation */
 	LOSSES = 3, /* power losses at each step */
+	GROWN = BYTES + 40 * 512,
+	SHRUNK = BYTES - 16 * 512,
+	LARGEST = GROWN,
+	READ_ONLY = 32, /* one look of so many is that of a reader on real files */
 };
 
 /* What is done to a log. */
@@ -33,8 +41,10 @@ struct operation {
 	const char *name;
 	int (*run)(struct err *e);
 	bool seals; /* in the end it is a layer */
+	uint64_t size; /* that the disk gets; 0: it stays as it is */
 };
 
+static char folder[] = "/tmp/test-offline.XXXXXX";
 static uint8_t flushed[BYTES], now[BYTES]; /* the disk: what was flushed, what was acknowledged */
 static uint64_t seed, points;
 static const struct operation *operation;
@@ -42,7 +52,23 @@ static unsigned steps_left; /* until the real crash; 0: there is none */
 static bool again; /* it is the second try */
 static bool no_room; /* now and then there is no space */
 
-static const struct upper_log_options options = { .ops = &memfs_ops };
+/* Below the log no sector is zero: what is not mapped differs from what is zeroed. */
+static int read_below(void *arg, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		((uint8_t *)buf)[i] = (uint8_t)((off + i) / 512 + (off + i) * 7 + 1);
+	return 0;
+}
+
+static const struct upper_log_options options = { .ops = &memfs_ops,
+						  .below = { .pread = read_below } };
+
+static size_t min(uint64_t a, uint64_t b)
+{
+	return (size_t)(a < b ? a : b);
+}
 
 static uint64_t random_below(uint64_t n)
 {
@@ -52,11 +78,19 @@ static uint64_t random_below(uint64_t n)
 /* ---- what may be found ---- */
 
 /* `lost`: each sector is what was flushed or what was written later; else all is there. */
-static void check_disk(const uint8_t *disk, bool lost, const char *as)
+static void check_disk(const uint8_t *disk, uint64_t size, bool lost, const char *as)
 {
+	static const uint8_t zeroes[512];
 	size_t i;
 
-	for (i = 0; i < BYTES; i += 512)
+	if (size != BYTES && size != operation->size)
+		fail_msg("%s: the %s has %" PRIu64 " bytes (point %" PRIu64 ")", operation->name,
+			 as, size, points);
+	for (i = BYTES; i < size; i += 512)
+		if (memcmp(disk + i, zeroes, 512) != 0)
+			fail_msg("%s: sector %zu of the %s is new and not zero (point %" PRIu64 ")",
+				 operation->name, i / 512, as, points);
+	for (i = 0; i < BYTES && i < size; i += 512)
 		if (memcmp(disk + i, now + i, 512) != 0 &&
 		    (!lost || memcmp(disk + i, flushed + i, 512) != 0))
 			fail_msg("%s: sector %zu of the %s is another one%s (point %" PRIu64 ")",
@@ -66,15 +100,19 @@ static void check_disk(const uint8_t *disk, bool lost, const char *as)
 
 static void check_log(bool lost)
 {
-	uint8_t disk[BYTES];
+	uint8_t disk[LARGEST];
 	struct upper_log *u;
 	struct err e;
 
 	if (upper_log_open("u.data", "u.index", &options, &u, NULL, &e) < 0)
 		fail_msg("%s: %s (point %" PRIu64 ")", operation->name, e.msg, points);
-	assert_int_equal(upper_log_size(u), BYTES);
-	assert_int_equal(upper_log_pread(u, disk, BYTES, 0, NULL), 0);
-	check_disk(disk, lost, "log");
+	assert_true(upper_log_size(u) <= LARGEST);
+	assert_int_equal(upper_log_pread(u, disk, upper_log_size(u), 0, NULL), 0);
+	check_disk(disk, upper_log_size(u), lost, "log");
+	/* An intent was carried out, and is gone. */
+	assert_null(memfs_find("u.intent"));
+	assert_null(memfs_find("u.data.new"));
+	assert_null(memfs_find("u.index.new"));
 	memfs->dead = true;
 	(void)upper_log_close(u, NULL);
 	memfs->dead = false;
@@ -86,32 +124,96 @@ static void read_layer(struct layer *layer, uint8_t *disk)
 
 	for (i = 0; i < layer->run.count; i++) {
 		struct mapping m = layer->run.maps[i];
+		uint8_t *to = disk + mapping_start(m) * SECTOR;
+		size_t n = mapping_sectors(m) * SECTOR;
 
-		if (!mapping_zeroed(m))
-			assert_int_equal(source_pread(layer->data, disk + mapping_start(m) * SECTOR,
-						      mapping_sectors(m) * SECTOR,
-						      mapping_moffset(m) * SECTOR, NULL),
-					 0);
+		if (mapping_start(m) * SECTOR >= LARGEST)
+			continue; /* a record beyond the disk */
+		n = n < LARGEST - mapping_start(m) * SECTOR ? n
+							    : LARGEST - mapping_start(m) * SECTOR;
+		if (mapping_zeroed(m))
+			memset(to, 0, n);
+		else
+			assert_int_equal(
+				source_pread(layer->data, to, n, mapping_moffset(m) * SECTOR, NULL),
+				0);
 	}
 }
 
 static void check_layer(void)
 {
 	int fd = memfs_open("u.data", O_RDONLY, 0);
-	uint8_t disk[BYTES] = { 0 };
+	uint8_t disk[LARGEST];
 	struct source *data;
 	struct layer layer;
 	struct err e;
 
+	(void)read_below(NULL, disk, LARGEST, 0, NULL);
 	assert_true(fd >= 0);
 	assert_int_equal(upper_file_source(&memfs_ops, fd, &data, NULL), 0);
 	if (layer_open(data, 0, &layer, &e) < 0)
 		fail_msg("%s: %s (point %" PRIu64 ")", operation->name, e.msg, points);
 	assert_int_equal(layer.header.virtual_size, BYTES);
 	read_layer(&layer, disk);
-	check_disk(disk, false, "layer");
+	check_disk(disk, BYTES, false, "layer");
 	layer_close(&layer);
 	memfs_close(fd);
+}
+
+/* Puts the files into a real folder. */
+static void write_out(void)
+{
+	char path[128];
+	FILE *f;
+	size_t i;
+
+	for (i = 0; i < MEMFS_NAMES; i++) {
+		const struct memfs_name *name = &memfs->names.list[i];
+		const struct memfs_bytes *b;
+
+		if (name->file < 0)
+			continue;
+		b = &memfs->files[name->file].now;
+		snprintf(path, sizeof path, "%s/%s", folder, name->name);
+		f = fopen(path, "w");
+		assert_non_null(f);
+		assert_int_equal(fwrite(b->p, 1, b->n, f), b->n);
+		assert_int_equal(fclose(f), 0);
+	}
+}
+
+static void empty_folder(void)
+{
+	char path[128];
+	size_t i;
+
+	for (i = 0; i < MEMFS_NAMES; i++) {
+		if (memfs->names.list[i].file < 0)
+			continue;
+		snprintf(path, sizeof path, "%s/%s", folder, memfs->names.list[i].name);
+		unlink(path);
+	}
+}
+
+/* A reader that may not write sees the same, whatever was begun.  It knows no boot but this one, so
+ * what is pending does not count. */
+static void check_reader(void)
+{
+	char data[64], index[64];
+	uint8_t disk[LARGEST];
+	struct layer layer;
+	struct err e;
+
+	write_out();
+	snprintf(data, sizeof data, "%s/u.data", folder);
+	snprintf(index, sizeof index, "%s/u.index", folder);
+	(void)read_below(NULL, disk, LARGEST, 0, NULL);
+	if (upper_open_read_only(data, index, 0, &layer, NULL, &e) < 0)
+		fail_msg("%s: reading: %s (point %" PRIu64 ")", operation->name, e.msg, points);
+	read_layer(&layer, disk);
+	check_disk(disk, layer.header.virtual_size, true, "log that is read");
+	layer_close(&layer);
+	empty_folder();
 }
 
 static bool has_trailer(void)
@@ -140,6 +242,8 @@ static void check_image(struct memfs *image, bool lost)
 	 * earlier try left speaks of what was there then.) */
 	if (operation->seals && (!memfs_find("u.index") || (!again && has_trailer())))
 		check_layer();
+	if (memfs_find("u.index") && random_below(READ_ONLY) == 0)
+		check_reader();
 	if (memfs_find("u.index"))
 		check_log(lost);
 	memfs_free(image);
@@ -188,10 +292,11 @@ static bool changed[SECTORS]; /* since the flush */
 /* A sector has two contents that count, not three: with `once` it changes only once. */
 static void change(struct upper_log *u, bool once)
 {
-	uint64_t first = random_below(SECTORS), n = random_below(12) + 1, i;
+	uint64_t sectors = operation->size == SHRUNK ? SHRUNK / 512 : SECTORS;
+	uint64_t first = random_below(sectors), n = random_below(12) + 1, i;
 	uint8_t bytes[12 * 512];
 
-	n = n < SECTORS - first ? n : SECTORS - first;
+	n = n < sectors - first ? n : sectors - first;
 	for (i = first; i < first + n; i++)
 		if (once && changed[i])
 			return;
@@ -224,13 +329,28 @@ static void add_tail(void)
 		memfs_put(&index->now, index->now.n, raw, 5);
 }
 
+/* What the disk had there when it was larger. */
+static void add_beyond(void)
+{
+	struct memfs_file *index = &memfs->files[memfs_find("u.index")->file];
+	struct format_entry entry = { .start = SECTORS + random_below(20),
+				      .sectors = 4,
+				      .moffset = 8 };
+	uint8_t raw[FORMAT_ENTRY];
+
+	if (memfs->files[memfs_find("u.data")->file].now.n < FORMAT_SPACE + 4 * SECTOR)
+		return;
+	format_encode_entry(&entry, raw);
+	memfs_put(&index->now, index->now.n, raw, sizeof raw);
+}
+
 static void make_log(void)
 {
 	struct upper_log *u;
 	uint64_t i, n = random_below(20);
 
 	memfs = memfs_new(1);
-	memset(now, 0, BYTES);
+	(void)read_below(NULL, now, BYTES, 0, NULL);
 	assert_int_equal(upper_log_create(&memfs_ops, "u.data", "u.index", BYTES, NULL, NULL, NULL),
 			 0);
 	assert_int_equal(upper_log_open("u.data", "u.index", &options, &u, NULL, NULL), 0);
@@ -250,6 +370,8 @@ static void make_log(void)
 		assert_int_equal(upper_log_close(u, NULL), 0);
 	}
 	if (random_below(3) == 0) {
+		if (random_below(2))
+			add_beyond();
 		add_tail();
 		memfs_settle(memfs);
 	}
@@ -278,7 +400,7 @@ static void live_on(void)
 	memfs_kill(memfs);
 	/* Which of the two contents survived is settled by a look. */
 	assert_int_equal(upper_log_open("u.data", "u.index", &options, &u, NULL, NULL), 0);
-	assert_int_equal(upper_log_pread(u, now, BYTES, 0, NULL), 0);
+	assert_int_equal(upper_log_pread(u, now, min(upper_log_size(u), BYTES), 0, NULL), 0);
 	assert_int_equal(upper_log_close(u, NULL), 0);
 	memcpy(flushed, now, BYTES);
 }
@@ -297,6 +419,15 @@ static int run_once(void)
 		fail_msg("%s: %s", operation->name, e.msg);
 	memfs->hook = NULL;
 	return 1;
+}
+
+static void check_size(void)
+{
+	struct upper_log *u;
+
+	assert_int_equal(upper_log_open("u.data", "u.index", &options, &u, NULL, NULL), 0);
+	assert_int_equal(upper_log_size(u), operation->size);
+	assert_int_equal(upper_log_close(u, NULL), 0);
 }
 
 static void run_round(void)
@@ -318,6 +449,8 @@ static void run_round(void)
 	}
 	check_image(memfs_image(memfs, false, &seed), false);
 	check_image(memfs_image(memfs, true, &seed), no_room);
+	if (!no_room && operation->size)
+		check_size();
 	if (!no_room && operation->seals) {
 		assert_null(memfs_find("u.index"));
 		assert_null(memfs_find("u.pending"));
@@ -346,9 +479,58 @@ static int seal(struct err *e)
 	return upper_seal_files(&memfs_ops, "u.data", "u.index", &size, e);
 }
 
+static int grow(struct err *e)
+{
+	struct upper_resize how = { .ops = &memfs_ops, .size = GROWN };
+	uint64_t before;
+
+	return upper_resize_files(&how, "u.data", "u.index", &before, e);
+}
+
+/* Its end holds nothing. */
+static int shrink(struct err *e)
+{
+	struct upper_resize how = { .ops = &memfs_ops, .size = SHRUNK };
+	uint64_t before;
+
+	return upper_resize_files(&how, "u.data", "u.index", &before, e);
+}
+
+static int compact(struct err *e)
+{
+	struct upper_compact how = { .ops = &memfs_ops };
+
+	return upper_compact_files(&how, "u.data", "u.index", e);
+}
+
 static void no_crash_breaks_a_log_that_is_sealed(void **state)
 {
 	run_rounds(&(struct operation){ .name = "seal", .run = seal, .seals = true });
+}
+
+static void no_crash_breaks_a_log_that_grows(void **state)
+{
+	run_rounds(&(struct operation){ .name = "grow", .run = grow, .size = GROWN });
+}
+
+static void no_crash_breaks_a_log_that_shrinks(void **state)
+{
+	run_rounds(&(struct operation){ .name = "shrink", .run = shrink, .size = SHRUNK });
+}
+
+static void no_crash_breaks_a_log_that_is_compacted(void **state)
+{
+	run_rounds(&(struct operation){ .name = "compact", .run = compact });
+}
+
+static int make_folder(void **state)
+{
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state)
+{
+	return rmdir(folder);
 }
 
 static void ignore_line(enum log_level level, const char *line)
@@ -359,9 +541,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_crash_breaks_a_log_that_is_sealed),
+		cmocka_unit_test(no_crash_breaks_a_log_that_grows),
+		cmocka_unit_test(no_crash_breaks_a_log_that_shrinks),
+		cmocka_unit_test(no_crash_breaks_a_log_that_is_compacted),
 	};
 
 	loops_seed();
 	log_set_sink(ignore_line);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper_intent.c - changes of both files of a log, see upper_intent.h. */
+#include "core/upper_intent.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "core/base/crc32c.h"
+#include "core/base/le.h"
+#include "core/base/log.h"
+#include "core/base/scope.h"
+
+enum {
+	OFF_KIND = 8,
+	OFF_SIZE = 16,
+	OFF_UUID = 24,
+	OFF_CRC = 124,
+	INTENT = 128,
+};
+
+static const char magic[8] = "OBDINTN1";
+
+char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *suffix)
+{
+	AUTO_FREE char *data = ops->true_name(data_path);
+	size_t n = data ? strlen(data) : 0;
+	char *name;
+
+	if (!data)
+		return NULL;
+	if (n > 5 && strcmp(data + n - 5, ".data") == 0)
+		n -= 5;
+	return asprintf(&name, "%.*s%s", (int)n, data, suffix) < 0 ? NULL : name;
+}
+
+char *upper_intent_new_name(const struct file_ops *ops, const char *path)
+{
+	AUTO_FREE char *true_name = ops->true_name(path);
+	char *name;
+
+	return !true_name || asprintf(&name, "%s.new", true_name) < 0 ? NULL : name;
+}
+
+static int no_memory(struct err *e)
+{
+	return err_set(e, ENOMEM, "out of memory");
+}
+
+/* ---- the file ---- */
+
+static void encode(const struct upper_intent *intent, uint8_t raw[INTENT])
+{
+	memset(raw, 0, INTENT);
+	memcpy(raw, magic, sizeof magic);
+	le64_put(raw + OFF_KIND, intent->kind);
+	le64_put(raw + OFF_SIZE, intent->virtual_size);
+	memcpy(raw + OFF_UUID, intent->uuid, strnlen(intent->uuid, FORMAT_UUID - 1));
+	le32_put(raw + OFF_CRC, crc32c_raw(0, raw, OFF_CRC));
+}
+
+static int parse(const uint8_t raw[INTENT], struct upper_intent *out, struct err *e)
+{
+	uint64_t kind = le64_get(raw + OFF_KIND), size = le64_get(raw + OFF_SIZE);
+
+	if (memcmp(raw, magic, sizeof magic) != 0 ||
+	    le32_get(raw + OFF_CRC) != crc32c_raw(0, raw, OFF_CRC))
+		return err_set(e, EBADMSG, "is damaged");
+	if (kind != UPPER_INTENT_RESIZE && kind != UPPER_INTENT_COMPACT)
+		return err_set(e, EBADMSG, "is of an unknown kind, %" PRIu64, kind);
+	if (size % SECTOR != 0 || size / SECTOR >= FORMAT_LBA_LIMIT)
+		return err_set(e, EBADMSG, "speaks of a virtual size of %" PRIu64, size);
+	*out = (struct upper_intent){ .kind = (enum upper_intent_kind)kind, .virtual_size = size };
+	memcpy(out->uuid, raw + OFF_UUID, FORMAT_UUID - 1);
+	return 0;
+}
+
+int upper_intent_read(const struct file_ops *ops, const char *data_path, struct upper_intent *out,
+		      struct err *e)
+{
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
+	uint8_t raw[INTENT];
+	int fd, r;
+
+	*out = (struct upper_intent){ .kind = UPPER_INTENT_NONE };
+	if (!path)
+		return no_memory(e);
+	fd = ops->open(path, O_RDONLY, 0);
+	if (fd == -ENOENT)
+		return 0;
+	if (fd < 0)
+		return err_set(e, -fd, "%s: %s", path, strerror(-fd));
+	r = upper_file_read(ops, fd, raw, INTENT, 0, e);
+	if (r == 0)
+		r = parse(raw, out, e);
+	ops->close(fd);
+	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
+}
+
+static int write_file(const struct file_ops *ops, const char *path, const uint8_t raw[INTENT],
+		      struct err *e)
+{
+	int fd = ops->open(path, O_RDWR | O_CREAT | O_TRUNC, 0644), r;
+
+	if (fd < 0)
+		return err_set(e, -fd, "%s", strerror(-fd));
+	r = upper_file_write(ops, fd, raw, INTENT, 0, e);
+	if (r == 0) {
+		r = ops->datasync(fd);
+		if (r < 0)
+			err_set(e, -r, "syncing: %s", strerror(-r));
+	}
+	ops->close(fd);
+	return r;
+}
+
+int upper_intent_write(const struct file_ops *ops, const char *data_path,
+		       const struct upper_intent *intent, struct err *e)
+{
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
+	AUTO_FREE char *temporary = path ? upper_intent_new_name(ops, path) : NULL;
+	uint8_t raw[INTENT];
+	int r;
+
+	if (!temporary)
+		return no_memory(e);
+	encode(intent, raw);
+	r = write_file(ops, temporary, raw, e);
+	if (r < 0) {
+		ops->unlink(temporary);
+		return err_wrap(e, r, "%s", temporary);
+	}
+	r = ops->rename(temporary, path);
+	if (r == 0)
+		r = ops->sync_folder(path);
+	return r < 0 ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
+}
+
+static int remove_file(const struct file_ops *ops, const char *path, struct err *e)
+{
+	int r = path ? ops->unlink(path) : -ENOMEM;
+
+	return r < 0 && r != -ENOENT ? err_set(e, -r, "%s: %s", path ? path : "", strerror(-r)) : 0;
+}
+
+/* What no intent speaks of would only take space. */
+static int remove_new(const struct file_ops *ops, const char *data_path, const char *index_path,
+		      struct err *e)
+{
+	AUTO_FREE char *data = upper_intent_new_name(ops, data_path);
+	AUTO_FREE char *index = upper_intent_new_name(ops, index_path);
+	int r = remove_file(ops, data, e);
+
+	return r < 0 ? r : remove_file(ops, index, e);
+}
+
+/* Durable: a change that was carried out must not be carried out again later. */
+static int remove_intent(const struct file_ops *ops, const char *data_path, struct err *e)
+{
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
+	int r = remove_file(ops, path, e);
+
+	if (r < 0)
+		return r;
+	r = ops->sync_folder(path);
+	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", path, strerror(-r)) : 0;
+}
+
+int upper_intent_remove(const struct file_ops *ops, const char *data_path, const char *index_path,
+			struct err *e)
+{
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
+	int r = remove_file(ops, path, e);
+
+	return r < 0 ? r : remove_new(ops, data_path, index_path, e);
+}
+
+/* ---- carrying it out ---- */
+
+int upper_intent_header(const struct upper_intent *intent, struct source *s, enum format_part part,
+			struct format_header *out, struct err *e)
+{
+	uint8_t raw[FORMAT_SPACE];
+	struct format_header h;
+
+	if (intent->kind != UPPER_INTENT_RESIZE || s->size < FORMAT_SPACE ||
+	    source_pread(s, raw, sizeof raw, 0, NULL) < 0)
+		return format_read_header(out, s, 0, part, e);
+	format_patch_size(raw, intent->virtual_size);
+	if (format_parse_header(&h, raw, part, NULL) < 0 || strcasecmp(h.uuid, intent->uuid) != 0)
+		return format_read_header(out, s, 0, part, e);
+	*out = h;
+	return 0;
+}
+
+/* Writes the new virtual size into one header. */
+static int resize_file(const struct file_ops *ops, int fd, const struct upper_intent *intent,
+		       struct err *e)
+{
+	uint8_t raw[FORMAT_SPACE];
+	int r = upper_file_read(ops, fd, raw, sizeof raw, 0, e);
+
+	if (r < 0)
+		return r;
+	format_patch_size(raw, intent->virtual_size);
+	r = upper_file_write(ops, fd, raw, sizeof raw, 0, e);
+	if (r < 0)
+		return r;
+	r = ops->datasync(fd);
+	return r < 0 ? err_set(e, -r, "syncing: %s", strerror(-r)) : 0;
+}
+
+static int finish_resize(const struct file_ops *ops, const char *index_path, int data_fd,
+			 const struct upper_intent *intent, struct err *e)
+{
+	int fd, r = resize_file(ops, data_fd, intent, e);
+
+	if (r < 0)
+		return r;
+	fd = ops->open(index_path, O_RDWR, 0);
+	if (fd < 0)
+		return err_set(e, -fd, "%s: %s", index_path, strerror(-fd));
+	r = resize_file(ops, fd, intent, e);
+	ops->close(fd);
+	return r;
+}
+
+/* Puts the new data file in the old one's place, and has its lock before others can open it. */
+static int replace_data(const struct file_ops *ops, const char *data_path, int *data_fd,
+			struct err *e)
+{
+	AUTO_FREE char *path = upper_intent_new_name(ops, data_path);
+	int fd = path ? ops->open(path, O_RDWR, 0) : -ENOMEM, r;
+
+	if (fd == -ENOENT)
+		return 0; /* it is there already */
+	if (fd < 0)
+		return err_set(e, -fd, "%s: %s", path ? path : data_path, strerror(-fd));
+	r = ops->lock(fd);
+	if (r == 0)
+		r = ops->rename(path, data_path);
+	if (r < 0) {
+		ops->close(fd);
+		return err_set(e, r == -EWOULDBLOCK ? EBUSY : -r, "%s: %s", path, strerror(-r));
+	}
+	ops->close(*data_fd);
+	*data_fd = fd;
+	return 0;
+}
+
+static int finish_compact(const struct file_ops *ops, const char *data_path, const char *index_path,
+			  int *data_fd, struct err *e)
+{
+	AUTO_FREE char *index = upper_intent_new_name(ops, index_path);
+	int r = replace_data(ops, data_path, data_fd, e);
+
+	if (r < 0)
+		return r;
+	r = index ? ops->rename(index, index_path) : -ENOMEM;
+	if (r == -ENOENT)
+		r = 0; /* it is there already */
+	if (r == 0)
+		r = ops->sync_folder(data_path);
+	if (r == 0)
+		r = ops->sync_folder(index_path);
+	return r < 0 ? err_set(e, -r, "%s: %s", index_path, strerror(-r)) : 0;
+}
+
+/* Whether the log has this uuid. */
+static bool belongs(const struct file_ops *ops, int data_fd, const struct upper_intent *intent)
+{
+	struct source *data;
+	struct format_header h;
+	int r;
+
+	if (upper_file_source(ops, data_fd, &data, NULL) < 0)
+		return false;
+	r = upper_intent_header(intent, data, FORMAT_PART_LOG_DATA, &h, NULL);
+	source_close(data);
+	return r == 0 && strcasecmp(h.uuid, intent->uuid) == 0;
+}
+
+int upper_intent_finish(const struct file_ops *ops, const char *data_path, const char *index_path,
+			int *data_fd, struct err *e)
+{
+	AUTO_FREE char *data = ops->true_name(data_path);
+	AUTO_FREE char *index = ops->true_name(index_path);
+	struct upper_intent intent;
+	int r = data && index ? upper_intent_read(ops, data, &intent, e) : no_memory(e);
+
+	if (r < 0)
+		return r;
+	data_path = data;
+	index_path = index;
+	if (intent.kind == UPPER_INTENT_NONE)
+		return remove_new(ops, data_path, index_path, e);
+	if (!belongs(ops, *data_fd, &intent)) {
+		log_warn("%s: an intent for another layer, %s, is removed", data_path, intent.uuid);
+		r = remove_new(ops, data_path, index_path, e);
+	} else if (intent.kind == UPPER_INTENT_RESIZE) {
+		r = finish_resize(ops, index_path, *data_fd, &intent, e);
+	} else {
+		r = finish_compact(ops, data_path, index_path, data_fd, e);
+	}
+	return r < 0 ? r : remove_intent(ops, data_path, e);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* upper_intent.h - UPPER.intent: what is being done to both files of a log at once.
+ *
+ * Once this file is durable, the change has happened; whoever opens the log next carries out what
+ * is left of it.  Carrying out a part twice does no harm.
+ *
+ *   0 magic "OBDINTN1" | 8 kind | 16 virtual size | 24 uuid, text | 124 CRC-32C of the 124 bytes
+ *   before
+ *
+ * Files that are to take the place of others have `.new` behind their names.
+ *
+ * Threads: one at a time, by the process that has the log's lock; reading takes none. */
+#ifndef OVERLAYBD_CORE_UPPER_INTENT_H
+#define OVERLAYBD_CORE_UPPER_INTENT_H
+
+#include "core/format.h"
+#include "core/upper_file.h"
+
+enum upper_intent_kind {
+	UPPER_INTENT_NONE = 0,
+	UPPER_INTENT_RESIZE = 1, /* both headers get this virtual size */
+	UPPER_INTENT_COMPACT = 2, /* both files are replaced */
+};
+
+struct upper_intent {
+	enum upper_intent_kind kind;
+	uint64_t virtual_size; /* bytes; of UPPER_INTENT_RESIZE */
+	char uuid[FORMAT_UUID]; /* of the log */
+};
+
+/* The name of a log's third and fourth file: `suffix` in place of `.data`, or behind another name;
+ * symbolic links are followed first, since another name of the log must find it too.  The caller
+ * frees it; NULL: no memory. */
+char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *suffix);
+
+/* PATH.new, likewise; the caller frees it.  NULL: no memory. */
+char *upper_intent_new_name(const struct file_ops *ops, const char *path);
+
+/* kind is UPPER_INTENT_NONE when there is no such file.  EBADMSG: it is damaged. */
+int upper_intent_read(const struct file_ops *ops, const char *data_path, struct upper_intent *out,
+		      struct err *e);
+
+/* Writes the file, durable when it returns 0. */
+int upper_intent_write(const struct file_ops *ops, const char *data_path,
+		       const struct upper_intent *intent, struct err *e);
+
+/* Removes an intent that belongs to no log, and files that were to take other's places. */
+int upper_intent_remove(const struct file_ops *ops, const char *data_path, const char *index_path,
+			struct err *e);
+
+/* Carries out what an intent says, if there is one, and removes it.  *data_fd is the data file,
+ * open for writing and locked; it may become another file's, locked too. */
+int upper_intent_finish(const struct file_ops *ops, const char *data_path, const char *index_path,
+			int *data_fd, struct err *e);
+
+/* Reads a header as it is, or will be, with the intent carried out. */
+int upper_intent_header(const struct upper_intent *intent, struct source *s, enum format_part part,
+			struct format_header *out, struct err *e);
+
+#endif

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-image_write.c - a writable image against a plain model: changes over lowers and beyond their
+ * end, extents, snapshots one after the other under threads that read and write. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "core/base/io.h"
+#include "core/base/scope.h"
+#include "core/base/sink.h"
+#include "core/image.h"
+#include "core/layer_writer.h"
+#include "core/upper_log.h"
+#include "tests/testlib.h"
+#include "tests/unit/loops.h"
+
+enum { DISK = 512 * SECTOR, LOWER = 300 * SECTOR, MAX = 20000, THREADS = 4 };
+
+static const struct config_options no_service = { .service = "none" };
+static char folder[] = "/tmp/test-image-write-XXXXXX";
+static uint8_t model[DISK], buffer[DISK];
+
+static char *in_folder(const char *name)
+{
+	static char paths[8][128];
+	static atomic_uint next;
+	char *path = paths[next++ % 8];
+
+	snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+	return path;
+}
+
+static int set_up(void **state)
+{
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	char command[128];
+
+	snprintf(command, sizeof command, "rm -rf %s", folder);
+	return system(command);
+}
+
+/* A layer of random sectors, a third of them. */
+static void write_lower(void)
+{
+	struct layer_writer_options options = { .virtual_size = LOWER };
+	struct layer_writer *w;
+	struct sink *s;
+	size_t i, k;
+
+	memset(model, 0, sizeof model);
+	assert_int_equal(sink_open_file(in_folder("lower"), &s, NULL), 0);
+	assert_int_equal(layer_writer_open(s, &options, &w, NULL), 0);
+	for (i = 0; i < LOWER / SECTOR; i += 1 + (size_t)loops_random() % 5) {
+		for (k = 0; k < SECTOR; k++)
+			model[i * SECTOR + k] = (uint8_t)loops_random();
+		assert_int_equal(layer_writer_data(w, i, model + i * SECTOR, 1, NULL), 0);
+	}
+	assert_int_equal(layer_writer_finish(w, NULL), 0);
+	layer_writer_close(w);
+}
+
+static void make_upper(void)
+{
+	static const char text[] = "# a disk\nlowers:\n  - file: lower # the base\nupper:\n"
+				   "  data: u.data\n  index: u.index\n";
+
+	assert_int_equal(upper_log_create(NULL, in_folder("u.data"), in_folder("u.index"), DISK,
+					  NULL, NULL, NULL),
+			 0);
+	assert_int_equal(io_replace_file(in_folder("c"), text, sizeof text - 1, NULL), 0);
+}
+
+struct opened {
+	struct image_config *config;
+	struct image *image;
+};
+
+static struct opened open_disk(bool writable)
+{
+	struct image_options options = { .writable = writable };
+	struct opened o;
+	struct err e;
+
+	if (config_load(in_folder("c"), &no_service, &o.config, &e) < 0 ||
+	    image_open(o.config, &options, &o.image, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(image_size(o.image), DISK);
+	return o;
+}
+
+static void close_disk(struct opened *o)
+{
+	image_close(o->image);
+	config_free(o->config);
+}
+
+static void clean(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof command, "rm -rf %s/*", folder);
+	assert_int_equal(system(command), 0);
+}
+
+static void compare(struct image *image)
+{
+	struct err e;
+
+	if (image_pread(image, buffer, DISK, 0, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_memory_equal(buffer, model, DISK);
+}
+
+struct checked {
+	uint64_t at;
+	size_t layers;
+};
+
+static int check_extent(void *arg, const struct image_extent *x)
+{
+	struct checked *c = arg;
+	uint64_t i;
+
+	assert_int_equal(x->off, c->at);
+	assert_true(x->n > 0);
+	assert_true(x->kind == EXTENT_HOLE || x->layer < c->layers);
+	for (i = x->off; x->kind != EXTENT_DATA && i < x->off + x->n; i++)
+		assert_int_equal(model[i], 0);
+	c->at += x->n;
+	return 0;
+}
+
+static void check_extents(struct image *image)
+{
+	struct checked c = { .layers = image_layer_count(image) };
+
+	assert_int_equal(image_extents(image, 0, DISK, loops_random() % 2, check_extent, &c), 0);
+	assert_int_equal(c.at, DISK);
+}
+
+static void change(struct image *image, uint64_t from, uint64_t to)
+{
+	uint64_t off = from + loops_random() % (to - from), i;
+	size_t n = 1 + (size_t)loops_random() % (size_t)(to - off < MAX ? to - off : MAX);
+	uint8_t bytes[MAX];
+	struct err e;
+	int r;
+
+	switch (loops_random() % 4) {
+	case 0:
+		r = image_zero(image, off, n, 0, &e);
+		memset(model + off, 0, n);
+		break;
+	case 1:
+		r = image_trim(image, off, n, 0, &e);
+		for (i = (off + SECTOR - 1) / SECTOR; i < (off + n) / SECTOR; i++)
+			memset(model + i * SECTOR, 0, SECTOR);
+		break;
+	default:
+		memset(bytes, (int)(loops_random() % 255) + 1, n);
+		r = image_pwrite(image, bytes, n, off, loops_random() % 10 == 0 ? UPPER_FUA : 0,
+				 &e);
+		memcpy(model + off, bytes, n);
+	}
+	if (r < 0)
+		fail_msg("%s", e.msg);
+}
+
+static void changes_over_lowers(void **state)
+{
+	unsigned round = loops_count(1000);
+	struct opened o;
+	struct err e;
+
+	write_lower();
+	make_upper();
+	while (round-- > 0) {
+		o = open_disk(true);
+		assert_true(image_is_writable(o.image));
+		assert_int_equal(image_layer_count(o.image), 2);
+		change(o.image, 0, DISK);
+		change(o.image, 0, DISK);
+		compare(o.image);
+		check_extents(o.image);
+		assert_int_equal(image_pwrite(o.image, model, 2, DISK - 1, 0, &e), -EINVAL);
+		assert_int_equal(image_flush(o.image, &e), 0);
+		close_disk(&o);
+	}
+	o = open_disk(false);
+	assert_false(image_is_writable(o.image));
+	compare(o.image);
+	check_extents(o.image);
+	assert_int_equal(image_pwrite(o.image, model, 1, 0, 0, &e), -EROFS);
+	close_disk(&o);
+	clean();
+}
+
+/* Each thread has a part of the disk, of which it knows what it holds. */
+struct part {
+	struct image *image;
+	uint64_t from, to;
+	atomic_bool *stop;
+	unsigned seed;
+};
+
+static void *use_part(void *arg)
+{
+	struct part *p = arg;
+	uint8_t bytes[4 * SECTOR], got[4 * SECTOR];
+
+	while (!atomic_load(p->stop)) {
+		uint64_t off = p->from + (uint64_t)rand_r(&p->seed) % (p->to - p->from - 1);
+		size_t n = 1 + (size_t)rand_r(&p->seed) % (size_t)(p->to - off < sizeof bytes
+									   ? p->to - off
+									   : sizeof bytes);
+
+		assert_int_equal(image_pread(p->image, got, n, off, NULL), 0);
+		if (memcmp(got, model + off, n) != 0)
+			abort();
+		memset(bytes, rand_r(&p->seed), n);
+		assert_int_equal(image_pwrite(p->image, bytes, n, off, 0, NULL), 0);
+		memcpy(model + off, bytes, n);
+		if (rand_r(&p->seed) % 16 == 0)
+			assert_int_equal(image_flush(p->image, NULL), 0);
+		assert_true(image_layer_count(p->image) >= 2);
+		if (rand_r(&p->seed) % 64 == 0)
+			assert_int_equal(image_tidy(p->image, NULL), 0);
+	}
+	return NULL;
+}
+
+static void snapshots_under_threads(void **state)
+{
+	unsigned count = loops_count(200), i;
+	struct part parts[THREADS];
+	pthread_t threads[THREADS];
+	atomic_bool stop = false;
+	struct opened o;
+	struct err e;
+	uint64_t blocked;
+	char name[32];
+
+	write_lower();
+	make_upper();
+	o = open_disk(true);
+	for (i = 0; i < THREADS; i++) {
+		parts[i] = (struct part){ .image = o.image,
+					  .from = DISK / THREADS * i,
+					  .to = DISK / THREADS * (i + 1),
+					  .stop = &stop,
+					  .seed = (unsigned)loops_random() };
+		assert_int_equal(pthread_create(&threads[i], NULL, use_part, &parts[i]), 0);
+	}
+	for (i = 0; i < count; i++) {
+		snprintf(name, sizeof name, "layer-%u", i);
+		if (image_snapshot(o.image, in_folder(name), &blocked, &e) < 0)
+			fail_msg("%u: %s", i, e.msg);
+	}
+	atomic_store(&stop, true);
+	for (i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	assert_int_equal(image_layer_count(o.image), count + 2);
+	compare(o.image);
+	check_extents(o.image);
+	close_disk(&o);
+	o = open_disk(true);
+	assert_int_equal(image_layer_count(o.image), count + 2);
+	compare(o.image);
+	change(o.image, 0, DISK);
+	close_disk(&o);
+	o = open_disk(false);
+	compare(o.image);
+	close_disk(&o);
+	clean();
+}
+
+static void expect_refused(struct image *image, const char *layer, int code, const char *text)
+{
+	uint64_t blocked;
+	struct err e;
+
+	assert_int_equal(image_snapshot(image, layer, &blocked, &e), -code);
+	if (!strstr(e.msg, text))
+		fail_msg("%s", e.msg);
+	compare(image);
+}
+
+static void refused_snapshots_change_nothing(void **state)
+{
+	AUTO_FREE char *before = NULL;
+	AUTO_FREE char *after = NULL;
+	struct opened o;
+	struct err e;
+	size_t n, m;
+	uint64_t blocked;
+
+	write_lower();
+	make_upper();
+	assert_int_equal(io_read_file(in_folder("c"), 4096, &before, &n, NULL), 0);
+	o = open_disk(true);
+	change(o.image, 0, DISK);
+	expect_refused(o.image, "relative", EINVAL, "'relative' is not an absolute path");
+	expect_refused(o.image, in_folder("lower"), EEXIST, "File exists");
+	expect_refused(o.image, in_folder("u.data"), EEXIST, "File exists");
+	expect_refused(o.image, in_folder("no/x"), ENOENT, "No such file");
+	expect_refused(o.image, "/proc/x", EXDEV, "has to lie on the file system of");
+	assert_int_equal(io_replace_file(in_folder("c"), "lowers: [{file: lower}]\n", 24, NULL), 0);
+	expect_refused(o.image, in_folder("l.obd"), EINVAL,
+		       "it does not name the upper that is served");
+	assert_int_equal(io_replace_file(in_folder("c"), before, n, NULL), 0);
+	assert_int_equal(access(in_folder("l.obd"), F_OK), -1);
+	assert_int_equal(access(in_folder("u-1.data"), F_OK), -1);
+	/* What one that was cut short has left is no obstacle; what is somebody's is. */
+	assert_int_equal(link(in_folder("u.data"), in_folder("l.obd")), 0);
+	assert_int_equal(upper_log_create(NULL, in_folder("u-1.data"), in_folder("u-1.index"), DISK,
+					  NULL, image_layer(o.image, 1)->layer.header.uuid, NULL),
+			 0);
+	assert_int_equal(upper_log_create(NULL, in_folder("u-2.data"), in_folder("u-2.index"), DISK,
+					  NULL, NULL, NULL),
+			 0);
+	if (image_snapshot(o.image, in_folder("l.obd"), &blocked, &e) < 0)
+		fail_msg("%s", e.msg);
+	change(o.image, 0, DISK);
+	if (image_snapshot(o.image, in_folder("l2.obd"), &blocked, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(io_read_file(in_folder("c"), 4096, &after, &m, NULL), 0);
+	assert_string_equal(after,
+			    "# a disk\nlowers:\n  - file: lower # the base\n  - file: l.obd\n"
+			    "  - file: l2.obd\nupper:\n  data: u-3.data\n  index: u-3.index\n");
+	assert_int_equal(access(in_folder("u-1.data"), F_OK), -1);
+	assert_int_equal(access(in_folder("u.data"), F_OK), -1);
+	compare(o.image);
+	close_disk(&o);
+	o = open_disk(true);
+	compare(o.image);
+	close_disk(&o);
+	clean();
+}
+
+static void read_only_images_have_no_snapshots(void **state)
+{
+	struct opened o;
+
+	write_lower();
+	make_upper();
+	o = open_disk(false);
+	expect_refused(o.image, in_folder("l.obd"), EROFS, "no upper that is written to");
+	close_disk(&o);
+	clean();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(changes_over_lowers),
+		cmocka_unit_test(snapshots_under_threads),
+		cmocka_unit_test(refused_snapshots_change_nothing),
+		cmocka_unit_test(read_only_images_have_no_snapshots),
+	};
+
+	loops_seed();
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
