@@ -27,6 +27,7 @@ static void other_names_lead_to_the_same_log(void **state)
 {
 	struct upper_log_options options = { .garbage = 50, .garbage_records = 100 };
 	char data[80], index[80];
+	struct layer layer;
 	struct upper_findings found;
 	struct upper_log *u;
 	struct stat st;
@@ -39,6 +40,10 @@ static void other_names_lead_to_the_same_log(void **state)
 	assert_int_equal(symlink("u.index", index), 0);
 	upper_close(upper_new(BYTES, &upper_plain));
 	write_and_die(NULL);
+	/* Who only reads finds it too. */
+	assert_int_equal(upper_open_read_only(data, index, 0, &layer, &found, &e), 0);
+	assert_true(found.pending_records >= 2);
+	layer_close(&layer);
 	assert_int_equal(upper_log_open(data, index, &options, &u, &found, &e), 0);
 	assert_true(found.pending_records >= 2);
 	memset(disk, 0, BYTES);
