@@ -141,19 +141,33 @@ static int check_image(const struct image *image, struct err *e)
 	return 0;
 }
 
-/* A name of the data file itself is what a snapshot that was cut short has left. */
+/* Whether `layer`, a name in `folder`, is the data file's own, however it is spelled.  When that
+ * cannot be told, it may be. */
+static bool is_own_name(const char *data_path, const char *layer, const struct stat *folder)
+{
+	AUTO_FREE char *data = file_ops_system.true_name(data_path);
+	AUTO_FREE char *parent = data ? io_parent(data) : NULL;
+	struct stat st;
+
+	if (!parent || stat(parent, &st) < 0)
+		return true;
+	return st.st_dev == folder->st_dev && st.st_ino == folder->st_ino &&
+	       strcmp(strrchr(data, '/'), strrchr(layer, '/')) == 0;
+}
+
+/* Another name of the data file is what a snapshot that was cut short has left. */
 static int check_layer_name(const struct snapshot *s, struct err *e)
 {
 	AUTO_FREE char *folder = s->layer[0] == '/' ? io_parent(s->layer) : NULL;
-	struct stat data, there;
+	struct stat data, there, parent;
 
 	if (!folder)
 		return err_set(e, EINVAL, "'%s' is not an absolute path", s->layer);
 	if (stat(s->old->data_path, &data) < 0)
 		return err_set(e, errno, "%s: %s", s->old->data_path, strerror(errno));
-	if (stat(folder, &there) < 0)
+	if (stat(folder, &parent) < 0)
 		return err_set(e, errno, "%s: %s", folder, strerror(errno));
-	if (there.st_dev != data.st_dev)
+	if (parent.st_dev != data.st_dev)
 		return err_set(e, EXDEV,
 			       "%s: the layer has to lie on the file system of %s, of which it "
 			       "becomes the name",
@@ -161,7 +175,7 @@ static int check_layer_name(const struct snapshot *s, struct err *e)
 	if (lstat(s->layer, &there) < 0)
 		return errno == ENOENT ? 0 : err_set(e, errno, "%s: %s", s->layer, strerror(errno));
 	if (there.st_dev != data.st_dev || there.st_ino != data.st_ino ||
-	    strcmp(s->layer, s->old->data_path) == 0)
+	    is_own_name(s->old->data_path, s->layer, &parent))
 		return err_set(e, EEXIST, "%s: %s", s->layer, strerror(EEXIST));
 	return unlink(s->layer) < 0 ? err_set(e, errno, "%s: %s", s->layer, strerror(errno)) : 0;
 }
@@ -346,7 +360,8 @@ static int sync_folder_of(const char *path, struct err *e)
 
 static int link_layer(struct snapshot *s, struct err *e)
 {
-	if (link(s->old->data_path, s->layer) < 0)
+	/* Of a symbolic link, the file: the link alone would not keep it. */
+	if (linkat(AT_FDCWD, s->old->data_path, AT_FDCWD, s->layer, AT_SYMLINK_FOLLOW) < 0)
 		return err_set(e, errno, "%s: %s", s->layer, strerror(errno));
 	s->linked = true;
 	return sync_folder_of(s->layer, e);

@@ -330,7 +330,7 @@ static int read_intent(const char *data_path, struct upper_intent *intent, struc
  * memory. */
 static char *place_of(const char *path, const struct upper_intent *intent)
 {
-	char *new_name = upper_intent_new_name(path);
+	char *new_name = upper_intent_new_name(&file_ops_system, path);
 
 	if (!new_name || (intent->kind == UPPER_INTENT_COMPACT && access(new_name, F_OK) == 0))
 		return new_name;

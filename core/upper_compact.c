@@ -9,10 +9,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/le.h"
 #include "core/base/scope.h"
 #include "core/upper_dense.h"
 #include "core/upper_intent.h"
 #include "core/upper_private.h"
+#include "core/upper_resize.h"
 
 /* A compaction on its way. */
 struct compact {
@@ -114,16 +116,24 @@ static int compact(struct compact *c, struct err *e)
 int upper_compact_files(struct upper_compact *how, const char *data_path, const char *index_path,
 			struct err *e)
 {
-	struct upper_log_options options = { .ops = how->ops };
+	const struct file_ops *ops = how->ops ? how->ops : &file_ops_system;
+	struct upper_log_options options = { .ops = ops };
 	struct compact c = { .how = how };
-	AUTO_FREE char *data_new = upper_intent_new_name(data_path);
-	AUTO_FREE char *index_new = upper_intent_new_name(index_path);
+	AUTO_FREE char *data_new = upper_intent_new_name(ops, data_path);
+	AUTO_FREE char *index_new = upper_intent_new_name(ops, index_path);
+	uint64_t size, end;
 	int closed, r;
 
 	if (!data_new || !index_new)
 		return err_set(e, ENOMEM, "out of memory");
 	c.data_new = data_new;
 	c.index_new = index_new;
+	r = upper_resize_look(ops, data_path, index_path, &size, &end, e);
+	if (r < 0)
+		return r;
+	/* What lies beyond the virtual size is kept too, and the layers below may say what that is.
+	 */
+	options.size = max_u64(size, end * SECTOR);
 	r = upper_log_open(data_path, index_path, &options, &c.u, NULL, e);
 	if (r < 0)
 		return r;

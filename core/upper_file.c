@@ -89,6 +89,18 @@ static int system_is_named(int fd, const char *path)
 	return opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
+static char *system_true_name(const char *path)
+{
+	struct stat st;
+	char *name;
+
+	if (lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
+		return strdup(path);
+	name = realpath(path, NULL);
+	/* One that leads nowhere: opening says so. */
+	return name || errno == ENOMEM ? name : strdup(path);
+}
+
 static int system_rename(const char *from, const char *to)
 {
 	return result(rename(from, to));
@@ -136,6 +148,7 @@ const struct file_ops file_ops_system = {
 	.punch = system_punch,
 	.lock = system_lock,
 	.is_named = system_is_named,
+	.true_name = system_true_name,
 	.rename = system_rename,
 	.unlink = system_unlink,
 	.sync_folder = system_sync_folder,

@@ -31,6 +31,9 @@ struct file_ops {
 	 * to children of fork, and ends with the last of its descriptors. */
 	int (*lock)(int fd);
 	int (*is_named)(int fd, const char *path); /* 1: the open file has this name; 0 */
+	/* Where a symbolic link leads in the end, else the name itself: what a rename may replace,
+	 * and what other names are made of.  The caller frees it; NULL: no memory. */
+	char *(*true_name)(const char *path);
 	int (*rename)(const char *from, const char *to);
 	int (*unlink)(const char *path);
 	int (*sync_folder)(const char *path); /* the folder that holds path */

@@ -23,6 +23,7 @@ enum {
 	MIN_BYTES = 16 * 1024 * 1024, /* of garbage, and */
 	DATA_DIVISOR = 8, /* this part of the data: else there is little to be had for many holes */
 	PUNCH_MS = 100, /* at most, at a time */
+	FULL_PERCENT = 6, /* of a nearly full index that are worth making it anew */
 	PIECES = 64,
 	PIECE_RECORDS = 4096, /* written at once */
 };
@@ -151,10 +152,13 @@ static void punch_holes(struct upper_log *u)
 static bool index_is_dead(struct upper_log *u)
 {
 	const struct upper_garbage *g = &u->garbage;
-	uint64_t records = u->index_records, live = u->map.count;
+	uint64_t records = u->index_records, live = u->map.count, percent = g->percent;
 
-	return g->percent > 0 && records >= g->min_records && records >= g->retry_records &&
-	       live < records && (records - live) * 100 > records * g->percent;
+	if (records >= u->max_records / 4 * 3)
+		percent = min_u64(percent, FULL_PERCENT);
+	return g->percent > 0 && !u->beyond && records >= g->min_records &&
+	       records >= g->retry_records && live < records &&
+	       (records - live) * 100 > records * percent;
 }
 
 /* An index file under construction. */
@@ -230,6 +234,11 @@ static int read_live(struct upper_log *u, struct upper_map *live, uint8_t header
 	if (r == 0)
 		r = upper_records_read(index, data_size, take_entry, live, &found, e);
 	source_close(index);
+	/* A cut is what opening makes after a crash; here it is damage, and the file is kept. */
+	if (r == 0 && found.good < u->index_records)
+		r = err_set(e, EBADMSG,
+			    "the index has %" PRIu64 " records that count, not %" PRIu64,
+			    found.good, u->index_records);
 	return r;
 }
 
@@ -285,8 +294,15 @@ static int rewrite_index(struct upper_log *u, struct err *e)
 	struct err why;
 	int r;
 
-	if (u->failed || !u->synced || !index_is_dead(u))
+	if (u->failed || !index_is_dead(u))
 		return 0;
+	/* Others may have written the files before. */
+	r = u->synced ? 0 : u->ops->datasync(u->data_fd);
+	if (r < 0) {
+		upper_sync_fail(u);
+		return err_set(e, EIO, "%s: syncing failed: %s; no more writing", u->data_path,
+			       strerror(-r));
+	}
 	if (replace_index(u, &why) < 0) {
 		log_warn("%s: not rewritten: %s", u->index_temporary, why.msg);
 		u->garbage.retry_records = 2 * u->index_records;

@@ -25,21 +25,25 @@ enum {
 
 static const char magic[8] = "OBDINTN1";
 
-char *upper_intent_name(const char *data_path, const char *suffix)
+char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *suffix)
 {
-	size_t n = strlen(data_path);
+	AUTO_FREE char *data = ops->true_name(data_path);
+	size_t n = data ? strlen(data) : 0;
 	char *name;
 
-	if (n > 5 && strcmp(data_path + n - 5, ".data") == 0)
+	if (!data)
+		return NULL;
+	if (n > 5 && strcmp(data + n - 5, ".data") == 0)
 		n -= 5;
-	return asprintf(&name, "%.*s%s", (int)n, data_path, suffix) < 0 ? NULL : name;
+	return asprintf(&name, "%.*s%s", (int)n, data, suffix) < 0 ? NULL : name;
 }
 
-char *upper_intent_new_name(const char *path)
+char *upper_intent_new_name(const struct file_ops *ops, const char *path)
 {
+	AUTO_FREE char *true_name = ops->true_name(path);
 	char *name;
 
-	return asprintf(&name, "%s.new", path) < 0 ? NULL : name;
+	return !true_name || asprintf(&name, "%s.new", true_name) < 0 ? NULL : name;
 }
 
 static int no_memory(struct err *e)
@@ -78,7 +82,7 @@ static int parse(const uint8_t raw[INTENT], struct upper_intent *out, struct err
 int upper_intent_read(const struct file_ops *ops, const char *data_path, struct upper_intent *out,
 		      struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(data_path, ".intent");
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
 	uint8_t raw[INTENT];
 	int fd, r;
 
@@ -117,8 +121,8 @@ static int write_file(const struct file_ops *ops, const char *path, const uint8_
 int upper_intent_write(const struct file_ops *ops, const char *data_path,
 		       const struct upper_intent *intent, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(data_path, ".intent");
-	AUTO_FREE char *temporary = path ? upper_intent_new_name(path) : NULL;
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
+	AUTO_FREE char *temporary = path ? upper_intent_new_name(ops, path) : NULL;
 	uint8_t raw[INTENT];
 	int r;
 
@@ -147,8 +151,8 @@ static int remove_file(const struct file_ops *ops, const char *path, struct err 
 static int remove_new(const struct file_ops *ops, const char *data_path, const char *index_path,
 		      struct err *e)
 {
-	AUTO_FREE char *data = upper_intent_new_name(data_path);
-	AUTO_FREE char *index = upper_intent_new_name(index_path);
+	AUTO_FREE char *data = upper_intent_new_name(ops, data_path);
+	AUTO_FREE char *index = upper_intent_new_name(ops, index_path);
 	int r = remove_file(ops, data, e);
 
 	return r < 0 ? r : remove_file(ops, index, e);
@@ -157,7 +161,7 @@ static int remove_new(const struct file_ops *ops, const char *data_path, const c
 /* Durable: a change that was carried out must not be carried out again later. */
 static int remove_intent(const struct file_ops *ops, const char *data_path, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(data_path, ".intent");
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
 	int r = remove_file(ops, path, e);
 
 	if (r < 0)
@@ -169,7 +173,7 @@ static int remove_intent(const struct file_ops *ops, const char *data_path, stru
 int upper_intent_remove(const struct file_ops *ops, const char *data_path, const char *index_path,
 			struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(data_path, ".intent");
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
 	int r = remove_file(ops, path, e);
 
 	return r < 0 ? r : remove_new(ops, data_path, index_path, e);
@@ -229,7 +233,7 @@ static int finish_resize(const struct file_ops *ops, const char *index_path, int
 static int replace_data(const struct file_ops *ops, const char *data_path, int *data_fd,
 			struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_new_name(data_path);
+	AUTO_FREE char *path = upper_intent_new_name(ops, data_path);
 	int fd = path ? ops->open(path, O_RDWR, 0) : -ENOMEM, r;
 
 	if (fd == -ENOENT)
@@ -251,7 +255,7 @@ static int replace_data(const struct file_ops *ops, const char *data_path, int *
 static int finish_compact(const struct file_ops *ops, const char *data_path, const char *index_path,
 			  int *data_fd, struct err *e)
 {
-	AUTO_FREE char *index = upper_intent_new_name(index_path);
+	AUTO_FREE char *index = upper_intent_new_name(ops, index_path);
 	int r = replace_data(ops, data_path, data_fd, e);
 
 	if (r < 0)
@@ -283,11 +287,15 @@ static bool belongs(const struct file_ops *ops, int data_fd, const struct upper_
 int upper_intent_finish(const struct file_ops *ops, const char *data_path, const char *index_path,
 			int *data_fd, struct err *e)
 {
+	AUTO_FREE char *data = ops->true_name(data_path);
+	AUTO_FREE char *index = ops->true_name(index_path);
 	struct upper_intent intent;
-	int r = upper_intent_read(ops, data_path, &intent, e);
+	int r = data && index ? upper_intent_read(ops, data, &intent, e) : no_memory(e);
 
 	if (r < 0)
 		return r;
+	data_path = data;
+	index_path = index;
 	if (intent.kind == UPPER_INTENT_NONE)
 		return remove_new(ops, data_path, index_path, e);
 	if (!belongs(ops, *data_fd, &intent)) {

@@ -28,12 +28,13 @@ struct upper_intent {
 	char uuid[FORMAT_UUID]; /* of the log */
 };
 
-/* The name of a log's third and fourth file: `suffix` in place of `.data`, or behind another name.
- * The caller frees it; NULL: no memory. */
-char *upper_intent_name(const char *data_path, const char *suffix);
+/* The name of a log's third and fourth file: `suffix` in place of `.data`, or behind another name;
+ * symbolic links are followed first, since another name of the log must find it too.  The caller
+ * frees it; NULL: no memory. */
+char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *suffix);
 
-/* PATH.new; the caller frees it.  NULL: no memory. */
-char *upper_intent_new_name(const char *path);
+/* PATH.new, likewise; the caller frees it.  NULL: no memory. */
+char *upper_intent_new_name(const struct file_ops *ops, const char *path);
 
 /* kind is UPPER_INTENT_NONE when there is no such file.  EBADMSG: it is damaged. */
 int upper_intent_read(const struct file_ops *ops, const char *data_path, struct upper_intent *out,

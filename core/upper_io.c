@@ -145,6 +145,11 @@ int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err 
 	int r = 0;
 
 	*out = (struct mapping_run){ 0 };
+	if (u->beyond)
+		return err_set(e, EINVAL,
+			       "%s: it maps sectors beyond its virtual size of %" PRIu64
+			       " bytes: make it larger with 'overlaybd resize'",
+			       u->data_path, u->sectors * SECTOR);
 	while (r == 0 && lba < u->sectors) {
 		n = upper_map_pieces(&u->map, lba, u->sectors - lba, pieces, PIECES);
 		for (i = 0; r == 0 && i < n; lba += pieces[i++].sectors)
@@ -173,6 +178,9 @@ static int64_t publish(struct upper_log *u, uint64_t start, uint64_t sectors, ui
 	sectors = mapping_end(records[n - 1]) - start;
 	if (u->failed)
 		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
+	/* What could not be flushed is not acknowledged. */
+	if (u->index_records + u->queue.count + n > u->max_records)
+		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
 	if (upper_map_reserve(&u->map, start, sectors) < 0 || upper_queue_reserve(&u->queue, n) < 0)
 		return err_set(e, ENOMEM, "out of memory");
 	r = upper_pending_append(&u->pending, records, n, e);

@@ -226,15 +226,16 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	u->ops = options->ops ? options->ops : &file_ops_system;
 	u->below = options->below;
 	u->pending_bytes = options->pending_bytes ? options->pending_bytes : PENDING_BYTES;
+	u->max_records = options->max_records ? options->max_records : FORMAT_MAX_ENTRIES;
 	u->data_fd = u->index_fd = u->pending.fd = -1;
 	pthread_mutex_init(&u->publish_lock, NULL);
 	pthread_mutex_init(&u->room_lock, NULL);
 	upper_claims_init(&u->claims);
 	upper_sync_init(&u->sync);
 	upper_garbage_init(&u->garbage, options);
-	u->data_path = strdup(data_path);
-	u->index_path = strdup(index_path);
-	if (asprintf(&u->index_temporary, "%s.tmp", index_path) < 0)
+	u->data_path = u->ops->true_name(data_path);
+	u->index_path = u->ops->true_name(index_path);
+	if (!u->index_path || asprintf(&u->index_temporary, "%s.tmp", u->index_path) < 0)
 		u->index_temporary = NULL;
 	return u;
 }

@@ -34,10 +34,13 @@ struct upper_log_options {
 	uint64_t size; /* of the disk, a multiple of 512; 0: as the log's header says */
 	uint64_t size_below; /* when neither says anything: that of the layers below */
 	struct upper_below below; /* pread NULL: zeroes */
-	unsigned garbage; /* percent of dead records from which the index is rewritten; 0: never */
+	/* Percent of dead records from which the index is rewritten, and less when it is nearly
+	 * full; 0: never. */
+	unsigned garbage;
 	uint64_t garbage_records; /* but not an index of fewer than these; 0: 4096 */
 	uint64_t garbage_bytes; /* of dead data from which holes are punched; 0: 16 MiB, and an
 				 * eighth of the data file */
+	uint64_t max_records; /* in the index file, more is ENOSPC; 0: FORMAT_MAX_ENTRIES */
 	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 1 MiB */
 };
 
@@ -83,7 +86,8 @@ size_t upper_log_pieces(struct upper_log *u, uint64_t lba, uint64_t sectors, str
 			size_t room);
 
 /* All that the log maps: sorted, no two that could be one, layer 0.  The caller frees out->maps.
- * Nobody may write meanwhile.  ENOMEM. */
+ * Nobody may write meanwhile.  ENOMEM; EINVAL: records lie beyond the
+ * disk, and would be lost. */
 int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err *e);
 
 enum upper_flag {

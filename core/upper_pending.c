@@ -136,7 +136,7 @@ static int read_file(struct pending_file *f, const char *uuid, uint64_t data_siz
 int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
 		       uint64_t data_size, struct upper_pending_content *out, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(data_path, ".pending");
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
 	struct pending_file f = { .ops = ops, .path = path };
 	int r;
 
@@ -159,7 +159,7 @@ int upper_pending_read(const struct file_ops *ops, const char *data_path, const 
 
 uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
 {
-	AUTO_FREE char *path = upper_intent_name(data_path, ".pending");
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
 	struct pending_file f = { .ops = ops, .path = path };
 	struct header h = { 0 };
 
@@ -174,7 +174,7 @@ uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
 
 int upper_pending_remove(const struct file_ops *ops, const char *data_path, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(data_path, ".pending");
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
 	int r = path ? ops->unlink(path) : -ENOMEM;
 
 	return r < 0 && r != -ENOENT ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
@@ -189,7 +189,7 @@ int upper_pending_init(struct upper_pending *p, const struct file_ops *ops, cons
 
 	*p = (struct upper_pending){ .ops = ops,
 				     .fd = -1,
-				     .path = upper_intent_name(data_path, ".pending") };
+				     .path = upper_intent_name(ops, data_path, ".pending") };
 	memcpy(p->uuid, uuid, strnlen(uuid, FORMAT_UUID - 1));
 	if (!p->path || asprintf(&p->temporary, "%s.tmp", p->path) < 0) {
 		p->temporary = NULL;
@@ -293,6 +293,8 @@ void upper_pending_drop(struct upper_pending *p)
 
 	if (p->fd < 0)
 		return;
+	/* Who may not remove names from the folder can still do this. */
+	(void)p->ops->truncate(p->fd, HEADER);
 	p->ops->close(p->fd);
 	p->fd = -1;
 	r = p->ops->unlink(p->path);

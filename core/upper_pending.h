@@ -8,7 +8,8 @@
  *   before | 128 records of 16 bytes, as in an index file
  *
  * The pid is that of the process that holds the log, 0 when it is not known.  The name is the data
- * file's with `.pending` in place of `.data`, or behind it.
+ * file's with `.pending` in place of `.data`, or behind it; symbolic links are followed first,
+ * since another name of the log must find it too.
  *
  * Threads: one at a time. */
 #ifndef OVERLAYBD_CORE_UPPER_PENDING_H
@@ -68,7 +69,7 @@ int upper_pending_append(struct upper_pending *p, const struct mapping *records,
 /* Writes this process's pid. */
 int upper_pending_write_pid(struct upper_pending *p, struct err *e);
 
-/* Removes the file: nothing of it is to be replayed. */
+/* Empties and removes the file: nothing of it is to be replayed. */
 void upper_pending_drop(struct upper_pending *p);
 
 void upper_pending_release(struct upper_pending *p);

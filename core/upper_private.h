@@ -67,6 +67,9 @@ struct upper_log {
 	struct format_header header; /* of the data file */
 	uint64_t sectors; /* of the disk */
 	struct upper_below below;
+	/* The files map something beyond the disk, which the map knows nothing of: the index is not
+	 * made anew without it. */
+	bool beyond;
 
 	int data_fd;
 	_Atomic uint64_t data_end; /* sectors; what lies behind belongs to nobody */
@@ -81,7 +84,7 @@ struct upper_log {
 	struct upper_queue queue; /* guarded by publish_lock */
 	struct upper_ranges dying; /* guarded by publish_lock: dead once `queue` is durable */
 	struct upper_pending pending; /* guarded by publish_lock */
-	uint64_t pending_bytes; /* see struct upper_log_options */
+	uint64_t pending_bytes, max_records; /* see struct upper_log_options */
 
 	struct upper_sync sync;
 	int index_fd; /* the one who syncs */

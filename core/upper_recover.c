@@ -37,6 +37,7 @@ static int take_entry(void *arg, const struct format_entry *entry)
 	struct upper_log *u = arg;
 
 	note_end(u, entry);
+	u->beyond |= entry->start + entry->sectors > u->sectors;
 	return upper_recover_entry(&u->map, entry);
 }
 
@@ -58,24 +59,25 @@ static int read_index(struct upper_log *u, uint64_t data_size, struct upper_reco
 	return r;
 }
 
-/* Publishes what `final` maps in [lba, lba + s->sectors). */
+/* Publishes what `final` maps in [lba, lba + s->sectors), also beyond the disk's end. */
 static int take_piece(struct upper_log *u, uint64_t lba, const struct segment *s)
 {
 	uint64_t done, n, moffset = s->zeroed ? 0 : s->moffset;
 	struct mapping record;
 
-	if (!s->mapped)
-		return 0;
-	if (upper_map_reserve(&u->map, lba, s->sectors) < 0)
-		return -ENOMEM;
-	/* What it replaces may be itself, from the index file: nothing dies. */
-	upper_map_set(&u->map, lba, s->sectors, moffset, s->zeroed, NULL);
-	for (done = 0; done < s->sectors; done += n) {
-		if (upper_queue_reserve(&u->queue, 1) < 0)
-			return -ENOMEM;
+	for (done = 0; s->mapped && done < s->sectors; done += n) {
+		struct format_entry entry;
+
 		upper_queue_cut(lba + done, s->sectors - done, moffset + done, s->zeroed, &record,
 				1);
 		n = mapping_sectors(record);
+		entry = (struct format_entry){ .start = lba + done,
+					       .sectors = (uint32_t)n,
+					       .moffset = mapping_moffset(record),
+					       .zeroed = s->zeroed };
+		/* What it replaces may be itself, from the index file: nothing dies. */
+		if (take_entry(u, &entry) < 0 || upper_queue_reserve(&u->queue, 1) < 0)
+			return -ENOMEM;
 		upper_queue_push(&u->queue, record);
 	}
 	return 0;
@@ -102,8 +104,13 @@ static int take_final(struct upper_log *u, struct upper_map *final)
 static int take_pending(struct upper_log *u, const struct upper_pending_content *content)
 {
 	struct upper_map final;
-	int r = upper_map_init(&final, u->sectors);
+	uint64_t sectors = u->sectors;
 	size_t i;
+	int r;
+
+	for (i = 0; i < content->count; i++)
+		sectors = max_u64(sectors, content->entries[i].start + content->entries[i].sectors);
+	r = upper_map_init(&final, sectors);
 
 	for (i = 0; r == 0 && i < content->count; i++) {
 		note_end(u, &content->entries[i]);

@@ -57,10 +57,8 @@ static int find_end(const struct file_ops *ops, const char *data_path, const cha
 	return 0;
 }
 
-/* The virtual size, and up to where records go; opening the log without room for them all would
- * drop some. */
-static int look(const struct file_ops *ops, const char *data_path, const char *index_path,
-		uint64_t *size, uint64_t *end, struct err *e)
+int upper_resize_look(const struct file_ops *ops, const char *data_path, const char *index_path,
+		      uint64_t *size, uint64_t *end, struct err *e)
 {
 	struct format_header header;
 	struct source *data;
@@ -184,7 +182,7 @@ int upper_resize_files(const struct upper_resize *how, const char *data_path,
 
 	if (how->size == 0 || how->size % SECTOR != 0 || how->size / SECTOR >= FORMAT_LBA_LIMIT)
 		return err_set(e, EINVAL, "%" PRIu64 " is no virtual size", how->size);
-	r = look(options.ops, data_path, index_path, before, &end, e);
+	r = upper_resize_look(options.ops, data_path, index_path, before, &end, e);
 	if (r < 0)
 		return r;
 	options.size = max_u64(max_u64(how->size, *before), end * SECTOR);

@@ -22,4 +22,9 @@ struct upper_resize {
 int upper_resize_files(const struct upper_resize *how, const char *data_path,
 		       const char *index_path, uint64_t *before, struct err *e);
 
+/* The virtual size in bytes, and *end, the sector behind the last that the files map: a log that is
+ * opened smaller does not know all that it holds. */
+int upper_resize_look(const struct file_ops *ops, const char *data_path, const char *index_path,
+		      uint64_t *size, uint64_t *end, struct err *e);
+
 #endif

@@ -15,6 +15,7 @@
 #include "core/base/scope.h"
 #include "core/upper_private.h"
 #include "core/upper_records.h"
+#include "core/upper_resize.h"
 
 enum { PIECE_RECORDS = 64 * 1024 }; /* encoded and written at once */
 
@@ -164,12 +165,18 @@ static int seal_open(struct upper_log *u, uint64_t *file_size, struct err *e)
 int upper_seal_files(const struct file_ops *ops, const char *data_path, const char *index_path,
 		     uint64_t *file_size, struct err *e)
 {
-	struct upper_log_options options = { .ops = ops };
+	struct upper_log_options options = { .ops = ops ? ops : &file_ops_system };
 	struct upper_log *u;
-	int r = upper_log_open(data_path, index_path, &options, &u, NULL, e), closed;
+	uint64_t size, end;
+	int r = upper_resize_look(options.ops, data_path, index_path, &size, &end, e), closed;
 
+	/* What lies beyond the virtual size is kept too. */
+	if (r == 0) {
+		options.size = max_u64(size, end * SECTOR);
+		r = upper_log_open(data_path, index_path, &options, &u, NULL, e);
+	}
 	if (r == -ENOENT)
-		return explain_missing(ops ? ops : &file_ops_system, data_path, r, e);
+		return explain_missing(options.ops, data_path, r, e);
 	if (r < 0)
 		return r;
 	r = seal_open(u, file_size, e);

@@ -71,7 +71,7 @@ static int append_records(struct upper_log *u, size_t n, struct err *e)
 
 	if (!raw)
 		return err_set(e, ENOMEM, "out of memory");
-	if (n > FORMAT_MAX_ENTRIES - u->index_records)
+	if (u->index_records + n > u->max_records)
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
 	for (; r == 0 && done < n; done += piece) {
 		piece = (size_t)min_u64(n - done, PIECE_RECORDS);
@@ -103,7 +103,12 @@ static int write_out(struct upper_log *u, size_t n, struct err *e)
 		return err_wrap(e, -EIO, "no more writing");
 	}
 	r = u->ops->datasync(u->index_fd);
-	return r < 0 ? failed(u, r, u->index_path, e) : 0;
+	if (r == 0)
+		return 0;
+	/* The kernel takes them for clean, and may go on showing what the disk does not hold: who
+	 * opens the log next would add to records that power loss turns to zeroes. */
+	(void)u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
+	return failed(u, r, u->index_path, e);
 }
 
 static size_t freeze(struct upper_log *u, struct upper_ranges *dying)
@@ -157,9 +162,10 @@ static int sync_once(struct upper_log *u, struct err *e)
 		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
 	n = freeze(u, &dying);
 	r = n > 0 || !u->synced ? write_out(u, n, e) : 0;
+	if (r == 0)
+		u->index_records += n; /* before they leave the queue: both count, in publishing */
 	thaw(u, n, &dying, r);
 	if (r == 0) {
-		u->index_records += n;
 		u->synced = true;
 		upper_garbage_add(&u->garbage, &dying);
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* exports.c - the table of open images over a folder, see exports.h.
  *
- * (1) An export is in the table from its first client's claim until its last client's release; one
- *     that failed to open leaves at once, so that the next client claims it anew.
+ * (1) An export is in the table from its first client's claim until its disk is closed after its
+ *     last client's release; who claims it in between waits, since a writable layer is had by one.
+ *     One that failed to open leaves at once, so that the next client claims it anew.
  * (2) The lock guards the table and the entries' fields; nothing is read from a file under it.  Who
  *     claims an export opens it; those who come meanwhile wait on that export alone.
  * (3) A disk pointer is set once, before EXPORT_READY, and may be used without the lock by each of
@@ -26,7 +27,7 @@
 
 enum { SHOWN = 100 }; /* bytes of a client's name in a message */
 
-enum export_state { EXPORT_OPENING, EXPORT_READY, EXPORT_FAILED };
+enum export_state { EXPORT_OPENING, EXPORT_READY, EXPORT_FAILED, EXPORT_CLOSING };
 
 struct open_export {
 	struct open_export *next; /* in the table */
@@ -44,6 +45,7 @@ struct exports {
 	const struct config_options *options;
 	struct fetcher *fetcher;
 	pthread_mutex_t lock;
+	pthread_cond_t closed; /* signalled when an EXPORT_CLOSING has left the table */
 	struct open_export *table; /* guarded by lock */
 };
 
@@ -228,6 +230,15 @@ static void unlink_locked(struct exports *x, const struct open_export *p)
 	*at = p->next;
 }
 
+static struct open_export *find_locked(const struct exports *x, const char *name)
+{
+	struct open_export *p = x->table;
+
+	while (p && strcmp(p->name, name) != 0)
+		p = p->next;
+	return p;
+}
+
 /* The export of this name with one user more; *mine when it is new and the caller must open it.
  * NULL when out of memory. */
 static struct open_export *claim(struct exports *x, const char *name, bool *mine)
@@ -235,9 +246,8 @@ static struct open_export *claim(struct exports *x, const char *name, bool *mine
 	struct open_export *p;
 
 	WITH_LOCK(&x->lock);
-	for (p = x->table; p; p = p->next)
-		if (strcmp(p->name, name) == 0)
-			break;
+	while ((p = find_locked(x, name)) && p->state == EXPORT_CLOSING)
+		pthread_cond_wait(&x->closed, &x->lock);
 	*mine = !p;
 	if (!p) {
 		p = export_new(name);
@@ -314,7 +324,7 @@ int exports_acquire(struct exports *x, const char *name, struct disk **out, stru
 	return r;
 }
 
-/* Takes one user off the disk's export; returns it when that was the last, out of the table. */
+/* Takes one user off the disk's export; returns it when that was the last, without the disk. */
 static struct open_export *drop_user(struct exports *x, const struct disk *d)
 {
 	struct open_export *p;
@@ -325,7 +335,8 @@ static struct open_export *drop_user(struct exports *x, const struct disk *d)
 		p = p->next;
 	if (--p->users > 0)
 		return NULL;
-	unlink_locked(x, p);
+	p->state = EXPORT_CLOSING;
+	p->disk = NULL;
 	return p;
 }
 
@@ -333,8 +344,14 @@ void exports_release(struct exports *x, struct disk *d)
 {
 	struct open_export *p = drop_user(x, d);
 
-	if (p)
-		export_free(p);
+	if (!p)
+		return;
+	disk_close(d); /* may flush, and wait for its device */
+	pthread_mutex_lock(&x->lock);
+	unlink_locked(x, p);
+	pthread_cond_broadcast(&x->closed);
+	pthread_mutex_unlock(&x->lock);
+	export_free(p);
 }
 
 int exports_acquire_all(struct exports *x, struct disk ***out, size_t *count)
@@ -376,6 +393,7 @@ int exports_open(const char *folder, const struct config_options *options, struc
 		free(x);
 		return err_set(e, -r, "%s: %s", folder, strerror(-r));
 	}
+	pthread_cond_init(&x->closed, NULL);
 	x->options = options;
 	x->fetcher = fetcher;
 	x->folder = strdup(folder);
@@ -394,6 +412,7 @@ void exports_close(struct exports *x)
 {
 	if (!x)
 		return;
+	pthread_cond_destroy(&x->closed);
 	pthread_mutex_destroy(&x->lock);
 	free(x->folder);
 	free(x);

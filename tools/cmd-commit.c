@@ -26,6 +26,7 @@
 #include "core/layer_writer.h"
 #include "tools/commit-upper.h"
 #include "tools/layer-output.h"
+#include "tools/pair.h"
 #include "tools/progress.h"
 #include "tools/spans.h"
 #include "tools/show.h"
@@ -57,6 +58,7 @@ struct commit {
 	struct stat before; /* the disk's, when it was opened */
 	struct image_config *base_config;
 	struct image *base; /* NULL: none */
+	int base_lock; /* of its upper, -1: none */
 	struct layer_writer *writer;
 	uint64_t position; /* where the next span begins, or later */
 	uint64_t reported; /* up to where the progress line knows */
@@ -257,6 +259,10 @@ static int open_base(struct commit *c, const char *path, struct err *e)
 	struct image_options as_disk = { .virtual_size = c->size };
 	int r = config_load(path, NULL, &c->base_config, e);
 
+	/* A server punches holes where its own map no longer looks: they would be read as zeroes.
+	 */
+	if (r == 0 && c->base_config->upper_data)
+		r = c->base_lock = pair_lock(c->base_config->upper_data, e);
 	return r < 0 ? r : image_open(c->base_config, &as_disk, &c->base, e);
 }
 
@@ -300,7 +306,7 @@ static int commit_raw(struct commit *c, const struct tool_args *args,
 
 static int run_raw(const struct tool_args *args, const struct output_form *form, struct err *e)
 {
-	struct commit c = { .raw_path = args->values[OPT_RAW], .raw = -1 };
+	struct commit c = { .raw_path = args->values[OPT_RAW], .raw = -1, .base_lock = -1 };
 	int r = open_raw(&c, e);
 
 	if (r == 0 && args->values[OPT_BASE])
@@ -309,6 +315,8 @@ static int run_raw(const struct tool_args *args, const struct output_form *form,
 		r = commit_raw(&c, args, form, e);
 	image_close(c.base);
 	config_free(c.base_config);
+	if (c.base_lock >= 0)
+		close(c.base_lock);
 	if (c.raw >= 0)
 		close(c.raw);
 	return r;

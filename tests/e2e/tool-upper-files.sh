@@ -43,6 +43,10 @@ holds "$work/theirs/config.v1.json" "$work/upper-log.raw"
 hold "$work/log"
 complains 1 "$work/log.data: is in use by another process" compact "$work/log"
 complains 1 "$work/log.data: is in use by another process" resize "$work/log" 8M
+printf 'upper: {data: log.data, index: log.index}\n' >"$work/based.yaml"
+truncate -s 8M "$work/based.raw"
+complains 1 "$work/log.data: is in use by another process" commit --raw "$work/based.raw" \
+	--base "$work/based.yaml" -o "$work/based.obd"
 release
 make_upper sparse --sparse
 complains 1 "$work/sparse.data: a sparse layer is not written to" compact "$work/sparse"

@@ -233,6 +233,21 @@ static void add_image(const char *folder, const char *name)
 	write_text(folder, name, text);
 }
 
+/* An image of an upper alone. */
+static void add_writable(const char *folder, const char *name, const char *upper)
+{
+	AUTO_FREE char *path = path_in(folder, upper);
+	AUTO_FREE char *data = NULL;
+	AUTO_FREE char *index = NULL;
+	AUTO_FREE char *text = NULL;
+
+	assert_true(asprintf(&data, "%s.data", path) > 0);
+	assert_true(asprintf(&index, "%s.index", path) > 0);
+	assert_true(asprintf(&text, "upper: {data: \"%s\", index: \"%s\"}\n", data, index) > 0);
+	assert_int_equal(upper_log_create(NULL, data, index, 1 << 20, NULL, NULL, NULL), 0);
+	write_text(folder, name, text);
+}
+
 static int make_folder(void **state)
 {
 	char name[] = "/tmp/test-exports.XXXXXX";
@@ -438,6 +453,7 @@ struct client {
 	char name[8];
 	bool good;
 	unsigned faults;
+	useconds_t pause; /* us between two rounds of come_and_go */
 };
 
 static void *run_client(void *arg)
@@ -491,6 +507,50 @@ static void test_threads(void **state)
 	exports_close(x);
 }
 
+static void *come_and_go(void *arg)
+{
+	struct client *c = arg;
+	struct disk *d;
+	struct err e;
+	int i;
+
+	for (i = 0; i < 10 * ROUNDS; i++) {
+		if (exports_acquire(c->exports, "written", &d, &e) < 0) {
+			c->faults++;
+			continue;
+		}
+		c->faults += image_pwrite(d->image, "x", 1, 0, 0, &e) < 0;
+		exports_release(c->exports, d);
+		usleep(c->pause);
+	}
+	return NULL;
+}
+
+/* A writable layer can be had again only when its last user has closed it: who comes then waits. */
+static void test_coming_back(void **state)
+{
+	struct client clients[THREADS] = { 0 };
+	pthread_t threads[THREADS];
+	struct exports *x;
+	unsigned faults = 0;
+	struct err e;
+	int i;
+
+	add_writable(*state, "written.yaml", "written");
+	assert_int_equal(exports_open(*state, &no_service, NULL, &x, &e), 0);
+	for (i = 0; i < THREADS; i++) {
+		clients[i].exports = x;
+		clients[i].pause = (useconds_t)i * 37;
+		assert_int_equal(pthread_create(&threads[i], NULL, come_and_go, &clients[i]), 0);
+	}
+	for (i = 0; i < THREADS; i++) {
+		pthread_join(threads[i], NULL);
+		faults += clients[i].faults;
+	}
+	assert_int_equal(faults, 0);
+	exports_close(x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -507,6 +567,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_description, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_broken_neighbour, make_folder, remove_folder),
 		cmocka_unit_test_setup_teardown(test_threads, make_folder, remove_folder),
+		cmocka_unit_test_setup_teardown(test_coming_back, make_folder, remove_folder),
 	};
 
 	return cmocka_run_group_tests_name("exports", tests, NULL, NULL);

@@ -317,6 +317,11 @@ static void refused_snapshots_change_nothing(void **state)
 	expect_refused(o.image, "relative", EINVAL, "'relative' is not an absolute path");
 	expect_refused(o.image, in_folder("lower"), EEXIST, "File exists");
 	expect_refused(o.image, in_folder("u.data"), EEXIST, "File exists");
+	expect_refused(o.image, in_folder("./u.data"), EEXIST, "File exists");
+	assert_int_equal(link(in_folder("u.data"), in_folder("second")), 0);
+	expect_refused(o.image, in_folder(".//u.data"), EEXIST, "File exists");
+	assert_int_equal(unlink(in_folder("second")), 0);
+	assert_int_equal(access(in_folder("u.data"), F_OK), 0);
 	expect_refused(o.image, in_folder("no/x"), ENOENT, "No such file");
 	expect_refused(o.image, "/proc/x", EXDEV, "has to lie on the file system of");
 	assert_int_equal(io_replace_file(in_folder("c"), "lowers: [{file: lower}]\n", 24, NULL), 0);
@@ -352,6 +357,37 @@ static void refused_snapshots_change_nothing(void **state)
 	clean();
 }
 
+/* The layer is a name of the file, not of the link that the config knows. */
+static void an_upper_behind_links_becomes_a_layer(void **state)
+{
+	struct opened o;
+	struct stat st;
+	uint64_t blocked;
+	struct err e;
+
+	write_lower();
+	make_upper();
+	assert_int_equal(rename(in_folder("u.data"), in_folder("true.data")), 0);
+	assert_int_equal(rename(in_folder("u.index"), in_folder("true.index")), 0);
+	assert_int_equal(symlink("true.data", in_folder("u.data")), 0);
+	assert_int_equal(symlink("true.index", in_folder("u.index")), 0);
+	o = open_disk(true);
+	change(o.image, 0, DISK);
+	expect_refused(o.image, in_folder("true.data"), EEXIST, "File exists");
+	if (image_snapshot(o.image, in_folder("l.obd"), &blocked, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(lstat(in_folder("l.obd"), &st), 0);
+	assert_true(S_ISREG(st.st_mode));
+	compare(o.image);
+	close_disk(&o);
+	o = open_disk(true);
+	compare(o.image);
+	close_disk(&o);
+	unlink(in_folder("u.data"));
+	unlink(in_folder("u.index"));
+	clean();
+}
+
 static void read_only_images_have_no_snapshots(void **state)
 {
 	struct opened o;
@@ -370,6 +406,7 @@ int main(void)
 		cmocka_unit_test(changes_over_lowers),
 		cmocka_unit_test(snapshots_under_threads),
 		cmocka_unit_test(refused_snapshots_change_nothing),
+		cmocka_unit_test(an_upper_behind_links_becomes_a_layer),
 		cmocka_unit_test(read_only_images_have_no_snapshots),
 	};
 

@@ -28,6 +28,7 @@ enum {
 	LONG = 40 * 1024, /* bytes of data: the files are copied at each operation */
 	LOSSES = 4, /* power losses at each operation */
 	POINTS = 200000,
+	LIVES = 60000, /* that are looked at only when they are over */
 };
 
 /* What the client knows of a sector: contents in the order in which they were written. */
@@ -50,6 +51,7 @@ static bool unsure; /* what a real crash left has not been looked at yet */
 static bool died; /* a real crash happened */
 static unsigned enospc, broken_sync; /* in so many operations one fails; 0: none */
 static unsigned operations_left; /* until the real crash */
+static bool unobserved; /* only what the real crashes leave is looked at */
 static unsigned rarely, reach; /* how often this life flushes, and how far its writes go */
 
 static uint64_t random_below(uint64_t n)
@@ -194,17 +196,15 @@ static void check_image(struct memfs *image, bool lost, bool go_on)
 	memfs = before;
 }
 
-static void check_kill(void)
+static void check_kill(bool go_on)
 {
-	bool go_on = random_below(8) == 0;
 
 	check_image(go_on ? memfs_clone(memfs) : memfs_image(memfs, false, &seed), unsure, go_on);
 }
 
-static void check_loss(void)
+static void check_loss(bool go_on)
 {
 	struct memfs *image = memfs_image(memfs, true, &seed);
-	bool go_on = random_below(8) == 0;
 
 	if (go_on)
 		memfs_settle(image);
@@ -255,7 +255,8 @@ static bool has_name(int file, const char *name)
 
 static void write_during_flush(void);
 
-/* A failed sync: the kernel takes the pages for clean, and may throw them away. */
+/* A failed sync: the kernel takes the pages for clean.  It may throw them away, or go on showing
+ * what the disk does not hold. */
 static int break_sync(int file)
 {
 	struct memfs_file *f = &memfs->files[file];
@@ -263,26 +264,35 @@ static int break_sync(int file)
 
 	sync_failed = true;
 	memfs_forget_changes(f);
-	free(f->now.p);
 	free(f->durable.p);
-	f->now = left;
-	f->durable = memfs_copy_bytes(&left, 0);
+	f->durable = left;
+	if (random_below(2) == 0) {
+		memfs_resize(&f->now, left.n);
+		memfs_put(&f->now, 0, left.p, left.n);
+	}
 	return -EIO;
 }
 
-static int before_operation(enum memfs_kind kind, int file, uint64_t off, const void *bytes,
-			    size_t n, size_t *done)
+/* All that could be found if it ended here. */
+static void look(enum memfs_kind kind, int file, uint64_t off, const void *bytes, size_t n)
 {
 	unsigned i;
 
 	/* Between a failed sync and the removal of the pending file, a kill finds that file: what
 	 * it says may be lost, and nobody can know. */
 	if (!sync_failed)
-		check_kill();
+		check_kill(kind == MEMFS_SYNC_FOLDER || random_below(8) == 0);
 	for (i = 0; i < LOSSES; i++)
-		check_loss();
+		check_loss(random_below(8) == 0);
 	if (kind == MEMFS_WRITE && !sync_failed && !unsure)
 		check_torn_kill(file, off, bytes, n);
+}
+
+static int before_operation(enum memfs_kind kind, int file, uint64_t off, const void *bytes,
+			    size_t n, size_t *done)
+{
+	if (!unobserved)
+		look(kind, file, off, bytes, n);
 	if (kind == MEMFS_WRITE && (has_name(file, "u.index") || has_name(file, "u.index.tmp")))
 		check_records(off, bytes, n);
 	if (kind == MEMFS_WRITE && has_name(file, "u.data") && off < data_high)
@@ -408,6 +418,14 @@ static void write_during_flush(void)
 	in_flush = true;
 }
 
+static void tidy(void)
+{
+	struct err e;
+
+	if (upper_log_tidy(u, &e) < 0 && !sync_failed && !died)
+		fail_msg("tidying: %s", e.msg);
+}
+
 static void flush(void)
 {
 	unsigned acked[SECTORS], i;
@@ -427,6 +445,9 @@ static void flush(void)
 		fail_msg("(5) a flush that failed gives %d", r);
 	for (i = 0; r == 0 && i < SECTORS; i++)
 		disk[i].flushed = acked[i];
+	/* What is superseded only by what did not get through must not be given back. */
+	for (i = 0; r == -ENOSPC && i < 3; i++)
+		tidy();
 }
 
 static void step(void)
@@ -448,8 +469,8 @@ static void step(void)
 		flush();
 	else if (what > 5)
 		(void)change_some(0);
-	else if (upper_log_tidy(u, &e) < 0 && !sync_failed && !died)
-		fail_msg("tidying: %s", e.msg);
+	else
+		tidy();
 }
 
 /* ---- lives ---- */
@@ -506,17 +527,36 @@ static void drop_log(void)
 	u = NULL;
 }
 
+/* An orderly end; one that fails is as good as a crash. */
+static void close_log(void)
+{
+	struct err e;
+	unsigned i;
+	int r = upper_log_close(u, &e);
+
+	u = NULL;
+	if (died || sync_failed)
+		return;
+	if (r != 0 && r != -ENOSPC)
+		fail_msg("closing: %s", e.msg);
+	for (i = 0; r == 0 && i < SECTORS; i++)
+		disk[i].flushed = disk[i].acked;
+}
+
 static void live(void)
 {
-	bool lost;
+	bool lost, orderly;
 
 	enospc = random_below(3) == 0 ? 12 : 0;
 	broken_sync = random_below(4) == 0 ? 8 : 0;
 	rarely = random_below(2) ? 20 : 100;
 	reach = random_below(3) ? 4 : 20;
 	operations_left = (unsigned)random_below(rarely * LIFE) + 1;
-	while (!died)
+	orderly = random_below(4) == 0;
+	while (!died && !(orderly && random_below(50) == 0))
 		step();
+	if (!died)
+		close_log();
 	lives++;
 	operations_left = 0;
 	died = false;
@@ -555,21 +595,43 @@ static void make_log(void)
 	open_log(false);
 }
 
-static void no_crash_breaks_a_promise(void **state)
+static void live_often(uint64_t (*counted)(void), uint64_t wanted)
 {
-	uint64_t wanted = loops_count(POINTS);
-
 	seed = loops_random();
-	while (points < wanted) {
+	while (counted() < wanted) {
 		make_log();
 		do
 			live();
-		while (points < wanted && data_high < LONG);
+		while (counted() < wanted && data_high < LONG);
 		drop_log();
 		memfs_free(memfs);
 	}
 	printf("%" PRIu64 " crash points, %" PRIu64 " lives, %" PRIu64 " failed syncs\n", points,
 	       lives, failures);
+	points = lives = failures = 0;
+}
+
+static uint64_t count_points(void)
+{
+	return points;
+}
+
+static uint64_t count_lives(void)
+{
+	return lives;
+}
+
+static void no_crash_breaks_a_promise(void **state)
+{
+	live_often(count_points, loops_count(POINTS));
+}
+
+/* What it takes several lives to break: a failed sync, a full disk, and what comes after. */
+static void no_life_breaks_a_promise(void **state)
+{
+	unobserved = true;
+	live_often(count_lives, loops_count(LIVES));
+	unobserved = false;
 }
 
 static void ignore_line(enum log_level level, const char *line)
@@ -580,6 +642,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_crash_breaks_a_promise),
+		cmocka_unit_test(no_life_breaks_a_promise),
 	};
 
 	loops_seed();

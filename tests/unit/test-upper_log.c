@@ -362,25 +362,6 @@ static void a_log_has_one_writer(void **state)
 	upper_close(upper_open_with(NULL));
 }
 
-/* Writes in another process, which is then killed. */
-static void write_and_die(const struct upper_log_options *options)
-{
-	struct upper_log *u;
-	int status;
-	pid_t child = fork();
-
-	if (child == 0) {
-		if (upper_log_open(upper_data, upper_index, options, &u, NULL, NULL) < 0 ||
-		    upper_log_pwrite(u, "flushed", 7, 100, UPPER_FUA, NULL) < 0 ||
-		    upper_log_pwrite(u, "acknowledged", 12, 2000, 0, NULL) < 0 ||
-		    upper_log_trim(u, 4096, 4096, 0, NULL) < 0)
-			_exit(1);
-		raise(SIGKILL);
-	}
-	waitpid(child, &status, 0);
-	assert_true(WIFSIGNALED(status));
-}
-
 /* Invariant 3. */
 static void a_dead_process_keeps_its_word(void **state)
 {

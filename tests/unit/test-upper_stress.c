@@ -144,24 +144,28 @@ static void read_some(uint64_t *random)
 }
 
 /* A thread's bytes of the shared sectors are what it wrote last, whatever the others do there. */
-static void write_lane(unsigned lane, uint8_t value)
+static void write_lane(unsigned lane, uint64_t *random, uint8_t values[SHARED])
 {
 	enum { LANE = 512 / LANES };
-	uint64_t off = SIZE - (unsigned)(SHARED - value % SHARED) * 512 + lane * LANE;
+	unsigned sector = testlib_random(random) % SHARED;
+	uint64_t off = SIZE - (SHARED - sector) * 512 + lane * LANE;
 	uint8_t bytes[LANE], read[LANE];
 
-	memset(bytes, value, LANE);
-	if (upper_log_pwrite(u, bytes, LANE, off, 0, NULL) < 0 ||
-	    upper_log_pread(u, read, LANE, off, NULL) < 0)
-		die("lane", lane, value);
+	memset(bytes, values[sector], LANE);
+	if (upper_log_pread(u, read, LANE, off, NULL) < 0)
+		die("lane", lane, sector);
 	if (memcmp(bytes, read, LANE) != 0)
-		die("a lane lost its bytes", lane, value);
+		die("a lane lost its bytes", lane, sector);
+	memset(bytes, ++values[sector], LANE);
+	if (upper_log_pwrite(u, bytes, LANE, off, 0, NULL) < 0)
+		die("lane", lane, sector);
 }
 
 struct thread {
 	pthread_t id;
 	unsigned number;
 	uint64_t random;
+	uint8_t lanes[SHARED]; /* its bytes of the shared sectors */
 };
 
 static void *run(void *arg)
@@ -177,7 +181,7 @@ static void *run(void *arg)
 		else if (what < 30)
 			zero_some(&t->random);
 		else if (what < 34)
-			write_lane(t->number, (uint8_t)i);
+			write_lane(t->number, &t->random, t->lanes);
 		else if (what == 34 && upper_log_flush(u, NULL) < 0)
 			die("flush", i, 0);
 		else if (what == 35 && upper_log_tidy(u, NULL) < 0)

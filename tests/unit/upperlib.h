@@ -77,6 +77,25 @@ static inline struct upper_log *upper_new(uint64_t size, const struct upper_log_
 	return upper_open_with(options);
 }
 
+/* Writes in another process, which is then killed. */
+static inline void write_and_die(const struct upper_log_options *options)
+{
+	struct upper_log *u;
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		if (upper_log_open(upper_data, upper_index, options, &u, NULL, NULL) < 0 ||
+		    upper_log_pwrite(u, "flushed", 7, 100, UPPER_FUA, NULL) < 0 ||
+		    upper_log_pwrite(u, "acknowledged", 12, 2000, 0, NULL) < 0 ||
+		    upper_log_trim(u, 4096, 4096, 0, NULL) < 0)
+			_exit(1);
+		raise(SIGKILL);
+	}
+	waitpid(child, &status, 0);
+	assert_true(WIFSIGNALED(status));
+}
+
 static inline void upper_close(struct upper_log *u)
 {
 	struct err e;

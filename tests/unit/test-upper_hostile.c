@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-upper_hostile.c - ways to lose what an append log holds: other names, other sizes, folders
+ * of other users, damaged and full indexes. */
+#include "tests/unit/upperlib.h"
+
+#include "core/layer.h"
+#include "core/upper_compact.h"
+#include "core/upper_seal.h"
+
+enum {
+	SECTORS = 300,
+	BYTES = SECTORS * 512,
+};
+
+static uint8_t disk[BYTES];
+
+static void check_all(struct upper_log *u)
+{
+	static uint8_t read[BYTES];
+
+	assert_int_equal(upper_log_pread(u, read, BYTES, 0, NULL), 0);
+	assert_memory_equal(read, disk, BYTES);
+}
+
+/* A symbolic link leads to the same log: its pending file, and the index that is made anew. */
+static void other_names_lead_to_the_same_log(void **state)
+{
+	struct upper_log_options options = { .garbage = 50, .garbage_records = 100 };
+	char data[80], index[80];
+	struct layer layer;
+	struct upper_findings found;
+	struct upper_log *u;
+	struct stat st;
+	struct err e;
+	unsigned i;
+
+	snprintf(data, sizeof data, "%s/link.data", upper_folder);
+	snprintf(index, sizeof index, "%s/link.index", upper_folder);
+	assert_int_equal(symlink("u.data", data), 0);
+	assert_int_equal(symlink("u.index", index), 0);
+	upper_close(upper_new(BYTES, &upper_plain));
+	write_and_die(NULL);
+	/* Who only reads finds it too. */
+	assert_int_equal(upper_open_read_only(data, index, 0, &layer, &found, &e), 0);
+	assert_true(found.pending_records >= 2);
+	layer_close(&layer);
+	assert_int_equal(upper_log_open(data, index, &options, &u, &found, &e), 0);
+	assert_true(found.pending_records >= 2);
+	memset(disk, 0, BYTES);
+	memcpy(disk + 100, "flushed", 7);
+	memcpy(disk + 2000, "acknowledged", 12);
+	for (i = 0; i < 1000; i++) {
+		uint64_t off = i * 40503 % 100 * 1024;
+
+		memset(disk + off, (int)i, 512);
+		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
+	}
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_int_equal(upper_log_pwrite(u, "last", 4, 512, 0, NULL), 0);
+	memcpy(disk + 512, "last", 4);
+	upper_close(u);
+	assert_int_equal(lstat(index, &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	assert_int_equal(access(upper_pending, F_OK), -1);
+	assert_true(upper_file_size(upper_index) < 4096 + 200 * 16);
+	u = upper_open_with(NULL);
+	check_all(u);
+	upper_close(u);
+	unlink(data);
+	unlink(index);
+}
+
+static uint8_t *read_sealed(uint64_t size)
+{
+	uint8_t *read = calloc(1, (size_t)size);
+	struct source *data;
+	struct layer layer;
+	size_t i;
+
+	assert_int_equal(source_open_file(upper_data, &data, NULL), 0);
+	assert_int_equal(layer_open(data, 0, &layer, NULL), 0);
+	for (i = 0; i < layer.run.count; i++) {
+		struct mapping m = layer.run.maps[i];
+
+		if (!mapping_zeroed(m))
+			assert_int_equal(source_pread(data, read + mapping_start(m) * SECTOR,
+						      mapping_sectors(m) * SECTOR,
+						      mapping_moffset(m) * SECTOR, NULL),
+					 0);
+	}
+	layer_close(&layer);
+	return read;
+}
+
+/* Served smaller for once: what lies beyond stays, whatever is rewritten, killed or sealed. */
+static void what_lies_beyond_the_disk_stays(void **state)
+{
+	struct upper_log_options large = { .size = 2 * BYTES };
+	struct upper_log_options small = { .garbage = 50, .garbage_records = 100 };
+	struct upper_compact compact;
+	uint64_t size;
+	uint8_t byte, *read;
+	struct upper_log *u = upper_new(BYTES, &large);
+	struct err e;
+	unsigned i;
+
+	assert_int_equal(upper_log_pwrite(u, "A", 1, BYTES + 5000, 0, NULL), 0);
+	upper_close(u);
+	u = upper_open_with(&small);
+	for (i = 0; i < 1000; i++)
+		assert_int_equal(upper_log_pwrite(u, "x", 1, i % 10 * 512, 0, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	upper_close(u);
+	u = upper_open_with(&large);
+	assert_int_equal(upper_log_pread(u, &byte, 1, BYTES + 5000, NULL), 0);
+	assert_int_equal(byte, 'A');
+	upper_close(u);
+	compact = (struct upper_compact){ 0 };
+	assert_int_equal(upper_compact_files(&compact, upper_data, upper_index, &e), 0);
+	u = upper_open_with(&large);
+	assert_int_equal(upper_log_pread(u, &byte, 1, BYTES + 5000, NULL), 0);
+	assert_int_equal(byte, 'A');
+	upper_close(u);
+	/* The same, acknowledged by a process that died. */
+	if (fork() == 0) {
+		if (upper_log_open(upper_data, upper_index, &large, &u, NULL, NULL) == 0 &&
+		    upper_log_pwrite(u, "B", 1, 2 * BYTES - 1, 0, NULL) == 0)
+			raise(SIGKILL);
+		_exit(1);
+	}
+	assert_true(wait(&(int){ 0 }) > 0);
+	upper_close(upper_open_with(&small));
+	u = upper_open_with(&large);
+	assert_int_equal(upper_log_pread(u, &byte, 1, 2 * BYTES - 1, NULL), 0);
+	assert_int_equal(byte, 'B');
+	upper_close(u);
+	assert_int_equal(upper_seal_files(NULL, upper_data, upper_index, &size, &e), 0);
+	read = read_sealed(2 * BYTES);
+	assert_int_equal(read[BYTES + 5000], 'A');
+	assert_int_equal(read[2 * BYTES - 1], 'B');
+	free(read);
+}
+
+/* One that leaves its size to the layers below has no disk of its own. */
+static void a_log_without_a_size_is_compacted(void **state)
+{
+	struct upper_log_options options = { .size_below = BYTES };
+	struct upper_compact compact = { 0 };
+	struct upper_log *u = upper_new(0, &options);
+	uint8_t byte;
+	struct err e;
+
+	assert_int_equal(upper_log_pwrite(u, "A", 1, 5000, 0, NULL), 0);
+	upper_close(u);
+	assert_int_equal(upper_compact_files(&compact, upper_data, upper_index, &e), 0);
+	u = upper_open_with(&options);
+	assert_int_equal(upper_log_size(u), BYTES);
+	assert_int_equal(upper_log_pread(u, &byte, 1, 5000, NULL), 0);
+	assert_int_equal(byte, 'A');
+	upper_close(u);
+}
+
+static bool no_sync;
+
+static int broken_datasync(int fd)
+{
+	return no_sync ? -EIO : file_ops_system.datasync(fd);
+}
+
+static int refused_unlink(const char *path)
+{
+	return strstr(path, ".pending") ? -EACCES : file_ops_system.unlink(path);
+}
+
+/* Invariant 5, where the folder is not ours, as after nbdkit -u nobody: the pending file stays, but
+ * vouches for nothing. */
+static void what_was_not_synced_is_not_vouched_for(void **state)
+{
+	struct file_ops ops = file_ops_system;
+	struct upper_log_options options = { .ops = &ops };
+	struct upper_findings found;
+	struct upper_log *u;
+	struct err e;
+
+	ops.datasync = broken_datasync;
+	ops.unlink = refused_unlink;
+	u = upper_new(BYTES, &options);
+	assert_int_equal(upper_log_pwrite(u, "x", 1, 0, 0, NULL), 0);
+	no_sync = true;
+	assert_int_equal(upper_log_flush(u, &e), -EIO);
+	no_sync = false;
+	(void)upper_log_close(u, NULL);
+	assert_int_equal(access(upper_pending, F_OK), 0);
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
+	assert_int_equal(found.pending_records, 0);
+	upper_close(u);
+}
+
+/* An index file that cannot be read back whole is not replaced by the part that can. */
+static void a_damaged_index_is_not_rewritten(void **state)
+{
+	static const uint8_t zeroes[16];
+	struct upper_log_options options = { .garbage = 50, .garbage_records = 100 };
+	struct upper_log *u = upper_new(BYTES, &options);
+	uint64_t size;
+	unsigned i;
+	int fd;
+
+	for (i = 0; i < 320; i++)
+		assert_int_equal(upper_log_pwrite(u, "x", 1, i % 100 * 1024, 0, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	size = upper_file_size(upper_index);
+	fd = open(upper_index, O_WRONLY);
+	for (i = 31; i < 320; i += 32)
+		assert_int_equal(pwrite(fd, zeroes, 16, 4096 + i * 16), 16);
+	close(fd);
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_int_equal(upper_file_size(upper_index), size);
+	upper_close(u);
+}
+
+/* More than half of a nearly full index counts, so it is not dead; still it must not fill up with
+ * the rest.  What no room is left for is refused before it is acknowledged. */
+static void a_full_index_refuses_writes_not_flushes(void **state)
+{
+	struct upper_log_options options = { .garbage = 50,
+					     .garbage_records = 10,
+					     .max_records = 128 };
+	struct upper_log *u = upper_new(BYTES, &options);
+	unsigned i, refused = 0;
+
+	memset(disk, 0, BYTES);
+	for (i = 0; i < 1000; i++) {
+		uint64_t off = i * 40503 % 90 * 1024;
+
+		memset(disk + off, (int)i, 512);
+		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
+		if (i % 5 == 0) {
+			assert_int_equal(upper_log_flush(u, NULL), 0);
+			assert_int_equal(upper_log_tidy(u, NULL), 0);
+		}
+	}
+	for (i = 0; i < 300; i++) {
+		uint64_t off = i * 40503 % 150 * 1024;
+		uint8_t bytes[512];
+		int r;
+
+		memset(bytes, (int)i + 1, 512);
+		r = upper_log_pwrite(u, bytes, 512, off, 0, NULL);
+		assert_true(r == 0 || r == -ENOSPC);
+		refused += r < 0;
+		if (r == 0)
+			memcpy(disk + off, bytes, 512);
+		if (i % 50 == 0)
+			assert_int_equal(upper_log_flush(u, NULL), 0);
+	}
+	assert_true(refused > 0);
+	check_all(u);
+	upper_close(u);
+	u = upper_open_with(&options);
+	check_all(u);
+	upper_close(u);
+	upper_check_files(disk, BYTES);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(other_names_lead_to_the_same_log),
+		cmocka_unit_test(what_lies_beyond_the_disk_stays),
+		cmocka_unit_test(a_log_without_a_size_is_compacted),
+		cmocka_unit_test(what_was_not_synced_is_not_vouched_for),
+		cmocka_unit_test(a_damaged_index_is_not_rewritten),
+		cmocka_unit_test(a_full_index_refuses_writes_not_flushes),
+	};
+
+	loops_seed();
+	return cmocka_run_group_tests(tests, upper_make_folder, upper_remove_folder);
+}
