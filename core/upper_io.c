@@ -186,6 +186,7 @@ static int64_t publish(struct upper_log *u, uint64_t start, uint64_t sectors, ui
 	r = upper_pending_append(&u->pending, records, n, e);
 	if (r < 0)
 		return r;
+	atomic_store_explicit(&u->pending_end, u->pending.end, memory_order_relaxed);
 	for (i = 0; i < n; i++)
 		upper_queue_push(&u->queue, records[i]);
 	upper_map_set(&u->map, start, sectors, moffset, zeroed, &u->dying);
@@ -210,17 +211,13 @@ static int publish_all(struct upper_log *u, uint64_t start, uint64_t sectors, ui
 /* What every change ends with. */
 static int finish(struct upper_log *u, unsigned flags, int r, struct err *e)
 {
-	bool crowded;
-
 	if (r < 0)
 		return r;
 	if (flags & UPPER_FUA)
 		return upper_log_flush(u, e);
-	pthread_mutex_lock(&u->publish_lock);
-	crowded = u->pending.end / PENDING_FLUSHES >= u->pending_bytes;
-	pthread_mutex_unlock(&u->publish_lock);
 	/* The write itself is done: what fails here fails in the next flush too. */
-	if (crowded)
+	if (atomic_load_explicit(&u->pending_end, memory_order_relaxed) / PENDING_FLUSHES >=
+	    u->pending_bytes)
 		(void)upper_log_flush(u, NULL);
 	return 0;
 }

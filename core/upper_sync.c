@@ -137,6 +137,7 @@ static void forget_written(struct upper_log *u, size_t n)
 	if ((q->count == 0 ? upper_pending_empty(&u->pending, &e)
 			   : upper_pending_begin(&u->pending, q->list, q->count, &e)) < 0)
 		log_debug("%s: goes on as it is: %s", u->pending.path, e.msg);
+	atomic_store_explicit(&u->pending_end, u->pending.end, memory_order_relaxed);
 }
 
 /* Ends what freeze began: r says how the writing of the n frozen records went. */
