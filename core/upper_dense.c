@@ -160,8 +160,12 @@ int upper_dense_write(const struct upper_dense *d, const char *data_path, const 
 		      struct err *e)
 {
 	const struct file_ops *ops = d->ops ? d->ops : &file_ops_system;
-	int r = write_file(d, ops, data_path, put_data, e);
+	int r;
 
+	if (d->maps->count > FORMAT_MAX_ENTRIES)
+		return err_set(e, EFBIG, "%s: %zu mappings, more than %" PRIu64, data_path,
+			       d->maps->count, FORMAT_MAX_ENTRIES);
+	r = write_file(d, ops, data_path, put_data, e);
 	if (r < 0)
 		return r;
 	r = write_file(d, ops, index_path, put_index, e);

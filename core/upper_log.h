@@ -112,8 +112,8 @@ int upper_log_flush(struct upper_log *u, struct err *e);
 /* Gives back space: punches holes where the data file holds what nothing maps any more, for about a
  * tenth of a second a call, and rewrites the index file when too much of it is dead.  Call it once
  * a second or so from a thread that may take its time; reads and writes go on meanwhile, but wait
- * for each hole (some file systems tell the disk of it); flushes may wait.  Failing to give back is no
- * error. Errors: those of a failed sync. */
+ * for each hole (some file systems tell the disk of it); flushes may wait.  Failing to give back is
+ * no error.  Errors: those of a failed sync. */
 int upper_log_tidy(struct upper_log *u, struct err *e);
 
 #endif

@@ -60,7 +60,7 @@ static int find_end(const struct file_ops *ops, const char *data_path, const cha
 int upper_resize_look(const struct file_ops *ops, const char *data_path, const char *index_path,
 		      uint64_t *size, uint64_t *end, struct err *e)
 {
-	struct format_header header;
+	struct format_header header = { .virtual_size = 0 };
 	struct source *data;
 	int fd = upper_lock_open(ops, data_path, O_RDWR, e), r;
 

@@ -105,7 +105,9 @@ static void run_model(const struct upper_log_options *options)
 
 static void a_log_is_a_disk(void **state)
 {
-	struct upper_log_options options = { .garbage = 50, .garbage_records = 64, .garbage_bytes = 1 };
+	struct upper_log_options options = {
+		.garbage = 50, .garbage_records = 64, .garbage_bytes = 1
+	};
 
 	run_model(&upper_plain);
 	run_model(&options);

@@ -568,6 +568,21 @@ static void a_new_log_stays(void **state)
 	}
 }
 
+/* Overlapping writes can make more mappings than there were records; a log of so many could never
+ * be opened again. */
+static void too_many_mappings_are_not_written(void **state)
+{
+	struct format_header header;
+	struct mapping_run maps = { .count = (size_t)FORMAT_MAX_ENTRIES + 1 };
+	struct upper_dense dense = { .ops = &memfs_ops, .header = &header, .maps = &maps };
+
+	memfs = memfs_new(1);
+	assert_int_equal(upper_log_make_header(&header, BYTES, NULL, NULL, NULL), 0);
+	assert_int_equal(upper_dense_write(&dense, "u.data", "u.index", NULL), -EFBIG);
+	assert_null(memfs_find("u.data"));
+	memfs_free(memfs);
+}
+
 static void ignore_line(enum log_level level, const char *line)
 {
 }
@@ -580,6 +595,7 @@ int main(void)
 		cmocka_unit_test(no_crash_breaks_a_log_that_grows),
 		cmocka_unit_test(no_crash_breaks_a_log_that_shrinks),
 		cmocka_unit_test(no_crash_breaks_a_log_that_is_compacted),
+		cmocka_unit_test(too_many_mappings_are_not_written),
 	};
 
 	loops_seed();
