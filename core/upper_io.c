@@ -12,7 +12,6 @@
 
 enum {
 	PIECES = 32, /* of a read that are looked up at once */
-	ROOM = 1 << 15, /* sectors by which the data file is made longer: 16 MiB */
 	/* A client that never flushes must not make the pending file grow for ever. */
 	PENDING_FLUSHES = 32, /* times pending_bytes */
 };
@@ -288,7 +287,7 @@ static void make_room(struct upper_log *u, uint64_t end)
 		return;
 	WITH_LOCK(&u->room_lock);
 	/* Not shorter than what others write behind us. */
-	room = max_u64(end, atomic_load(&u->data_end)) + ROOM;
+	room = max_u64(end, atomic_load(&u->data_end)) + u->room_bytes / SECTOR;
 	if (end > atomic_load(&u->data_room) && room <= INDEX_MAX_MOFFSET &&
 	    u->ops->truncate(u->data_fd, room * SECTOR) == 0)
 		atomic_store(&u->data_room, room);

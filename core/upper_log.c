@@ -45,7 +45,7 @@
 #include "core/upper_lock.h"
 #include "core/upper_private.h"
 
-enum { PENDING_BYTES = 1 << 20 };
+enum { PENDING_BYTES = 1 << 20, ROOM_BYTES = 1 << 24 };
 
 /* ---- making one ---- */
 
@@ -225,6 +225,7 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	memset(u, 0, sizeof *u);
 	u->ops = options->ops ? options->ops : &file_ops_system;
 	u->below = options->below;
+	u->room_bytes = options->room_bytes ? options->room_bytes : ROOM_BYTES;
 	u->pending_bytes = options->pending_bytes ? options->pending_bytes : PENDING_BYTES;
 	u->max_records = options->max_records ? options->max_records : FORMAT_MAX_ENTRIES;
 	u->data_fd = u->index_fd = u->pending.fd = -1;

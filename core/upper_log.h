@@ -41,6 +41,7 @@ struct upper_log_options {
 	uint64_t garbage_bytes; /* of dead data from which holes are punched; 0: 16 MiB, and an
 				 * eighth of the data file */
 	uint64_t max_records; /* in the index file, more is ENOSPC; 0: FORMAT_MAX_ENTRIES */
+	uint64_t room_bytes; /* the data file is made longer ahead of writes; 0: by 16 MiB */
 	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 1 MiB */
 };
 

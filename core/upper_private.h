@@ -84,7 +84,7 @@ struct upper_log {
 	struct upper_queue queue; /* guarded by publish_lock */
 	struct upper_ranges dying; /* guarded by publish_lock: dead once `queue` is durable */
 	struct upper_pending pending; /* guarded by publish_lock */
-	uint64_t pending_bytes, max_records; /* see struct upper_log_options */
+	uint64_t pending_bytes, max_records, room_bytes; /* see struct upper_log_options */
 	_Atomic uint64_t pending_end; /* pending.end, for a look without the lock */
 
 	struct upper_sync sync;

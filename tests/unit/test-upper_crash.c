@@ -88,6 +88,7 @@ static const struct upper_log_options options = {
 	.garbage = 50,
 	.garbage_records = 12,
 	.garbage_bytes = 1,
+	.room_bytes = 4096,
 	.pending_bytes = 500,
 };
 
