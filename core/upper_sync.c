@@ -84,6 +84,16 @@ static int append_records(struct upper_log *u, size_t n, struct err *e)
 	return r < 0 ? err_wrap(e, r, "%s", u->index_path) : 0;
 }
 
+/* There was no room for all of an append: it is tried later, at the same place.  Durable, because a
+ * part of a record on the disk, under the size that a later append gives the file, would read as a
+ * record that nobody wrote. */
+static int take_back(struct upper_log *u)
+{
+	int r = u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
+
+	return r < 0 ? r : u->ops->datasync(u->index_fd);
+}
+
 /* Invariant 2: the data, then the records that point at it. */
 static int write_out(struct upper_log *u, size_t n, struct err *e)
 {
@@ -93,10 +103,7 @@ static int write_out(struct upper_log *u, size_t n, struct err *e)
 		return failed(u, r, u->data_path, e);
 	r = append_records(u, n, e);
 	if (r == -ENOSPC || r == -EDQUOT || r == -ENOMEM) {
-		/* Later: the next try begins at the same place with the same records, so what is
-		 * there of them may stay if it must. */
-		(void)u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
-		return r;
+		return take_back(u) < 0 ? failed(u, -EIO, u->index_path, e) : r;
 	}
 	if (r < 0) {
 		upper_sync_fail(u);
