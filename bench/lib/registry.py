@@ -170,6 +170,7 @@ class Curl:
 class Fetches:
     """A load for compare.py: all bytes through the link, as often as there are rounds."""
     unit = "MiB"
+    fresh = False  # a fetch begins with a cold cache of its own
 
     def prepare(self, *_):
         pass
