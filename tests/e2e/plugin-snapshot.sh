@@ -111,7 +111,7 @@ after_the_kill()
 }
 
 say "killed at each call that changes a file"
-python3 -c 'import pickle, sys; pickle.dump([], open(sys.argv[1], "wb"))' "$work/model.maybe"
+"$python" -c 'import pickle, sys; pickle.dump([], open(sys.argv[1], "wb"))' "$work/model.maybe"
 killed=0
 step=$((${FULL:-0} == 1 ? 1 : 5))
 for ((k = RANDOM % step; ; k += step)); do

@@ -93,7 +93,7 @@ stop disk
 say "upper= on top of a config and its own upper"
 "$overlaybd" create "$work/extra" --config "$work/disk/image.yaml" >"$work/created"
 head -c "$(stat -c %s "$work/mixed-3.raw")" "$work/mixed-3.raw" >"$work/model-2"
-(cd "$work" && exec nbdkit -f -U "$work/x.sock" -P "$work/x.pid" "$plugin" disk/image.yaml \
+(cd "$work" && LD_PRELOAD=${NBDKIT_PRELOAD:-} exec nbdkit -f -U "$work/x.sock" -P "$work/x.pid" "$plugin" disk/image.yaml \
 	upper=extra upper-garbage=0 2>"$work/x.log") &
 servers[x]=$!
 await 30 test -s "$work/x.pid" || fail "upper=: $(cat "$work/x.log")"
