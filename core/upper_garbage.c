@@ -285,6 +285,7 @@ static int replace_index(struct upper_log *u, struct err *e)
 	w.ops->close(u->index_fd);
 	u->index_fd = w.fd;
 	u->index_records = w.written;
+	u->index_room = 0;
 	return 0;
 }
 

@@ -21,7 +21,8 @@
  * (4) After power loss all that was flushed is there; of what was not, each sector is there or not.
  *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses.
  *     What it cut off must not come back, so the cut is synced; data goes on behind all that some
- *     record points at, and what the data file holds there is cut off.
+ *     record points at, and what the data file holds there is cut off.  (Both files are kept longer
+ *     than what they hold, the index file by padding entries: a flush then has less to sync.)
  *
  * (5) A failed sync is final: the log is read-only from then on, every later write and flush is
  *     EIO, and the pending file is removed, since it would vouch for data that may be lost.
@@ -45,7 +46,7 @@
 #include "core/upper_lock.h"
 #include "core/upper_private.h"
 
-enum { PENDING_BYTES = 1 << 20, ROOM_BYTES = 1 << 24 };
+enum { PENDING_BYTES = 1 << 20, ROOM_BYTES = 1 << 24, ROOM_RECORDS = 4096 };
 
 /* ---- making one ---- */
 
@@ -226,6 +227,7 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	u->ops = options->ops ? options->ops : &file_ops_system;
 	u->below = options->below;
 	u->room_bytes = options->room_bytes ? options->room_bytes : ROOM_BYTES;
+	u->room_records = options->room_records ? options->room_records : ROOM_RECORDS;
 	u->pending_bytes = options->pending_bytes ? options->pending_bytes : PENDING_BYTES;
 	u->max_records = options->max_records ? options->max_records : FORMAT_MAX_ENTRIES;
 	u->data_fd = u->index_fd = u->pending.fd = -1;
@@ -331,9 +333,12 @@ int upper_log_close(struct upper_log *u, struct err *e)
 	r = upper_log_flush(u, e);
 	if (r == 0)
 		upper_pending_drop(&u->pending);
-	/* What stays longer than its data is cut when it is opened. */
+	/* What stays longer than what it holds is cut when it is opened. */
 	if (r == 0 && u->data_room > 0)
 		(void)u->ops->truncate(u->data_fd, u->data_end * SECTOR);
+	if (r == 0 && u->index_room > 0)
+		(void)u->ops->truncate(u->index_fd,
+				       FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
 	release(u);
 	return r;
 }

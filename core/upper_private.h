@@ -84,13 +84,15 @@ struct upper_log {
 	struct upper_queue queue; /* guarded by publish_lock */
 	struct upper_ranges dying; /* guarded by publish_lock: dead once `queue` is durable */
 	struct upper_pending pending; /* guarded by publish_lock */
-	uint64_t pending_bytes, max_records, room_bytes; /* see struct upper_log_options */
+	/* See struct upper_log_options. */
+	uint64_t pending_bytes, max_records, room_bytes, room_records;
 	_Atomic uint64_t pending_end; /* pending.end, for a look without the lock */
 
 	struct upper_sync sync;
 	int index_fd; /* the one who syncs */
 	_Atomic uint64_t
 		index_records; /* whole ones in the index file; the one who syncs sets it */
+	uint64_t index_room; /* with padding for later ones; the one who syncs */
 	bool synced; /* the one who syncs: nothing but `queue` waits to be made durable */
 	struct upper_readers readers;
 	struct upper_garbage garbage;

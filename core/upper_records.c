@@ -36,7 +36,8 @@ struct reader {
 	int (*take)(void *arg, const struct format_entry *entry);
 	void *arg;
 	uint64_t data_end; /* sectors of the data file */
-	uint64_t good; /* records before the first mark of a crash */
+	uint64_t good; /* see struct upper_records */
+	uint64_t padding; /* since then, before a mark of a crash */
 	uint64_t seen;
 	uint64_t zeroes_end; /* all before this record must be zero, once one was */
 	bool cut; /* there was such a mark */
@@ -62,8 +63,12 @@ static int take_record(struct reader *r, const uint8_t raw[FORMAT_ENTRY], struct
 
 	if (r->seen < r->zeroes_end && !is_zero(raw))
 		return bad_record(r, "it follows one of zeroes", e);
-	if (r->cut || entry.start == FORMAT_PADDING)
+	if (r->cut)
 		return 0;
+	if (entry.start == FORMAT_PADDING) {
+		r->padding++;
+		return 0;
+	}
 	if (is_zero(raw)) {
 		r->cut = true;
 		/* The header takes whole sectors, so records fill sectors from the first one on. */
@@ -77,6 +82,8 @@ static int take_record(struct reader *r, const uint8_t raw[FORMAT_ENTRY], struct
 	r->cut = format_entry_fault(&entry, 0, r->data_end);
 	if (r->cut)
 		return 0;
+	r->good += r->padding + 1;
+	r->padding = 0;
 	result = r->take(r->arg, &entry);
 	return result < 0 ? err_set(e, -result, "%s",
 				    result == -ENOMEM ? "out of memory" : strerror(-result))
@@ -92,7 +99,6 @@ static int take_piece(struct reader *r, const uint8_t *raw, size_t n, struct err
 
 		if (result < 0)
 			return result;
-		r->good += !r->cut;
 	}
 	return 0;
 }
@@ -130,7 +136,8 @@ int upper_records_read(struct source *index, uint64_t data_size,
 			       FORMAT_MAX_ENTRIES);
 	result = read_all(&r, index, total, e);
 	found->good = r.good;
-	found->ignored = r.seen - r.good;
+	found->padding = r.padding;
+	found->ignored = r.seen - r.good - r.padding;
 	found->fragment = index->size % FORMAT_ENTRY;
 	return result;
 }

@@ -14,7 +14,8 @@
 #include "core/index.h"
 
 struct upper_records {
-	uint64_t good; /* records that count */
+	uint64_t good; /* records up to the last one that counts, with padding among them */
+	uint64_t padding; /* behind that */
 	uint64_t ignored; /* whole ones, from the first mark of a crash on */
 	uint64_t fragment; /* bytes at the end */
 };

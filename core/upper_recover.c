@@ -141,12 +141,12 @@ static int cut_index(struct upper_log *u, const struct upper_records *found, str
 {
 	int r = 0;
 
-	if (found->ignored > 0 || found->fragment > 0) {
+	if (found->ignored > 0 || found->fragment > 0)
 		log_warn("%s: cut after a crash: %" PRIu64 " records stay, %" PRIu64
 			 " whole ones and %" PRIu64 " bytes that were never flushed go",
 			 u->index_path, found->good, found->ignored, found->fragment);
+	if (found->ignored + found->padding + found->fragment > 0)
 		r = u->ops->truncate(u->index_fd, FORMAT_SPACE + found->good * FORMAT_ENTRY);
-	}
 	if (r == 0)
 		r = u->ops->datasync(u->index_fd);
 	if (r == 0)

@@ -61,11 +61,35 @@ static int failed(struct upper_log *u, int r, const char *path, struct err *e)
 	return err_set(e, EIO, "%s: syncing failed: %s; no more writing", path, strerror(-r));
 }
 
+/* Where the index file ends without room. */
+static uint64_t index_end(const struct upper_log *u)
+{
+	return FORMAT_SPACE + u->index_records * FORMAT_ENTRY;
+}
+
+/* Padding entries, which count for nothing, take the place of the next flushes' records: these
+ * change neither the file's size nor where it lies, so their sync is spared a commit of the file
+ * system's journal.  Who has no space left goes on without. */
+static void add_room(struct upper_log *u, uint64_t records)
+{
+	uint64_t room = min_u64(u->room_records, u->max_records - records);
+	AUTO_FREE uint8_t *raw = malloc((size_t)room * FORMAT_ENTRY + 1);
+	uint64_t at = FORMAT_SPACE + records * FORMAT_ENTRY;
+
+	if (!raw || room == 0)
+		return;
+	memset(raw, 0xff, (size_t)room * FORMAT_ENTRY);
+	if (upper_file_write(u->ops, u->index_fd, raw, (size_t)room * FORMAT_ENTRY, at, NULL) == 0)
+		u->index_room = records + room;
+	else
+		(void)u->ops->truncate(u->index_fd, at);
+}
+
 /* Writes the frozen records behind those of the index file, in one go but for memory. */
 static int append_records(struct upper_log *u, size_t n, struct err *e)
 {
 	AUTO_FREE uint8_t *raw = malloc((size_t)min_u64(n, PIECE_RECORDS) * FORMAT_ENTRY + 1);
-	uint64_t at = FORMAT_SPACE + u->index_records * FORMAT_ENTRY;
+	uint64_t at = index_end(u);
 	size_t done = 0, piece;
 	int r = 0;
 
@@ -81,6 +105,8 @@ static int append_records(struct upper_log *u, size_t n, struct err *e)
 		r = upper_file_write(u->ops, u->index_fd, raw, piece * FORMAT_ENTRY,
 				     at + done * FORMAT_ENTRY, e);
 	}
+	if (r == 0 && u->index_records + n > u->index_room)
+		add_room(u, u->index_records + n);
 	return r < 0 ? err_wrap(e, r, "%s", u->index_path) : 0;
 }
 
@@ -89,8 +115,9 @@ static int append_records(struct upper_log *u, size_t n, struct err *e)
  * record that nobody wrote. */
 static int take_back(struct upper_log *u)
 {
-	int r = u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
+	int r = u->ops->truncate(u->index_fd, index_end(u));
 
+	u->index_room = 0;
 	return r < 0 ? r : u->ops->datasync(u->index_fd);
 }
 
@@ -114,7 +141,7 @@ static int write_out(struct upper_log *u, size_t n, struct err *e)
 		return 0;
 	/* The kernel takes them for clean, and may go on showing what the disk does not hold: who
 	 * opens the log next would add to records that power loss turns to zeroes. */
-	(void)u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
+	(void)u->ops->truncate(u->index_fd, index_end(u));
 	return failed(u, r, u->index_path, e);
 }
 

@@ -44,6 +44,8 @@ def read_records(raw, data_size, virtual_size):
         first, second = struct.unpack_from("<QQ", raw, at)
         start, sectors = first & (1 << 50) - 1, first >> 50
         moffset, zeroed, tag = second & (1 << 55) - 1, second >> 55 & 1, second >> 56
+        if start == (1 << 50) - 1:
+            continue  # padding: of an append that power loss took a part of
         where = f"record {(at - HEADER) // 16}"
         require(1 <= sectors <= 16383, f"{where}: length {sectors}")
         require((start + sectors) * SECTOR <= virtual_size, f"{where}: beyond the disk")

@@ -42,15 +42,20 @@ size=$((3 * 1024 * 1024 + 4096 + 512))
 "$python" "$disks" $((seed + 1)) $size "$work/b.raw" "$work/a.raw"
 "$python" "$disks" $((seed + 2)) $size "$work/c.raw" "$work/b.raw"
 
-three_layers none --compress none
-three_layers none-tar --compress none --tar
+# All forms in a full run, else some of them, which the seed chooses.
+forms=("none --compress none" "none-tar --compress none --tar")
 for algorithm in lz4 zstd; do
 	for block_size in 4K 8K 16384 32k 64K; do
-		three_layers "$algorithm-$block_size" --compress $algorithm --block-size $block_size
-		three_layers "$algorithm-$block_size-tar" --compress $algorithm \
-			--block-size $block_size --tar
+		form="$algorithm-$block_size --compress $algorithm --block-size $block_size"
+		forms+=("$form" "${form/ /-tar } --tar")
 	done
-	three_layers "$algorithm-level" --compress $algorithm --level 9
+	forms+=("$algorithm-level --compress $algorithm --level 9")
+done
+[ "${FULL:-0}" = 1 ] || mapfile -t forms < <(printf '%s\n' "${forms[@]}" |
+	shuf -n 6 --random-source=<(yes "$seed"))
+for form in "${forms[@]}"; do
+	# shellcheck disable=SC2086 # several options
+	three_layers $form
 done
 
 # A disk that shrinks and grows again: what the lower layers hold beyond the smaller size must not

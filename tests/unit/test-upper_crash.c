@@ -89,6 +89,7 @@ static const struct upper_log_options options = {
 	.garbage_records = 12,
 	.garbage_bytes = 1,
 	.room_bytes = 4096,
+	.room_records = 40,
 	.pending_bytes = 500,
 };
 

@@ -304,6 +304,45 @@ static void the_end_of_a_crash_is_cut(void **state)
 	upper_check_files(disk, BYTES);
 }
 
+/* Padding holds a place for later records, and is nothing to warn of; one that an append left out
+ * counts as little. */
+static void padding_is_cut(void **state)
+{
+	struct upper_log_options options = { .room_records = 100 };
+	struct upper_log *u = upper_new(BYTES, &options);
+	struct upper_findings found;
+	struct layer layer;
+	uint8_t bytes[1024];
+	struct err e;
+	size_t i;
+
+	memset(bytes, 7, sizeof bytes);
+	assert_int_equal(upper_log_pwrite(u, bytes, 1024, 0, 0, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 101 * 16);
+	assert_int_equal(upper_log_pwrite(u, bytes, 512, 4096, UPPER_FUA, NULL), 0);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 101 * 16);
+	assert_int_equal(upper_open_read_only(upper_data, upper_index, 0, &layer, &found, &e), 0);
+	layer_close(&layer);
+	assert_int_equal(found.records, 2);
+	assert_int_equal(found.ignored_records, 0);
+	upper_close(u);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 2 * 16);
+
+	for (i = 0; i < 16; i++)
+		patch(upper_index, 4096 + (int)i, 0xff);
+	for (i = 0; i < 100 * 16; i++)
+		patch(upper_index, 4096 + 2 * 16 + (int)i, 0xff);
+	assert_int_equal(upper_log_open(upper_data, upper_index, &options, &u, &found, &e), 0);
+	assert_int_equal(found.records, 2);
+	assert_int_equal(found.ignored_records, 0);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 2 * 16);
+	upper_close(u);
+	memset(disk, 0, BYTES);
+	memset(disk + 4096, 7, 512);
+	upper_check_files(disk, BYTES);
+}
+
 /* A sector of an append that never reached the disk, before one that did. */
 static void a_torn_append_is_cut(void **state)
 {
@@ -530,7 +569,9 @@ static void no_hole_under_a_reader(void **state)
 
 static void a_dead_index_is_rewritten(void **state)
 {
-	struct upper_log_options options = { .garbage = 50, .garbage_records = 100 };
+	struct upper_log_options options = { .garbage = 50,
+					     .garbage_records = 100,
+					     .room_records = 1 };
 	struct upper_log *u = upper_new(BYTES, &options);
 	unsigned i;
 
@@ -542,7 +583,7 @@ static void a_dead_index_is_rewritten(void **state)
 		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
 	}
 	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 1000 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 1001 * 16);
 	/* One that is not flushed yet does not enter it. */
 	assert_int_equal(upper_log_pwrite(u, "y", 1, 0, 0, NULL), 0);
 	disk[0] = 'y';
@@ -550,7 +591,7 @@ static void a_dead_index_is_rewritten(void **state)
 	assert_int_equal(upper_file_size(upper_index), 4096 + 100 * 16);
 	check_all(u);
 	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 101 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 102 * 16);
 	upper_close(u);
 	upper_check_files(disk, BYTES);
 }
@@ -631,6 +672,7 @@ int main(void)
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(the_end_of_a_crash_is_cut),
 		cmocka_unit_test(a_torn_append_is_cut),
+		cmocka_unit_test(padding_is_cut),
 		cmocka_unit_test(a_log_has_one_writer),
 		cmocka_unit_test(a_dead_process_keeps_its_word),
 		cmocka_unit_test(a_foreign_pending_file_is_ignored),
