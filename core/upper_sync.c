@@ -16,6 +16,8 @@
 
 enum { PIECE_RECORDS = 4096 }; /* encoded and written at once */
 
+#define PADDING_MOFFSET ((UINT64_C(1) << 55) - 1)
+
 void upper_sync_init(struct upper_sync *s)
 {
 	pthread_mutex_init(&s->lock, NULL);
@@ -69,16 +71,22 @@ static uint64_t index_end(const struct upper_log *u)
 
 /* Padding entries, which count for nothing, take the place of the next flushes' records: these
  * change neither the file's size nor where it lies, so their sync is spared a commit of the file
- * system's journal.  Who has no space left goes on without. */
+ * system's journal.  They point past the data's end: a reader beside the server that meets a record
+ * of which only the first half is there takes it for one that is not yet there.  Who has no space
+ * left goes on without. */
 static void add_room(struct upper_log *u, uint64_t records)
 {
+	static const struct format_entry padding = { .start = FORMAT_PADDING,
+						     .sectors = 1,
+						     .moffset = PADDING_MOFFSET };
 	uint64_t room = min_u64(u->room_records, u->max_records - records);
 	AUTO_FREE uint8_t *raw = malloc((size_t)room * FORMAT_ENTRY + 1);
-	uint64_t at = FORMAT_SPACE + records * FORMAT_ENTRY;
+	uint64_t at = FORMAT_SPACE + records * FORMAT_ENTRY, i;
 
 	if (!raw || room == 0)
 		return;
-	memset(raw, 0xff, (size_t)room * FORMAT_ENTRY);
+	for (i = 0; i < room; i++)
+		format_encode_entry(&padding, raw + i * FORMAT_ENTRY);
 	if (upper_file_write(u->ops, u->index_fd, raw, (size_t)room * FORMAT_ENTRY, at, NULL) == 0)
 		u->index_room = records + room;
 	else
