@@ -61,7 +61,9 @@ static struct stats *add_layer(struct stats_group *g, const char *name)
 	return s;
 }
 
-static char *format(struct stats_group *const *groups, size_t count, bool prometheus)
+/* Inlined, gcc 12 takes what it returns for the address of `text`. */
+__attribute__((noinline)) static char *format(struct stats_group *const *groups, size_t count,
+					      bool prometheus)
 {
 	char *text = NULL;
 	struct err e = { "" };
