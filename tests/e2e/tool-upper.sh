@@ -282,6 +282,17 @@ printf 'lowers:\n  - file: merged.obd\nupper:\n  data: plain.data\n  index: plai
 holds "$work/run.yaml" "$work/three.raw"
 "$overlaybd" merge "$work/three.yaml" -o "$work/merged.obd" --compress none >"$work/summary"
 layer_is "$work/merged.obd" --disk "$work/three.raw"
+# Above a run that holds more than its size says there is a layer that says none: the image stays as large.
+head -c 4096 "$work/small.raw" >"$work/unsized.raw"
+"$overlaybd" commit --raw "$work/unsized.raw" --compress none -o "$work/unsized.obd" >/dev/null
+for at in 48 $(($(stat -c %s "$work/unsized.obd") - 4048)); do
+	head -c 8 /dev/zero | dd of="$work/unsized.obd" bs=1 seek=$at conv=notrunc status=none
+done
+config "$work/run.yaml" over/lower.obd over/small.obd unsized.obd
+holds "$work/run.yaml" "$work/small.raw"
+"$overlaybd" merge "$work/run.yaml" --layers 0-1 -o "$work/merged.obd" >"$work/summary"
+config "$work/run.yaml" merged.obd unsized.obd
+holds "$work/run.yaml" "$work/small.raw"
 complains 1 "the output: '$work/plain.data' is a file of the writable layer" merge "$work/three.yaml" \
 	-o "$work/plain.data"
 complains 1 "$work/three.yaml: there is no layer 3, the topmost is 2" merge "$work/three.yaml" \
