@@ -35,6 +35,11 @@ guest_runs "${attach_programs[@]}" --program "$(command -v setpriv)" "${files[@]
 	fails "/dev/nbd0: it is not attached" overlaybd detach /dev/nbd0
 	nbd_files=$(ls /run/overlaybd | grep -v lock || true)
 	[ -z "$nbd_files" ]
+	chmod 755 /run/overlaybd
+	fails "overlaybd: /run/overlaybd: it must be a folder of this user" attach /files/image.json
+	fails "overlaybd: /run/overlaybd: it must be a folder of this user" overlaybd detach /dev/nbd0
+	[ $(wc -l </tmp/fails) = 1 ]
+	chmod 700 /run/overlaybd
 
 	echo "attach"
 	dev=$(attach --io-timeout $timeout --sockets 2 /files/image.json)
