@@ -49,8 +49,7 @@ int upper_names_refuse(const char *data_path, const char *index_path, const char
 		if (r == 0 && !own[i])
 			r = err_set(e, ENOMEM, "out of memory");
 		else if (r == 0 && is_same_name(path, own[i]))
-			r = err_set(e, EINVAL, "'%s' is a file of the writable layer: %s", path,
-				    own[i]);
+			r = err_set(e, EINVAL, "'%s' is a file of the image: %s", path, own[i]);
 		free(own[i]);
 	}
 	return r;

@@ -215,9 +215,9 @@ say "ok: the reference's layers, byte for byte"
 
 before=$(sha256 "$work/plain.data")
 for part in data index pending intent data.new index.new; do
-	complains 1 "the output: '$work/./plain.$part' is a file of the writable layer: $work/plain.$part" \
+	complains 1 "the output: '$work/./plain.$part' is a file of the image: $work/plain.$part" \
 		commit "$work/plain" -o "$work/./plain.$part"
-	complains 1 "the output: '$work/./plain.$part' is a file of the writable layer" \
+	complains 1 "the output: '$work/./plain.$part' is a file of the image" \
 		merge "$work/plain.yaml" -o "$work/./plain.$part"
 done
 complains 1 "the output: '$work/plain.yaml' is a file of the image" commit "$work/plain.yaml" \
@@ -293,7 +293,7 @@ holds "$work/run.yaml" "$work/small.raw"
 "$overlaybd" merge "$work/run.yaml" --layers 0-1 -o "$work/merged.obd" >"$work/summary"
 config "$work/run.yaml" merged.obd unsized.obd
 holds "$work/run.yaml" "$work/small.raw"
-complains 1 "the output: '$work/plain.data' is a file of the writable layer" merge "$work/three.yaml" \
+complains 1 "the output: '$work/plain.data' is a file of the image" merge "$work/three.yaml" \
 	-o "$work/plain.data"
 complains 1 "$work/three.yaml: there is no layer 3, the topmost is 2" merge "$work/three.yaml" \
 	--layers 1-3 -o "$work/x.obd"
