@@ -27,7 +27,11 @@ say "ok: the reference's log is sealed"
 
 # A log with the tail of a crash.
 make_upper tailed --tail
+cp "$work/tailed.data" "$work/mute.data" && cp "$work/tailed.index" "$work/mute.index"
 "$overlaybd" seal "$work/tailed" >"$work/summary" 2>"$work/out"
+# Where there is no standard error its messages go nowhere, above all not into the layer.
+"$overlaybd" seal "$work/mute" >"$work/summary" 2>&-
+cmp "$work/tailed.data" "$work/mute.data" || fail "a message is in the layer"
 layer_is "$work/tailed.data" --in-place --disk "$work/tailed.raw" \
 	--parent-uuid 00000000-0000-0000-0000-00000000000A
 config "$work/tailed.yaml" tailed.data
