@@ -166,7 +166,9 @@ static int try_device(struct attach *a, const char *run, unsigned index, struct 
 		return r;
 	r = attach_state_load(&a->state, e);
 	if (r == -ENOENT)
-		return err_set(e, EBUSY, "/dev/nbd%u: another program has attached it", index);
+		return err_set(e, EBUSY,
+			       "/dev/nbd%u: another program has attached it, or has it open",
+			       index);
 	if (r < 0)
 		return r;
 	if (strcmp(a->state.saved.source, a->source) == 0)

@@ -147,11 +147,10 @@ static int check_attached(struct detach *d, const char *run, struct err *e)
 	int r = nbd_netlink_is_attached(&d->kernel, d->index, e);
 
 	if (r > 0 && !exists(run, d->index, "state"))
-		return err_set(
-			e, EINVAL,
-			"/dev/nbd%u: another program has attached it (nbd-client -d detaches "
-			"such a device)",
-			d->index);
+		return err_set(e, EINVAL,
+			       "/dev/nbd%u: another program has attached it, or has it open "
+			       "(nbd-client -d detaches such a device)",
+			       d->index);
 	if (r == 0 && !exists(run, d->index, ""))
 		return err_set(e, ENODEV, "/dev/nbd%u: it is not attached", d->index);
 	return r;
