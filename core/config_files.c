@@ -10,6 +10,7 @@
 #include "core/base/io.h"
 #include "core/base/scope.h"
 #include "core/config.h"
+#include "core/upper_names.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -107,14 +108,12 @@ int config_refuse_own_file(const struct image_config *c, const char *path, struc
 	size_t i;
 	int r = 0;
 
-	if (stat(path, &st) < 0)
-		return 0; /* new, or whoever writes it says what is wrong */
+	if (c->upper_data && c->upper_index)
+		r = upper_names_refuse(c->upper_data, c->upper_index, path, e);
+	if (r < 0 || stat(path, &st) < 0)
+		return r; /* new, or whoever writes it says what is wrong */
 	if (c->path[0] == '/')
 		r = refuse_same(&st, path, c->path, e);
-	if (r == 0 && c->upper_data)
-		r = refuse_same(&st, path, c->upper_data, e);
-	if (r == 0 && c->upper_index)
-		r = refuse_same(&st, path, c->upper_index, e);
 	for (i = 0; r == 0 && i < c->lower_count; i++) {
 		AUTO_FREE char *file = NULL;
 

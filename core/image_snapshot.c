@@ -251,6 +251,8 @@ static int make_fresh(struct snapshot *s, struct err *e)
 			r = upper_log_create(NULL, data, index, image->size, NULL, header->uuid, e);
 		if (r == 0)
 			r = image_open_log(s->image, data, index, 0, 0, &s->fresh, e);
+		if (r == 0)
+			r = upper_log_make_like(s->fresh->log, s->old->log, e);
 	}
 	return r;
 }

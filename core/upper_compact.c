@@ -60,6 +60,7 @@ static int write_new(struct compact *c, struct err *e)
 	struct upper_dense dense = { .ops = c->u->ops,
 				     .header = &c->u->header,
 				     .maps = &c->maps,
+				     .like = (int[]){ c->u->data_fd, c->u->index_fd },
 				     .step = copied,
 				     .arg = c };
 	int r = upper_file_source(c->u->ops, c->u->data_fd, &dense.from, e);

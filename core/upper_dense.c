@@ -12,6 +12,7 @@
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "core/upper_intent.h"
+#include "core/upper_lock.h"
 #include "core/upper_pending.h"
 #include "core/upper_records.h"
 
@@ -127,54 +128,81 @@ static int put_index(const struct upper_dense *d, struct out *o, struct err *e)
 	return r;
 }
 
-/* Makes one of the files.  It is gone again when that fails. */
-static int write_file(const struct upper_dense *d, const struct file_ops *ops, const char *path,
-		      int (*put)(const struct upper_dense *d, struct out *o, struct err *e),
-		      struct err *e)
+/* Fills one of the files, which is empty. */
+static int fill_file(const struct upper_dense *d, const struct file_ops *ops, int fd,
+		     const char *path,
+		     int (*put)(const struct upper_dense *d, struct out *o, struct err *e),
+		     struct err *e)
 {
 	AUTO_FREE uint8_t *raw = malloc(PIECE);
-	struct out o = { .ops = ops, .raw = raw };
-	int r;
+	struct out o = { .ops = ops, .raw = raw, .fd = fd };
+	int r = raw ? put(d, &o, e) : err_set(e, ENOMEM, "out of memory");
 
-	if (!raw)
-		return err_set(e, ENOMEM, "out of memory");
-	o.fd = ops->open(path, O_RDWR | O_CREAT | O_EXCL, 0644);
-	if (o.fd < 0)
-		return err_set(e, -o.fd, "%s: %s", path, strerror(-o.fd));
-	r = put(d, &o, e);
 	if (r == 0)
 		r = out_flush(&o, e);
 	if (r == 0) {
-		r = ops->datasync(o.fd);
+		r = ops->datasync(fd);
 		if (r < 0)
 			err_set(e, -r, "syncing: %s", strerror(-r));
 	}
-	ops->close(o.fd);
-	if (r == 0)
+	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
+}
+
+/* Makes one of the files; `like`: -1, or the file whose owner and mode it gets.  It is
+ * gone again when that fails. */
+static int write_file(const struct upper_dense *d, const struct file_ops *ops, const char *path,
+		      int like,
+		      int (*put)(const struct upper_dense *d, struct out *o, struct err *e),
+		      struct err *e)
+{
+	int fd = ops->open(path, O_RDWR | O_CREAT | O_EXCL, like < 0 ? 0644 : 0600), r;
+
+	if (fd < 0)
+		return err_set(e, -fd, "%s: %s", path, strerror(-fd));
+	r = like < 0 ? 0 : ops->make_like(fd, like);
+	r = r < 0 ? err_set(e, -r, "%s: %s", path, strerror(-r))
+		  : fill_file(d, ops, fd, path, put, e);
+	ops->close(fd);
+	if (r < 0)
+		ops->unlink(path);
+	return r;
+}
+
+static int check_count(const struct upper_dense *d, const char *data_path, struct err *e)
+{
+	if (d->maps->count <= FORMAT_MAX_ENTRIES)
 		return 0;
-	ops->unlink(path);
-	return err_wrap(e, r, "%s", path);
+	return err_set(e, EFBIG, "%s: %zu mappings, more than %" PRIu64, data_path, d->maps->count,
+		       FORMAT_MAX_ENTRIES);
 }
 
 int upper_dense_write(const struct upper_dense *d, const char *data_path, const char *index_path,
 		      struct err *e)
 {
 	const struct file_ops *ops = d->ops ? d->ops : &file_ops_system;
-	int r;
+	const int *like = d->like;
+	int r = check_count(d, data_path, e);
 
-	if (d->maps->count > FORMAT_MAX_ENTRIES)
-		return err_set(e, EFBIG, "%s: %zu mappings, more than %" PRIu64, data_path,
-			       d->maps->count, FORMAT_MAX_ENTRIES);
-	r = write_file(d, ops, data_path, put_data, e);
+	if (r == 0)
+		r = write_file(d, ops, data_path, like ? like[0] : -1, put_data, e);
 	if (r < 0)
 		return r;
-	r = write_file(d, ops, index_path, put_index, e);
+	r = write_file(d, ops, index_path, like ? like[1] : -1, put_index, e);
 	if (r < 0)
 		ops->unlink(data_path);
 	return r;
 }
 
 /* ---- under its own names ---- */
+
+/* A log that is being made.  Whoever has the lock of the data's temporary file makes it. */
+struct creation {
+	const struct upper_dense *d;
+	const struct file_ops *ops;
+	const char *data_path, *index_path;
+	char *data_part, *index_part;
+	int fd; /* of data_part */
+};
 
 static int refuse_existing(const struct file_ops *ops, const char *path, struct err *e)
 {
@@ -187,46 +215,110 @@ static int refuse_existing(const struct file_ops *ops, const char *path, struct 
 	return err_set(e, EEXIST, "%s: %s", path, strerror(EEXIST));
 }
 
-/* The data file of that name is ours; what is left of an index file is not yet under its name. */
-static int finish_create(const struct file_ops *ops, const char *data_path, const char *index_path,
-			 const char *temporary, struct err *e)
+static int refuse_log(const struct creation *c, struct err *e)
 {
-	int r = upper_pending_remove(ops, data_path, e);
+	int r = refuse_existing(c->ops, c->index_path, e);
 
-	if (r == 0)
-		r = upper_intent_remove(ops, data_path, index_path, e);
+	return r < 0 ? r : refuse_existing(c->ops, c->data_path, e);
+}
+
+/* Both files under their temporary names, over what a process that was killed left there. */
+static int write_parts(struct creation *c, struct err *e)
+{
+	int r = refuse_log(c, e); /* another process may have made it meanwhile */
+
 	if (r < 0)
 		return r;
-	r = ops->sync_folder(data_path);
+	r = c->ops->truncate(c->fd, 0);
+	if (r < 0)
+		return err_set(e, -r, "%s: %s", c->data_part, strerror(-r));
+	c->ops->unlink(c->index_part);
+	r = fill_file(c->d, c->ops, c->fd, c->data_part, put_data, e);
+	return r < 0 ? r : write_file(c->d, c->ops, c->index_part, -1, put_index, e);
+}
+
+/* Gives the data its name.  The name is claimed first, since a rename asks nobody. */
+static int name_data(const struct creation *c, struct err *e)
+{
+	int r = c->ops->open(c->data_path, O_RDWR | O_CREAT | O_EXCL, 0644);
+
+	if (r >= 0) {
+		c->ops->close(r);
+		r = c->ops->rename(c->data_part, c->data_path);
+		if (r < 0)
+			c->ops->unlink(c->data_path);
+	}
+	return r < 0 ? err_set(e, -r, "%s: %s", c->data_path, strerror(-r)) : 0;
+}
+
+/* The data file of that name is ours; it is no log until there is an index file. */
+static int name_index(const struct creation *c, struct err *e)
+{
+	int r = upper_pending_remove(c->ops, c->data_path, e);
+
 	if (r == 0)
-		r = ops->rename(temporary, index_path);
+		r = upper_intent_remove(c->ops, c->data_path, c->index_path, e);
+	if (r < 0)
+		return r;
+	r = c->ops->sync_folder(c->data_path);
 	if (r == 0)
-		r = ops->sync_folder(index_path);
-	return r < 0 ? err_set(e, -r, "%s: %s", index_path, strerror(-r)) : 0;
+		r = c->ops->rename(c->index_part, c->index_path);
+	if (r == 0)
+		r = c->ops->sync_folder(c->index_path);
+	return r < 0 ? err_set(e, -r, "%s: %s", c->index_path, strerror(-r)) : 0;
+}
+
+static int finish(const struct creation *c, struct err *e)
+{
+	int r = name_index(c, e);
+
+	if (r < 0) {
+		c->ops->unlink(c->index_part);
+		c->ops->unlink(c->index_path);
+		c->ops->unlink(c->data_path);
+	}
+	return r;
+}
+
+static int create(struct creation *c, struct err *e)
+{
+	int r = refuse_log(c, e);
+
+	if (r < 0)
+		return r;
+	c->fd = upper_lock_open(c->ops, c->data_part, O_RDWR | O_CREAT | O_NOFOLLOW, e);
+	if (c->fd < 0)
+		return c->fd;
+	r = write_parts(c, e);
+	if (r == 0)
+		r = name_data(c, e);
+	if (r < 0) {
+		c->ops->unlink(c->index_part);
+		c->ops->unlink(c->data_part);
+	} else {
+		r = finish(c, e);
+	}
+	c->ops->close(c->fd);
+	return r;
 }
 
 int upper_dense_create(const struct upper_dense *d, const char *data_path, const char *index_path,
 		       struct err *e)
 {
-	const struct file_ops *ops = d->ops ? d->ops : &file_ops_system;
-	AUTO_FREE char *temporary = NULL;
-	int r = refuse_existing(ops, index_path, e);
+	struct creation c = { .d = d,
+			      .ops = d->ops ? d->ops : &file_ops_system,
+			      .data_path = data_path,
+			      .index_path = index_path };
+	int r = check_count(d, data_path, e);
 
 	if (r < 0)
 		return r;
-	if (asprintf(&temporary, "%s.part", index_path) < 0) {
-		temporary = NULL;
-		return err_set(e, ENOMEM, "out of memory");
-	}
-	ops->unlink(temporary);
-	r = upper_dense_write(d, data_path, temporary, e);
-	if (r < 0)
-		return r;
-	r = finish_create(ops, data_path, index_path, temporary, e);
-	if (r < 0) {
-		ops->unlink(temporary);
-		ops->unlink(index_path);
-		ops->unlink(data_path);
-	}
+	if (asprintf(&c.data_part, "%s.part", data_path) < 0)
+		c.data_part = NULL;
+	if (asprintf(&c.index_part, "%s.part", index_path) < 0)
+		c.index_part = NULL;
+	r = c.data_part && c.index_part ? create(&c, e) : err_set(e, ENOMEM, "out of memory");
+	free(c.data_part);
+	free(c.index_part);
 	return r;
 }

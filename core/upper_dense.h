@@ -16,6 +16,9 @@ struct upper_dense {
 	const struct format_header *header;
 	const struct mapping_run *maps; /* sorted */
 	struct source *from; /* where moffset counts; NULL: all mappings are zeroed */
+	/* Descriptors of a data and an index file whose owners and modes the new ones get; NULL:
+	 * none. Not for upper_dense_create. */
+	const int *like;
 	/* Told of bytes that were copied.  NULL: nobody. */
 	void (*step)(void *arg, uint64_t n);
 	void *arg;
@@ -25,8 +28,9 @@ struct upper_dense {
 int upper_dense_write(const struct upper_dense *d, const char *data_path, const char *index_path,
 		      struct err *e);
 
-/* Makes a log under its names, durable.  Stopped before its end, it leaves no index file, so nobody
- * takes what there is for a log. */
+/* Makes a log under its names, durable.  Until it is whole its files have `.part` behind their
+ * names; what is left of them by a process that was stopped, the next one takes over.  EBUSY:
+ * another process is making it. */
 int upper_dense_create(const struct upper_dense *d, const char *data_path, const char *index_path,
 		       struct err *e);
 

@@ -101,6 +101,21 @@ static char *system_true_name(const char *path)
 	return name || errno == ENOMEM ? name : strdup(path);
 }
 
+static int system_make_like(int fd, int model)
+{
+	struct stat st;
+	mode_t mode;
+
+	if (fstat(model, &st) < 0)
+		return -errno;
+	mode = st.st_mode & 0777;
+	/* What the file's group may do is for no other group. */
+	if (fchown(fd, st.st_uid, st.st_gid) < 0 && fchown(fd, (uid_t)-1, st.st_gid) < 0)
+		mode &= ~(mode_t)070;
+	/* Where there are no modes it stays ours alone. */
+	return fchmod(fd, mode) < 0 && errno != EPERM && errno != EOPNOTSUPP ? -errno : 0;
+}
+
 static int system_rename(const char *from, const char *to)
 {
 	return result(rename(from, to));
@@ -149,6 +164,7 @@ const struct file_ops file_ops_system = {
 	.lock = system_lock,
 	.is_named = system_is_named,
 	.true_name = system_true_name,
+	.make_like = system_make_like,
 	.rename = system_rename,
 	.unlink = system_unlink,
 	.sync_folder = system_sync_folder,

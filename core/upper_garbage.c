@@ -273,10 +273,11 @@ static int replace_index(struct upper_log *u, struct err *e)
 	int r;
 
 	w.raw = raw;
-	w.fd = raw ? w.ops->open(u->index_temporary, O_RDWR | O_CREAT | O_TRUNC, 0644) : -ENOMEM;
+	w.fd = raw ? w.ops->open(u->index_temporary, O_RDWR | O_CREAT | O_TRUNC, 0600) : -ENOMEM;
 	if (w.fd < 0)
 		return err_set(e, -w.fd, "%s", strerror(-w.fd));
-	r = write_file(u, &w, e);
+	r = w.ops->make_like(w.fd, u->index_fd);
+	r = r < 0 ? err_set(e, -r, "%s", strerror(-r)) : write_file(u, &w, e);
 	if (r < 0) {
 		w.ops->close(w.fd);
 		w.ops->unlink(u->index_temporary);

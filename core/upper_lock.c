@@ -33,7 +33,7 @@ int upper_lock_open(const struct file_ops *ops, const char *data_path, int flags
 
 	ops = ops ? ops : &file_ops_system;
 	for (i = 0; r == 0 && i < TRIES; i++) {
-		fd = ops->open(data_path, flags, 0);
+		fd = ops->open(data_path, flags, 0644);
 		if (fd < 0)
 			return err_set(e, -fd, "%s: %s", data_path, strerror(-fd));
 		r = lock(ops, fd, data_path, e);

@@ -292,6 +292,15 @@ int upper_log_open(const char *data_path, const char *index_path,
 	return 0;
 }
 
+int upper_log_make_like(struct upper_log *u, const struct upper_log *model, struct err *e)
+{
+	int r = u->ops->make_like(u->data_fd, model->data_fd);
+
+	if (r == 0)
+		r = u->ops->make_like(u->index_fd, model->index_fd);
+	return r < 0 ? err_set(e, -r, "%s: owner and mode: %s", u->data_path, strerror(-r)) : 0;
+}
+
 int upper_log_after_fork(struct upper_log *u, struct err *e)
 {
 	WITH_LOCK(&u->publish_lock);

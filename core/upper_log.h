@@ -63,6 +63,9 @@ int upper_log_open(const char *data_path, const char *index_path,
 		   const struct upper_log_options *options, struct upper_log **out,
 		   struct upper_findings *findings, struct err *e);
 
+/* Gives the files of a log that was made just now the owners and modes of another one's. */
+int upper_log_make_like(struct upper_log *u, const struct upper_log *model, struct err *e);
+
 /* In a child that goes on with the log: writes its pid for those who find the log in use. */
 int upper_log_after_fork(struct upper_log *u, struct err *e);
 

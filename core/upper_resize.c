@@ -14,7 +14,10 @@
 #include "core/upper_private.h"
 #include "core/upper_records.h"
 
-enum { PIECES = 64 };
+enum {
+	PIECES = 64,
+	MARKS_MAX = 1 << 23, /* of a disk that grows over layers that are not known: 64 TiB */
+};
 
 /* ---- what is there ---- */
 
@@ -42,13 +45,16 @@ static int find_end(const struct file_ops *ops, const char *data_path, const cha
 	r = upper_file_source(ops, fd, &index, e);
 	if (r == 0) {
 		r = ops->size(data_fd, &data_size);
-		if (r == 0 && index->size >= FORMAT_SPACE)
+		if (r < 0)
+			(void)err_set(e, -r, "%s", strerror(-r));
+		else if (index->size >= FORMAT_SPACE)
 			r = upper_records_read(index, data_size, take_end, end, &found, e);
 		source_close(index);
 	}
 	ops->close(fd);
-	if (r == 0)
-		r = upper_pending_read(ops, data_path, header->uuid, data_size, &pending, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", index_path);
+	r = upper_pending_read(ops, data_path, header->uuid, data_size, &pending, e);
 	if (r < 0)
 		return r;
 	for (i = 0; i < pending.count; i++)
@@ -57,11 +63,23 @@ static int find_end(const struct file_ops *ops, const char *data_path, const cha
 	return 0;
 }
 
+static int read_header(const struct file_ops *ops, const char *data_path, int fd,
+		       struct format_header *out, struct err *e)
+{
+	struct source *data;
+	int r = upper_file_source(ops, fd, &data, e);
+
+	if (r == 0) {
+		r = format_read_header(out, data, 0, FORMAT_PART_LOG_DATA, e);
+		source_close(data);
+	}
+	return r < 0 ? err_wrap(e, r, "%s", data_path) : 0;
+}
+
 int upper_resize_look(const struct file_ops *ops, const char *data_path, const char *index_path,
 		      uint64_t *size, uint64_t *end, struct err *e)
 {
 	struct format_header header = { .virtual_size = 0 };
-	struct source *data;
 	int fd = upper_lock_open(ops, data_path, O_RDWR, e), r;
 
 	if (fd < 0)
@@ -69,11 +87,7 @@ int upper_resize_look(const struct file_ops *ops, const char *data_path, const c
 	*end = 0;
 	r = upper_intent_finish(ops, data_path, index_path, &fd, e);
 	if (r == 0)
-		r = upper_file_source(ops, fd, &data, e);
-	if (r == 0) {
-		r = format_read_header(&header, data, 0, FORMAT_PART_LOG_DATA, e);
-		source_close(data);
-	}
+		r = read_header(ops, data_path, fd, &header, e);
 	if (r == 0 && header.flags & FORMAT_SPARSE)
 		r = err_set(e, EINVAL, "%s: a sparse layer is not written to: convert it to a log",
 			    data_path);
@@ -144,6 +158,17 @@ static int hide_own(struct upper_log *u, uint64_t from, uint64_t to, struct err 
 	return r;
 }
 
+/* All that is new: any of it may be mapped below. */
+static int hide_all(struct upper_log *u, uint64_t from, uint64_t to, struct err *e)
+{
+	if (from < to && (to - from) / FORMAT_MAX_SECTORS >= MARKS_MAX)
+		return err_set(e, EFBIG,
+			       "%s: too much grows at once where the layers below are not known: "
+			       "name the config instead",
+			       u->data_path);
+	return zero(u, from, to, e);
+}
+
 static int prepare(struct upper_log *u, const struct upper_resize *how, struct err *e)
 {
 	uint64_t before = u->header.virtual_size, end = how->size / SECTOR;
@@ -154,7 +179,7 @@ static int prepare(struct upper_log *u, const struct upper_resize *how, struct e
 	else if (how->below)
 		r = hide_own(u, before / SECTOR, end, e);
 	else
-		r = zero(u, before / SECTOR, end, e);
+		r = hide_all(u, before / SECTOR, end, e);
 	if (r == 0 && how->below)
 		r = hide_below(u, how->below, end, e);
 	return r < 0 ? r : upper_log_flush(u, e);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -55,7 +56,7 @@ static int hear(int from, pid_t child, struct err *e)
 int attach_notify_fork(int *to, struct err *e)
 {
 	int ends[2], r;
-	pid_t child;
+	pid_t parent = getpid(), child;
 
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return err_set(e, errno, "a pipe: %s", strerror(errno));
@@ -64,6 +65,9 @@ int attach_notify_fork(int *to, struct err *e)
 		close(ends[0]);
 		*to = ends[1];
 		(void)setsid();
+		(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+		if (getppid() != parent)
+			_exit(EXIT_FAILURE);
 		signal(SIGPIPE, SIG_IGN); /* the parent may be gone when it is told */
 		return 0;
 	}
@@ -95,13 +99,14 @@ static void leave_terminal(void)
 	close(null);
 }
 
-void attach_notify_parent(int to, int r, const char *text)
+bool attach_notify_parent(int to, int r, const char *text)
 {
 	struct outcome o = { .r = r };
 	size_t n = 0;
 	ssize_t done;
 
 	snprintf(o.text, sizeof o.text, "%s", text);
+	(void)prctl(PR_SET_PDEATHSIG, 0);
 	while (n < sizeof o) {
 		done = write(to, (const char *)&o + n, sizeof o - n);
 		if (done < 0 && errno != EINTR)
@@ -112,6 +117,7 @@ void attach_notify_parent(int to, int r, const char *text)
 	close(to);
 	if (r == 0)
 		leave_terminal();
+	return n == sizeof o;
 }
 
 void attach_notify_systemd(const char *status)

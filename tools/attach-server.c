@@ -2,6 +2,7 @@
 /* attach-server.c - see attach-server.h. */
 #include "tools/attach-server.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,6 +23,7 @@ enum {
 	OUTPUT_MAX = 16384, /* bytes of what it says that are kept */
 	CANNOT_RUN = 127,
 	PID_EVERY = 10, /* ms between two looks for the pid */
+	STOPS_MAX = 3, /* servers of one device that are ended, should there be more than one */
 };
 
 /* ---- finding it ---- */
@@ -37,9 +40,10 @@ static pid_t read_pid(const char *path)
 	return pid > 1 ? (pid_t)pid : 0;
 }
 
-/* Whether a word of the process's command line is this text. */
-static bool has_word(pid_t pid, const char *word)
+/* Whether the process's command line has the words "-U" and this one. */
+static bool serves(pid_t pid, const char *socket)
 {
+	const char *before = "";
 	char path[64], text[65536];
 	size_t n = 0, at;
 	ssize_t got;
@@ -53,30 +57,50 @@ static bool has_word(pid_t pid, const char *word)
 		n += (size_t)got;
 	close(fd);
 	text[n] = '\0';
-	for (at = 0; at < n; at += strlen(text + at) + 1)
-		if (strcmp(text + at, word) == 0)
+	for (at = 0; at < n; before = text + at, at += strlen(text + at) + 1)
+		if (strcmp(text + at, socket) == 0 && strcmp(before, "-U") == 0)
 			return true;
 	return false;
 }
 
-int attach_server_find(const struct attach_state *s)
+/* A descriptor of the process if it is a server for this socket, else -1. */
+static int hold_server(pid_t pid, const char *socket)
 {
-	pid_t pid = read_pid(s->pid);
-	int fd = pid > 0 ? pidfd_open(pid, 0) : -1;
+	int fd = pid > 1 ? pidfd_open(pid, 0) : -1;
 
 	/* Looked at while the descriptor holds on to the process: its number may be another's by
 	 * now. */
-	if (fd >= 0 && !has_word(pid, s->socket)) {
+	if (fd >= 0 && !serves(pid, socket)) {
 		close(fd);
 		return -1;
 	}
 	return fd;
 }
 
+int attach_server_find(const struct attach_state *s)
+{
+	return hold_server(read_pid(s->pid), s->socket);
+}
+
+/* The same of any process: whoever started a server may have died before its pid was written. */
+static int find_stray(const struct attach_state *s)
+{
+	DIR *processes = opendir("/proc");
+	struct dirent *entry;
+	int fd = -1;
+
+	while (processes && fd < 0 && (entry = readdir(processes)))
+		fd = hold_server((pid_t)strtol(entry->d_name, NULL, 10), s->socket);
+	if (processes)
+		closedir(processes);
+	return fd;
+}
+
 /* ---- starting it ---- */
 
-/* In the child.  Nothing of the parent's is left to it but standard error, the pipe. */
-static void become_server(const struct attach_state *s, int output)
+/* In the child.  Nothing of the parent's is left to it but standard error, the pipe.  Until nbdkit
+ * is a daemon, which this does not reach, it dies with the parent: nobody would know of it. */
+static void become_server(const struct attach_state *s, pid_t parent, int output)
 {
 	const struct attach_saved *saved = &s->saved;
 	char *words[ATTACH_WORDS + 8];
@@ -94,6 +118,9 @@ static void become_server(const struct attach_state *s, int output)
 	for (i = 1; i < saved->word_count; i++)
 		words[n++] = saved->words[i];
 	words[n] = NULL;
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(CANNOT_RUN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 ||
@@ -104,11 +131,11 @@ static void become_server(const struct attach_state *s, int output)
 	_exit(CANNOT_RUN);
 }
 
-/* All that comes, until the end or the deadline. */
-static bool read_output(int fd, char text[OUTPUT_MAX + 1])
+/* All that comes, until its end: 0; ETIMEDOUT; EINTR: `signals` is readable. */
+static int read_output(int fd, int signals, char text[OUTPUT_MAX + 1])
 {
 	uint64_t deadline = clock_ms() + ATTACH_SERVER_WAIT * UINT64_C(1000), now;
-	struct pollfd p = { .fd = fd, .events = POLLIN };
+	struct pollfd p[] = { { .fd = fd, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
 	char rest[4096];
 	size_t n = 0;
 	ssize_t got;
@@ -117,13 +144,15 @@ static bool read_output(int fd, char text[OUTPUT_MAX + 1])
 		text[n] = '\0';
 		now = clock_ms();
 		if (now >= deadline)
-			return false;
-		if (poll(&p, 1, (int)(deadline - now)) <= 0)
+			return -ETIMEDOUT;
+		if (poll(p, 2, (int)(deadline - now)) <= 0)
 			continue;
+		if (p[1].revents)
+			return -EINTR;
 		got = n < OUTPUT_MAX ? read(fd, text + n, OUTPUT_MAX - n)
 				     : read(fd, rest, sizeof rest);
 		if (got == 0 || (got < 0 && errno != EINTR))
-			return true;
+			return 0;
 		if (got > 0 && n < OUTPUT_MAX)
 			n += (size_t)got;
 	}
@@ -148,15 +177,17 @@ static const char *find_cause(char *text)
 }
 
 /* nbdkit's first process ends when the daemon accepts clients, or could not start. */
-static int await_start(pid_t child, int output, struct err *e)
+static int await_start(pid_t child, int output, int signals, struct err *e)
 {
 	char text[OUTPUT_MAX + 1];
 	const char *cause;
-	int status;
+	int status, r = read_output(output, signals, text);
 
-	if (!read_output(output, text)) {
+	if (r < 0) {
 		kill(child, SIGKILL);
 		waitpid(child, NULL, 0);
+		if (r == -EINTR)
+			return err_set(e, EINTR, "nbdkit: interrupted while it starts");
 		return err_set(e, ETIMEDOUT, "nbdkit has not started in %d s", ATTACH_SERVER_WAIT);
 	}
 	while (waitpid(child, &status, 0) < 0)
@@ -185,11 +216,12 @@ static int await_pid(const struct attach_state *s, struct err *e)
 	return 0;
 }
 
-int attach_server_start(const struct attach_state *s, struct err *e)
+int attach_server_start(const struct attach_state *s, int signals, struct err *e)
 {
+	pid_t parent = getpid(), child;
 	int ends[2], r;
-	pid_t child;
 
+	attach_server_stop(s, true);
 	/* nbdkit binds to no socket that is there. */
 	(void)unlink(s->socket);
 	(void)unlink(s->pid);
@@ -197,10 +229,10 @@ int attach_server_start(const struct attach_state *s, struct err *e)
 		return err_set(e, errno, "a pipe: %s", strerror(errno));
 	child = fork();
 	if (child == 0)
-		become_server(s, ends[1]);
+		become_server(s, parent, ends[1]);
 	close(ends[1]);
 	r = child < 0 ? err_set(e, errno, "starting nbdkit: %s", strerror(errno))
-		      : await_start(child, ends[0], e);
+		      : await_start(child, ends[0], signals, e);
 	close(ends[0]);
 	return r < 0 ? r : await_pid(s, e);
 }
@@ -220,12 +252,8 @@ static bool has_ended(int pidfd, int seconds)
 	return false;
 }
 
-void attach_server_stop(const struct attach_state *s, bool now)
+static void end_server(int pidfd, bool now)
 {
-	AUTO_CLOSE int pidfd = attach_server_find(s);
-
-	if (pidfd < 0)
-		return;
 	if (!now) {
 		(void)pidfd_send_signal(pidfd, SIGTERM, NULL, 0);
 		if (has_ended(pidfd, ATTACH_SERVER_GRACE))
@@ -233,4 +261,19 @@ void attach_server_stop(const struct attach_state *s, bool now)
 	}
 	(void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
 	(void)has_ended(pidfd, ATTACH_SERVER_GRACE);
+}
+
+void attach_server_stop(const struct attach_state *s, bool now)
+{
+	int i, pidfd;
+
+	for (i = 0; i < STOPS_MAX; i++) {
+		pidfd = attach_server_find(s);
+		if (pidfd < 0)
+			pidfd = find_stray(s);
+		if (pidfd < 0)
+			return;
+		end_server(pidfd, now);
+		close(pidfd);
+	}
 }

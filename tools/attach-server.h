@@ -17,11 +17,12 @@ enum {
  * Only a process that was started for this socket counts, whatever its pid file says. */
 int attach_server_find(const struct attach_state *s);
 
-/* Starts it; it accepts clients when this returns.  Errors are nbdkit's own words.  No server may
- * be running. */
-int attach_server_start(const struct attach_state *s, struct err *e);
+/* Starts it; it accepts clients when this returns.  Errors are nbdkit's own words.  One that runs
+ * is killed first.  EINTR: `signals` (-1: none) became readable; the server is ended. */
+int attach_server_start(const struct attach_state *s, int signals, struct err *e);
 
-/* Ends it, if it runs: asks, then kills it.  `now`: kills it. */
+/* Ends it, if it runs, even if it has not written its pid: asks, then kills it.  `now`: kills it.
+ */
 void attach_server_stop(const struct attach_state *s, bool now);
 
 #endif

@@ -61,15 +61,18 @@ static int make_folder(const char *path, struct err *e)
 int attach_state_run(char **run, struct err *e)
 {
 	const char *base = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+	AUTO_FREE char *path = NULL;
 	int r;
 
 	if (!base || base[0] != '/')
 		return err_set(e, ENOENT, "XDG_RUNTIME_DIR names no folder for the device's state");
-	if (asprintf(run, "%s/overlaybd", base) < 0)
+	if (asprintf(&path, "%s/overlaybd", base) < 0) {
+		path = NULL; /* left undefined by the failed call */
 		return err_set(e, ENOMEM, "out of memory");
-	r = make_folder(*run, e);
-	if (r < 0)
-		free(*run);
+	}
+	r = make_folder(path, e);
+	if (r == 0)
+		*run = TAKE_PTR(path);
 	return r;
 }
 

@@ -105,7 +105,7 @@ static int reach_server(struct attach_watch *w, struct attach_links *links, stru
 		attach_server_stop(w->state, true);
 		forget_server(w);
 	}
-	r = attach_server_start(w->state, e);
+	r = attach_server_start(w->state, w->signals, e);
 	if (r < 0)
 		return r;
 	w->server = attach_server_find(w->state);

@@ -78,6 +78,7 @@ struct attach {
 	struct nbd_netlink kernel;
 	struct attach_state state;
 	bool has_state;
+	bool anew; /* attached by this process */
 	struct attach_watch watch;
 };
 
@@ -165,7 +166,9 @@ static int try_device(struct attach *a, const char *run, unsigned index, struct 
 		return r;
 	r = attach_state_load(&a->state, e);
 	if (r == -ENOENT)
-		return err_set(e, EBUSY, "/dev/nbd%u: another program has attached it", index);
+		return err_set(e, EBUSY,
+			       "/dev/nbd%u: another program has attached it, or has it open",
+			       index);
 	if (r < 0)
 		return r;
 	if (strcmp(a->state.saved.source, a->source) == 0)
@@ -346,18 +349,30 @@ static int attach_anew(struct attach *a, struct err *e)
 	int r;
 
 	attach_server_stop(&a->state, false); /* one that was left behind */
-	r = attach_state_begin(&a->state, e);
+	r = describe(a, &a->state.saved, e);
+	/* From here on there is something to be cleaned up when a signal comes. */
 	if (r == 0)
-		r = describe(a, &a->state.saved, e);
+		r = attach_watch_open(&a->watch, &a->state, &a->kernel, e);
 	if (r == 0)
-		r = attach_server_start(&a->state, e);
+		r = attach_state_begin(&a->state, e);
+	if (r == 0)
+		r = attach_server_start(&a->state, a->watch.signals, e);
 	if (r == 0)
 		r = connect_device(a, e);
 	if (r < 0) {
 		attach_server_stop(&a->state, false);
 		attach_state_remove(&a->state);
 	}
+	a->anew = r == 0;
 	return r;
+}
+
+/* One that somebody has attached, and nobody watches.  Its connections may have died meanwhile. */
+static int take_over(struct attach *a, struct err *e)
+{
+	int r = attach_watch_open(&a->watch, &a->state, &a->kernel, e);
+
+	return r < 0 ? r : attach_watch_mend(&a->watch, e);
 }
 
 /* ---- all of it ---- */
@@ -375,17 +390,7 @@ static int open_device(struct attach *a, struct err *e)
 	r = choose_device(a, e);
 	if (r < 0)
 		return r;
-	if (r == 0)
-		r = attach_anew(a, e);
-	if (r >= 0) {
-		/* Its connections may have died while nobody watched. */
-		bool before = r > 0;
-
-		r = attach_watch_open(&a->watch, &a->state, &a->kernel, e);
-		if (r == 0 && before)
-			r = attach_watch_mend(&a->watch, e);
-	}
-	return r;
+	return r > 0 ? take_over(a, e) : attach_anew(a, e);
 }
 
 static void close_device(struct attach *a)
@@ -396,7 +401,7 @@ static void close_device(struct attach *a)
 	free(a->source);
 }
 
-/* The device was detached behind our back: nothing needs the server any more. */
+/* The device is detached: nothing needs the server any more. */
 static void clean_up(struct attach *a)
 {
 	attach_server_stop(&a->state, false);
@@ -437,9 +442,13 @@ static void run_behind(struct attach *a, int to)
 
 	if (r == 0)
 		snprintf(name, sizeof name, "/dev/nbd%u", a->state.index);
-	attach_notify_parent(to, r, r < 0 ? e.msg : name);
-	if (r == 0)
+	/* Whoever ended the parent does not want what it was to do. */
+	if (!attach_notify_parent(to, r, r < 0 ? e.msg : name) && r == 0 && a->anew) {
+		r = nbd_netlink_detach(&a->kernel, a->state.index, &e);
+		clean_up(a);
+	} else if (r == 0) {
 		r = watch_device(a, &e);
+	}
 	close_device(a);
 	_exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }

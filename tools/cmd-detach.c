@@ -131,27 +131,27 @@ static int take_state(struct detach *d, const char *run, struct err *e)
 	return r;
 }
 
-static bool has_saved_state(const char *run, unsigned index)
+/* `name` in the device's folder, or "" for that itself. */
+static bool exists(const char *run, unsigned index, const char *name)
 {
 	char path[4096];
 
-	snprintf(path, sizeof path, "%s/nbd%u/state", run, index);
+	snprintf(path, sizeof path, "%s/nbd%u/%s", run, index, name);
 	return access(path, F_OK) == 0;
 }
 
-/* Whether the kernel has it; 0 is only an answer when there is a state that outlived the device. */
+/* Whether the kernel has it; 0 is only an answer when there is a folder that outlived the device,
+ * or that an attach left which was killed. */
 static int check_attached(struct detach *d, const char *run, struct err *e)
 {
-	bool saved = has_saved_state(run, d->index);
 	int r = nbd_netlink_is_attached(&d->kernel, d->index, e);
 
-	if (r > 0 && !saved)
-		return err_set(
-			e, EINVAL,
-			"/dev/nbd%u: another program has attached it (nbd-client -d detaches "
-			"such a device)",
-			d->index);
-	if (r == 0 && !saved)
+	if (r > 0 && !exists(run, d->index, "state"))
+		return err_set(e, EINVAL,
+			       "/dev/nbd%u: another program has attached it, or has it open "
+			       "(nbd-client -d detaches such a device)",
+			       d->index);
+	if (r == 0 && !exists(run, d->index, ""))
 		return err_set(e, ENODEV, "/dev/nbd%u: it is not attached", d->index);
 	return r;
 }

@@ -86,18 +86,26 @@ static int open_image(struct merge *m, struct err *e)
 
 /* ---- the layer ---- */
 
+/* Of the topmost layer of [from, to) that says how large the disk is; 0: none does. */
+static uint64_t size_said(const struct merge *m, size_t from, size_t to)
+{
+	uint64_t size = 0;
+
+	for (; to > from && size == 0; to--)
+		size = image_layer(m->image, to - 1)->layer.header.virtual_size;
+	return size;
+}
+
 /* Seen alone, the run is as large as the topmost layer of it that says so.  What it maps beyond
- * that is never seen once it is the top; below other layers it may be, so there the new layer holds
- * it. */
+ * that is never seen where it is the topmost that does; below others that say so it may be, so
+ * there the new layer holds it. */
 static uint64_t disk_size(const struct merge *m)
 {
 	const struct index *index = image_index(m->image);
-	size_t count = index_count(index), i;
-	uint64_t size = 0;
+	size_t count = index_count(index);
+	uint64_t size = size_said(m, 0, m->to);
 
-	for (i = m->to; i > 0 && size == 0; i--)
-		size = image_layer(m->image, i - 1)->layer.header.virtual_size;
-	if (m->to < image_layer_count(m->image) && size > 0 && count > 0)
+	if (size > 0 && count > 0 && size_said(m, m->to, image_layer_count(m->image)) > 0)
 		size = max_u64(size, mapping_end(index_maps(index)[count - 1]) * SECTOR);
 	return size;
 }

@@ -7,6 +7,7 @@
 
 #include "core/upper.h"
 #include "core/upper_file.h"
+#include "core/upper_names.h"
 #include "tools/flatten.h"
 #include "tools/pair.h"
 #include "tools/show.h"
@@ -44,13 +45,10 @@ static int write_layer(void *arg, struct layer_writer *writer, struct workers *p
 
 static int refuse_inputs(const struct pair *pair, const char *output, struct err *e)
 {
-	int r = output_refuse_input(output, pair->data, e);
+	int r = upper_names_refuse(pair->data, pair->index, output, e);
 
-	if (r == 0)
-		r = output_refuse_input(output, pair->index, e);
-	if (r < 0 || !pair->config)
-		return r;
-	r = config_refuse_own_file(pair->config, output, e);
+	if (r == 0 && pair->config)
+		r = config_refuse_own_file(pair->config, output, e);
 	return r < 0 ? err_wrap(e, r, "the output") : 0;
 }
 

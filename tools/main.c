@@ -3,9 +3,11 @@
  *
  * Exit status: 0 done; 1 failed, or `check` found errors; 2 the command line is wrong. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/base/limits.h"
 #include "core/base/nearest.h"
@@ -93,11 +95,24 @@ static int run(const struct tool_command *command, int argc, char **argv)
 	return flush_output(r);
 }
 
+/* A file that we open must not become standard output or error, where a message would be written
+ * into it.  What is closed stays as good as closed: reading or writing there fails. */
+static void fill_standard(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			exit(EXIT_FAILURE);
+}
+
 int main(int argc, char **argv)
 {
 	const struct tool_command *command;
 	struct err e;
 
+	fill_standard();
 	limits_raise_files();
 	if (argc < 2) {
 		err_set(&e, EINVAL, "a subcommand is missing; see overlaybd --help");

@@ -14,7 +14,11 @@
 
 int pair_of_name(const char *name, struct pair *out, struct err *e)
 {
+	size_t n = strlen(name);
+
 	*out = (struct pair){ 0 };
+	if (n == 0 || name[n - 1] == '/')
+		return err_set(e, EINVAL, "'%s' is no name of a writable layer", name);
 	if (asprintf(&out->data, "%s.data", name) < 0)
 		out->data = NULL;
 	if (asprintf(&out->index, "%s.index", name) < 0)

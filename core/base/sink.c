@@ -20,7 +20,10 @@
 #include "core/base/le.h"
 #include "core/base/scope.h"
 
-enum { FILE_BUFFER = 256 * 1024 };
+enum {
+	FILE_BUFFER = 256 * 1024,
+	TEMPORARY_BASE = 200, /* bytes of the name that a temporary one begins with */
+};
 
 int sink_write(struct sink *s, const void *buf, size_t n, struct err *e)
 {
@@ -138,10 +141,13 @@ static int file_patch(struct sink *s, const void *buf, size_t n, uint64_t off, s
 static int file_name_temporary(struct file_sink *f, bool (*make)(struct file_sink *f),
 			       struct err *e)
 {
+	const char *slash = strrchr(f->path, '/'), *base = slash ? slash + 1 : f->path;
+	int length = (int)(base - f->path) + (int)strnlen(base, TEMPORARY_BASE);
 	unsigned try;
 
 	for (try = 0; try < 100; try++) {
-		if (asprintf(&f->temporary, "%s.tmp.%d.%u", f->path, (int)getpid(), try) < 0) {
+		if (asprintf(&f->temporary, "%.*s.tmp.%d.%u", length, f->path, (int)getpid(), try) <
+		    0) {
 			f->temporary = NULL;
 			return err_set(e, ENOMEM, "out of memory");
 		}

@@ -35,6 +35,11 @@ guest_runs "${attach_programs[@]}" --program "$(command -v setpriv)" "${files[@]
 	fails "/dev/nbd0: it is not attached" overlaybd detach /dev/nbd0
 	nbd_files=$(ls /run/overlaybd | grep -v lock || true)
 	[ -z "$nbd_files" ]
+	chmod 755 /run/overlaybd
+	fails "overlaybd: /run/overlaybd: it must be a folder of this user" attach /files/image.json
+	fails "overlaybd: /run/overlaybd: it must be a folder of this user" overlaybd detach /dev/nbd0
+	[ $(wc -l </tmp/fails) = 1 ]
+	chmod 700 /run/overlaybd
 
 	echo "attach"
 	dev=$(attach --io-timeout $timeout --sockets 2 /files/image.json)
@@ -106,6 +111,41 @@ guest_runs "${attach_programs[@]}" --program "$(command -v setpriv)" "${files[@]
 	nbd-client -d $second >/dev/null
 	await 20 test ! -e /run/overlaybd/nbd1
 	! pidof nbdkit overlaybd
+
+	echo "stopped half way, before there is a state"
+	mkdir /tmp/slow
+	cat >/tmp/slow/nbdkit <<-END
+		#!/bin/sh
+		echo \$\$ >/tmp/slow/pid
+		/bin/nbdkit "\$@"
+		usleep 500000
+		rm $state/pid
+		exec sleep 600
+	END
+	chmod 755 /tmp/slow/nbdkit
+	is_clean() { ! pidof overlaybd nbdkit && [ ! -e $state/socket ]; }
+	for how in "TERM -f" "KILL" "KILL all"; do
+		rm -f /tmp/slow/pid
+		PATH=/tmp/slow:$PATH overlaybd attach --plugin /bin/nbdkit-overlaybd-plugin.so \
+			$(echo $how | grep -o -e -f) /files/small.yaml $dev &
+		attacher=$!
+		await 20 test -s $state/pid
+		await 20 test ! -e $state/pid
+		if [ "$how" = "KILL all" ]; then
+			kill -9 $(pidof overlaybd | xargs -n 1 | sort -rn) || true # children first
+		else
+			kill -${how%% *} $attacher
+		fi
+		wait $attacher || true
+		await 20 test ! -d /proc/$(cat /tmp/slow/pid)
+		if [ "$how" = "KILL all" ]; then
+			pidof nbdkit
+			overlaybd detach $dev
+			is_clean
+		fi
+		await 20 is_clean
+	done
+	fails "it is not attached" overlaybd detach $dev
 
 	echo "many at once"
 	for n in 1 2 3; do

@@ -58,6 +58,7 @@ cat >"$work/template/image.yaml" <<-end
 	control: ctl # asks it
 end
 "$overlaybd" create "$work/template/u" --config "$work/template/image.yaml" >"$work/made"
+chmod 600 "$work/template/u.data"
 
 say "snapshots under two clients, who see no error"
 fresh_disk
@@ -80,6 +81,7 @@ grep -q "^  data: u-$count.data         # written to$" "$work/disk/image.yaml"
 grep -q "^control: ctl # asks it$" "$work/disk/image.yaml"
 same "layers" "$(grep -c "^  - file: " "$work/disk/image.yaml")" $((count + 1))
 same "files" "$(cd "$work/disk" && ls u* | tr '\n' ' ')" "u-$count.data u-$count.index "
+same "mode" "$(stat -c %a "$work/disk/u-$count.data")" 600
 serve disk "$plugin" "$work/disk/image.yaml"
 writer compare "$(uri disk)" "$work/model"
 stop disk

@@ -27,8 +27,13 @@ grep -qE "^$work/log.data, $work/log.index: $now bytes, before [0-9]+\$" "$work/
 	fail "$(cat "$work/summary")"
 [ "$now" -lt "${size}" ] || fail "$now bytes are left"
 cp "$work/log.data" "$work/once"
+chmod 600 "$work/log.data"
+chmod 640 "$work/log.index"
+[ "$(id -u)" != 0 ] || chown 1234:4321 "$work/log.data"
+owner=$(stat -c %u:%g "$work/log.data")
 "$overlaybd" compact "$work/log" >"$work/summary"
 cmp "$work/log.data" "$work/once" || fail "a dense log changes"
+same "owner and modes" "$(stat -c %u:%g:%a "$work/log.data") $(stat -c %a "$work/log.index")" "$owner:600 640"
 make_upper pending --pending
 over pending
 "$overlaybd" compact "$work/pending.yaml" >"$work/summary"
@@ -70,6 +75,9 @@ complains 1 "$work/log.data: it holds data at " resize "$work/log" 1M
 grows_to 8M
 complains 1 "1000 is no virtual size" resize "$work/log" 1000
 complains 1 "0 is no virtual size" resize "$work/log" 0
+complains 1 "$work/log.data: too much grows at once where the layers below are not known" \
+	resize "$work/log" 65536T
+[ "$(stat -c %s "$work/log.index")" -lt 65536 ] || fail "a refused resize leaves records"
 complains 2 "resize: size 'x' is not a size" resize "$work/log" x
 # The reference and whoever else reads both headers.
 "$overlaybd" resize "$work/log" $size >"$work/summary"

@@ -27,7 +27,11 @@ say "ok: the reference's log is sealed"
 
 # A log with the tail of a crash.
 make_upper tailed --tail
+cp "$work/tailed.data" "$work/mute.data" && cp "$work/tailed.index" "$work/mute.index"
 "$overlaybd" seal "$work/tailed" >"$work/summary" 2>"$work/out"
+# Where there is no standard error its messages go nowhere, above all not into the layer.
+"$overlaybd" seal "$work/mute" >"$work/summary" 2>&-
+cmp "$work/tailed.data" "$work/mute.data" || fail "a message is in the layer"
 layer_is "$work/tailed.data" --in-place --disk "$work/tailed.raw" \
 	--parent-uuid 00000000-0000-0000-0000-00000000000A
 config "$work/tailed.yaml" tailed.data
@@ -52,6 +56,16 @@ complains 1 "'$work/used.data' is a part of a writable layer: name it '$work/use
 	seal "$work/used.data"
 complains 1 "$work/tailed.yaml: the config names no upper" seal "$work/tailed.yaml"
 complains 2 "seal: UPPER|CONFIG is missing" seal
+mkfifo "$work/pipe.data"
+complains 1 "$work/pipe.data: not a regular file" seal "$work/pipe"
+cp "$work/used.data" "$work/cut.data"
+mkfifo "$work/cut.index"
+complains 1 "$work/cut.index: not a regular file" seal "$work/cut"
+rm "$work/cut.index"
+head -c 4000 "$work/used.index" >"$work/cut.index"
+truncate -s 4000 "$work/cut.data"
+complains 1 "$work/cut.data: LSMT data file's header: 4000 bytes" seal "$work/cut"
+rm "$work"/pipe.* "$work"/cut.*
 say "ok: what is not sealed"
 
 # ---- create ----
@@ -71,12 +85,25 @@ complains 1 "$work/new.data: File exists" create "$work/new" --size 4M
 mv "$work/moved" "$work/new.index"
 log_is "$work/new" "$work/empty.raw"
 complains 1 "virtual size 1000 is not a multiple of 512" create "$work/odd" --size 1000
-complains 1 "$work/no/such.data: No such file" create "$work/no/such" --size 1M
+complains 1 "$work/no/such.data.part: No such file" create "$work/no/such" --size 1M
 complains 2 "create: --config, --size or --from is missing" create "$work/odd"
 complains 2 "create: --size 'x' is not a size" create "$work/odd" --size x
 complains 2 "create: --size 0 is no disk" create "$work/odd" --size 0
 complains 2 "create: --from goes with neither" create "$work/odd" --size 1 --from x
+complains 1 "'' is no name of a writable layer" create "" --size 1M
+complains 1 "'$work/' is no name of a writable layer" create "$work/" --size 1M
 [ ! -e "$work/odd.data" ] || fail "a refused create leaves a file"
+# What a create that was killed left is not in the way of the next one; one that runs is.
+head -c 9M /dev/zero >"$work/odd.data.part"
+: >"$work/odd.index.part"
+hold "$work/odd" data.part
+complains 1 "$work/odd.data.part: is in use by another process" create "$work/odd" --size 3M
+release
+"$overlaybd" create "$work/odd" --size 3M >/dev/null
+log_is "$work/odd" "$work/empty.raw"
+rm "$work"/odd.*
+ls "$work" >"$work/out"
+! grep -F .part "$work/out" || fail "left behind"
 say "ok: new layers"
 
 # Over an image, whose config names the layer that is not there yet.
@@ -191,8 +218,12 @@ same_as_theirs tags/layer0.obd --tar --message "a commit message, 256 bytes at m
 say "ok: the reference's layers, byte for byte"
 
 before=$(sha256 "$work/plain.data")
-complains 1 "the output '$work/plain.data' is the input" commit "$work/plain" -o "$work/plain.data"
-complains 1 "the output '$work/plain.index' is the input" commit "$work/plain" -o "$work/plain.index"
+for part in data index pending intent data.new index.new; do
+	complains 1 "the output: '$work/./plain.$part' is a file of the image: $work/plain.$part" \
+		commit "$work/plain" -o "$work/./plain.$part"
+	complains 1 "the output: '$work/./plain.$part' is a file of the image" \
+		merge "$work/plain.yaml" -o "$work/./plain.$part"
+done
 complains 1 "the output: '$work/plain.yaml' is a file of the image" commit "$work/plain.yaml" \
 	-o "$work/plain.yaml"
 hold "$work/plain"
@@ -255,6 +286,17 @@ printf 'lowers:\n  - file: merged.obd\nupper:\n  data: plain.data\n  index: plai
 holds "$work/run.yaml" "$work/three.raw"
 "$overlaybd" merge "$work/three.yaml" -o "$work/merged.obd" --compress none >"$work/summary"
 layer_is "$work/merged.obd" --disk "$work/three.raw"
+# Above a run that holds more than its size says there is a layer that says none: the image stays as large.
+head -c 4096 "$work/small.raw" >"$work/unsized.raw"
+"$overlaybd" commit --raw "$work/unsized.raw" --compress none -o "$work/unsized.obd" >/dev/null
+for at in 48 $(($(stat -c %s "$work/unsized.obd") - 4048)); do
+	head -c 8 /dev/zero | dd of="$work/unsized.obd" bs=1 seek=$at conv=notrunc status=none
+done
+config "$work/run.yaml" over/lower.obd over/small.obd unsized.obd
+holds "$work/run.yaml" "$work/small.raw"
+"$overlaybd" merge "$work/run.yaml" --layers 0-1 -o "$work/merged.obd" >"$work/summary"
+config "$work/run.yaml" merged.obd unsized.obd
+holds "$work/run.yaml" "$work/small.raw"
 complains 1 "the output: '$work/plain.data' is a file of the image" merge "$work/three.yaml" \
 	-o "$work/plain.data"
 complains 1 "$work/three.yaml: there is no layer 3, the topmost is 2" merge "$work/three.yaml" \

@@ -23,11 +23,11 @@ layer_is()
 	"$python" "$SOURCE/tests/check-layer.py" "$@" >"$work/out" 2>&1 || fail "$*: $(cat "$work/out")"
 }
 
-# hold NAME: a process that has the writable layer open, $holder.
+# hold NAME [PART]: a process that has the writable layer open, $holder.
 hold()
 {
 	: >"$work/held"
-	flock -x "$1.data" sh -c 'echo held; exec sleep 60' >"$work/held" &
+	flock -x "$1.${2:-data}" sh -c 'echo held; exec sleep 60' >"$work/held" &
 	holder=$!
 	await 10 grep -q held "$work/held" || fail "nobody holds $1"
 }

@@ -587,6 +587,11 @@ static inline char *memfs_true_name(const char *path)
 	return memfs_copy(path, strlen(path) + 1);
 }
 
+static inline int memfs_make_like(int fd, int model)
+{
+	return memfs->dead ? -EIO : 0;
+}
+
 static inline int memfs_rename(const char *from, const char *to)
 {
 	struct memfs_name *source = memfs_find(from), *target = memfs_find(to);
@@ -642,6 +647,7 @@ static const struct file_ops memfs_ops = {
 	.lock = memfs_lock,
 	.is_named = memfs_is_named,
 	.true_name = memfs_true_name,
+	.make_like = memfs_make_like,
 	.rename = memfs_rename,
 	.unlink = memfs_unlink,
 	.sync_folder = memfs_sync_folder,

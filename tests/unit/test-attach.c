@@ -363,7 +363,7 @@ static void servers_that_do_not_start(void **state)
 		} else {
 			assert_int_equal(attach_state_add_word(&s.saved, rows[i].program, NULL), 0);
 		}
-		r = attach_server_start(&s, &e);
+		r = attach_server_start(&s, -1, &e);
 		if (r >= 0 || !strstr(e.msg, rows[i].message))
 			fail_msg("row %zu: %d %s", i, r, e.msg);
 		assert_int_equal(attach_server_find(&s), -1);
@@ -392,6 +392,45 @@ static void others_are_left_alone(void **state)
 	attach_state_close(&s);
 }
 
+/* Nor is a server forgotten that has not written its pid. */
+static void strays_are_ended(void **state)
+{
+	struct attach_state s;
+	int status;
+	pid_t pid;
+
+	assert_int_equal(attach_state_open(run, 6, &s, NULL, NULL), 0);
+	pid = fork();
+	if (pid == 0)
+		execl("/bin/sh", "sh", "-c", "sleep 60; exit 0", "-U", s.socket, (char *)NULL);
+	while (waitpid(pid, &status, WNOHANG) == 0)
+		attach_server_stop(&s, false);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	attach_state_close(&s);
+}
+
+static void a_start_is_interrupted(void **state)
+{
+	static const char text[] = "#!/bin/sh\nexec sleep 60\n";
+	struct attach_state s;
+	char script[160];
+	int ends[2];
+
+	snprintf(script, sizeof script, "%s/server", run);
+	assert_int_equal(io_replace_file(script, text, sizeof text - 1, NULL), 0);
+	assert_int_equal(chmod(script, 0700), 0);
+	assert_int_equal(attach_state_open(run, 7, &s, NULL, NULL), 0);
+	s.saved.folder = strdup("/");
+	assert_int_equal(attach_state_add_word(&s.saved, script, NULL), 0);
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(write(ends[1], "x", 1), 1);
+	assert_int_equal(attach_server_start(&s, ends[0], NULL), -EINTR);
+	assert_int_equal(wait(NULL), -1); /* the server is gone */
+	close(ends[0]);
+	close(ends[1]);
+	attach_state_close(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -404,6 +443,8 @@ int main(void)
 		cmocka_unit_test(names_of_devices),
 		cmocka_unit_test(servers_that_do_not_start),
 		cmocka_unit_test(others_are_left_alone),
+		cmocka_unit_test(strays_are_ended),
+		cmocka_unit_test(a_start_is_interrupted),
 	};
 
 	return cmocka_run_group_tests(tests, make_run, remove_run);

@@ -215,6 +215,20 @@ static void sink_passes_by_names_that_are_taken(void **state)
 	unlink(taken);
 }
 
+/* The longest name there can be: a temporary one may not be longer. */
+static void sink_writes_under_a_long_name(void **state)
+{
+	char name[320];
+	size_t n = (size_t)snprintf(name, sizeof name, "%s/", folder);
+	struct err e = { "" };
+
+	memset(name + n, 'n', 255);
+	name[n + 255] = '\0';
+	if (io_replace_file(name, "new", 3, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(unlink(name), 0);
+}
+
 static void absolute_paths(void **state)
 {
 	char *p = io_absolute_path("/a/b", "c.obd");
@@ -310,6 +324,7 @@ int main(void)
 		cmocka_unit_test(sink_follows_a_link),
 		cmocka_unit_test(sink_keeps_the_mode),
 		cmocka_unit_test(sink_passes_by_names_that_are_taken),
+		cmocka_unit_test(sink_writes_under_a_long_name),
 		cmocka_unit_test(absolute_paths),
 		cmocka_unit_test(digests),
 		cmocka_unit_test(workers_run_every_job_once),

@@ -105,9 +105,9 @@ static void run_model(const struct upper_log_options *options)
 
 static void a_log_is_a_disk(void **state)
 {
-	struct upper_log_options options = {
-		.garbage = 50, .garbage_records = 64, .garbage_bytes = 1
-	};
+	struct upper_log_options options = { .garbage = 50,
+					     .garbage_records = 64,
+					     .garbage_bytes = 1 };
 
 	run_model(&upper_plain);
 	run_model(&options);
@@ -578,9 +578,11 @@ static void a_dead_index_is_rewritten(void **state)
 					     .garbage_records = 100,
 					     .room_records = 1 };
 	struct upper_log *u = upper_new(BYTES, &options);
+	struct stat st;
 	unsigned i;
 
 	memset(disk, 0, BYTES);
+	assert_int_equal(chmod(upper_index, 0640), 0);
 	for (i = 0; i < 1000; i++) {
 		uint64_t off = i * 40503 % 100 * 1024;
 
@@ -594,6 +596,8 @@ static void a_dead_index_is_rewritten(void **state)
 	disk[0] = 'y';
 	assert_int_equal(upper_log_tidy(u, NULL), 0);
 	assert_int_equal(upper_file_size(upper_index), 4096 + 100 * 16);
+	assert_int_equal(stat(upper_index, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0640);
 	check_all(u);
 	assert_int_equal(upper_log_flush(u, NULL), 0);
 	assert_int_equal(upper_file_size(upper_index), 4096 + 102 * 16);
