@@ -169,15 +169,28 @@ static bool create_named(struct file_sink *f)
 	return f->fd >= 0;
 }
 
-static int file_sync_folder(struct file_sink *f, struct err *e)
+/* -1: a folder that may be written but not read cannot be synced. */
+static int file_open_folder(struct file_sink *f, int *fd, struct err *e)
 {
-	AUTO_CLOSE int fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return *fd >= 0 || errno == EACCES ? 0 : file_fail(f, "opening its folder", e);
+}
 
-	/* A folder that may be written but not read cannot be synced, nor can those of some file
-	 * systems: the file is there all the same. */
-	if (fd < 0)
-		return errno == EACCES ? 0 : file_fail(f, "opening its folder", e);
-	if (fsync(fd) < 0 && errno != EINVAL)
+static int file_appear(struct file_sink *f, struct err *e)
+{
+	AUTO_CLOSE int folder = -1;
+	int r = f->temporary ? 0 : file_name_temporary(f, link_unnamed, e);
+
+	/* Before the name is given: what fails then leaves the file as it was. */
+	if (r == 0)
+		r = file_open_folder(f, &folder, e);
+	if (r < 0)
+		return r;
+	if (rename(f->temporary, f->path) < 0)
+		return file_fail(f, "rename", e);
+	free(TAKE_PTR(f->temporary));
+	/* The folders of some file systems cannot be synced: the file is there all the same. */
+	if (folder >= 0 && fsync(folder) < 0 && errno != EINVAL)
 		return file_fail(f, "syncing its folder", e);
 	return 0;
 }
@@ -193,15 +206,7 @@ static int file_finish(struct sink *s, struct err *e)
 		return file_fail(f, "fchmod", e);
 	if (fsync(f->fd) < 0)
 		return file_fail(f, "fsync", e);
-	if (!f->temporary) {
-		r = file_name_temporary(f, link_unnamed, e);
-		if (r < 0)
-			return r;
-	}
-	if (rename(f->temporary, f->path) < 0)
-		return file_fail(f, "rename", e);
-	free(TAKE_PTR(f->temporary));
-	return file_sync_folder(f, e);
+	return file_appear(f, e);
 }
 
 static void file_close(struct sink *s)
