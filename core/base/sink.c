@@ -179,11 +179,11 @@ static int file_open_folder(struct file_sink *f, int *fd, struct err *e)
 static int file_appear(struct file_sink *f, struct err *e)
 {
 	AUTO_CLOSE int folder = -1;
-	int r = f->temporary ? 0 : file_name_temporary(f, link_unnamed, e);
+	/* First: what fails before the name is given leaves the file as it was. */
+	int r = file_open_folder(f, &folder, e);
 
-	/* Before the name is given: what fails then leaves the file as it was. */
-	if (r == 0)
-		r = file_open_folder(f, &folder, e);
+	if (r == 0 && !f->temporary)
+		r = file_name_temporary(f, link_unnamed, e);
 	if (r < 0)
 		return r;
 	if (rename(f->temporary, f->path) < 0)
