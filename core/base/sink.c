@@ -74,8 +74,10 @@ struct file_sink {
 	char *path; /* the name to appear under, symbolic links resolved */
 	char *folder;
 	char *temporary; /* NULL while the file has no name */
-	bool replaces; /* there is a file, whose mode is kept */
+	bool replaces; /* there is a file, whose mode is kept, and owner where that can be */
 	mode_t mode;
+	uid_t owner;
+	gid_t group;
 	uint64_t flushed; /* bytes in the file; the rest is in buffer */
 	size_t buffered;
 	uint8_t buffer[FILE_BUFFER];
@@ -202,8 +204,12 @@ static int file_finish(struct sink *s, struct err *e)
 
 	if (r < 0)
 		return r;
-	if (f->replaces && fchmod(f->fd, f->mode) < 0)
-		return file_fail(f, "fchmod", e);
+	if (f->replaces) {
+		/* Root can; others mostly own it already. */
+		(void)!fchown(f->fd, f->owner, f->group);
+		if (fchmod(f->fd, f->mode) < 0)
+			return file_fail(f, "fchmod", e);
+	}
 	if (fsync(f->fd) < 0)
 		return file_fail(f, "fsync", e);
 	return file_appear(f, e);
@@ -242,6 +248,8 @@ static int file_resolve(struct file_sink *f, const char *path, struct err *e)
 			return err_set(e, EINVAL, "%s: exists and is not a regular file", path);
 		f->path = realpath(path, NULL);
 		f->replaces = true;
+		f->owner = st.st_uid;
+		f->group = st.st_gid;
 		f->mode = st.st_mode & 0777; /* never setuid: the owner may be another */
 	} else if (errno != ENOENT) {
 		return err_set(e, errno, "%s: %s", path, strerror(errno));
