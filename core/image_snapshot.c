@@ -230,15 +230,12 @@ static size_t stem_of(const char *data, unsigned *number)
 	return at - 1;
 }
 
-/* What could not be read by everybody before cannot be now. */
+/* What not everybody could read stays so. */
 static int copy_mode(const char *from, const char *to, struct err *e)
 {
-	AUTO_CLOSE int fd = open(to, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
+	int r = file_ops_system.copy_mode(from, to);
 
-	if (fd < 0 || stat(from, &st) < 0 || fchmod(fd, st.st_mode & 0777) < 0)
-		return err_set(e, errno, "%s: its mode: %s", to, strerror(errno));
-	return 0;
+	return r < 0 ? err_set(e, -r, "%s: its mode: %s", to, strerror(-r)) : 0;
 }
 
 static int open_pair(struct snapshot *s, const char *data, const char *index, struct err *e)

@@ -55,11 +55,23 @@ static int collect(struct compact *c, struct err *e)
 	return r;
 }
 
+/* What not everybody could read stays so. */
+static int copy_modes(const struct compact *c, struct err *e)
+{
+	const struct upper_log *u = c->u;
+	int r = u->ops->copy_mode(u->data_path, c->data_new);
+
+	if (r == 0)
+		r = u->ops->copy_mode(u->index_path, c->index_new);
+	return r < 0 ? err_set(e, -r, "%s: its mode: %s", c->data_new, strerror(-r)) : 0;
+}
+
 static int write_new(struct compact *c, struct err *e)
 {
 	struct upper_dense dense = { .ops = c->u->ops,
 				     .header = &c->u->header,
 				     .maps = &c->maps,
+				     .mode = 0600,
 				     .step = copied,
 				     .arg = c };
 	int r = upper_file_source(c->u->ops, c->u->data_fd, &dense.from, e);
@@ -68,6 +80,8 @@ static int write_new(struct compact *c, struct err *e)
 		return r;
 	r = upper_dense_write(&dense, c->data_new, c->index_new, e);
 	source_close(dense.from);
+	if (r == 0)
+		r = copy_modes(c, e);
 	if (r < 0)
 		return r;
 	r = c->u->ops->sync_folder(c->data_new);

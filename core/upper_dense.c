@@ -138,7 +138,7 @@ static int write_file(const struct upper_dense *d, const struct file_ops *ops, c
 
 	if (!raw)
 		return err_set(e, ENOMEM, "out of memory");
-	o.fd = ops->open(path, O_RDWR | O_CREAT | O_EXCL, 0644);
+	o.fd = ops->open(path, O_RDWR | O_CREAT | O_EXCL, d->mode ? d->mode : 0644);
 	if (o.fd < 0)
 		return err_set(e, -o.fd, "%s: %s", path, strerror(-o.fd));
 	r = put(d, &o, e);

@@ -15,6 +15,7 @@ struct upper_dense {
 	/* Of both files, but for what says which of them it is. */
 	const struct format_header *header;
 	const struct mapping_run *maps; /* sorted */
+	mode_t mode; /* of new files; 0: 0644 */
 	struct source *from; /* where moffset counts; NULL: all mappings are zeroed */
 	/* Told of bytes that were copied.  NULL: nobody. */
 	void (*step)(void *arg, uint64_t n);

@@ -101,6 +101,14 @@ static char *system_true_name(const char *path)
 	return name || errno == ENOMEM ? name : strdup(path);
 }
 
+static int system_copy_mode(const char *from, const char *to)
+{
+	AUTO_CLOSE int fd = open(to, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	return fd < 0 || stat(from, &st) < 0 ? -errno : result(fchmod(fd, st.st_mode & 0777));
+}
+
 static int system_rename(const char *from, const char *to)
 {
 	return result(rename(from, to));
@@ -149,6 +157,7 @@ const struct file_ops file_ops_system = {
 	.lock = system_lock,
 	.is_named = system_is_named,
 	.true_name = system_true_name,
+	.copy_mode = system_copy_mode,
 	.rename = system_rename,
 	.unlink = system_unlink,
 	.sync_folder = system_sync_folder,

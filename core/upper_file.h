@@ -34,6 +34,8 @@ struct file_ops {
 	/* Where a symbolic link leads in the end, else the name itself: what a rename may replace,
 	 * and what other names are made of.  The caller frees it; NULL: no memory. */
 	char *(*true_name)(const char *path);
+	/* Lets the same people read and write the file `to`, no link, as those of `from`. */
+	int (*copy_mode)(const char *from, const char *to);
 	int (*rename)(const char *from, const char *to);
 	int (*unlink)(const char *path);
 	int (*sync_folder)(const char *path); /* the folder that holds path */

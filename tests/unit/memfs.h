@@ -582,6 +582,11 @@ static inline int memfs_is_named(int fd, const char *path)
 	return name && name->file == memfs->fds[fd];
 }
 
+static inline int memfs_copy_mode(const char *from, const char *to)
+{
+	return 0;
+}
+
 static inline char *memfs_true_name(const char *path)
 {
 	return memfs_copy(path, strlen(path) + 1);
@@ -642,6 +647,7 @@ static const struct file_ops memfs_ops = {
 	.lock = memfs_lock,
 	.is_named = memfs_is_named,
 	.true_name = memfs_true_name,
+	.copy_mode = memfs_copy_mode,
 	.rename = memfs_rename,
 	.unlink = memfs_unlink,
 	.sync_folder = memfs_sync_folder,
