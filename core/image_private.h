@@ -25,6 +25,7 @@ struct image_upper {
 	struct image *image;
 	struct upper_log *log; /* NULL: ended */
 	char *data_path, *index_path;
+	char *layer_path; /* of the layer that a snapshot made of it, else NULL */
 	struct image_layer layer; /* of layer.layer the header alone counts; its data is empty */
 	struct image_upper *older;
 };

@@ -230,11 +230,35 @@ static size_t stem_of(const char *data, unsigned *number)
 	return at - 1;
 }
 
+/* What not everybody could read stays so. */
+static int open_pair(struct snapshot *s, const char *data, const char *index, struct err *e)
+{
+	int r = image_open_log(s->image, data, index, 0, 0, &s->fresh, e);
+
+	return r < 0 ? r : upper_log_make_like(s->fresh->log, s->old->log, e);
+}
+
+/* -EEXIST: somebody else's files have these names. */
+static int make_pair(struct snapshot *s, const char *data, const char *index, struct err *e)
+{
+	const char *uuid = upper_log_header(s->old->log)->uuid;
+	int r = upper_log_create(NULL, data, index, s->image->size, NULL, uuid, e);
+
+	if (r == -EEXIST && remove_leftover(s, data, index))
+		r = upper_log_create(NULL, data, index, s->image->size, NULL, uuid, e);
+	if (r < 0)
+		return r;
+	r = open_pair(s, data, index, e);
+	if (r < 0) {
+		(void)unlink(index);
+		(void)unlink(data);
+	}
+	return r;
+}
+
 /* The fresh pair is OLD-1.data and OLD-1.index, then -2 and so on. */
 static int make_fresh(struct snapshot *s, struct err *e)
 {
-	const struct image *image = s->image;
-	const struct format_header *header = upper_log_header(s->old->log);
 	unsigned number, end;
 	size_t stem = stem_of(s->old->data_path, &number);
 	int r = -EEXIST;
@@ -246,13 +270,7 @@ static int make_fresh(struct snapshot *s, struct err *e)
 		if (asprintf(&data, "%.*s-%u.data", (int)stem, s->old->data_path, number) < 0 ||
 		    asprintf(&index, "%.*s-%u.index", (int)stem, s->old->data_path, number) < 0)
 			return err_set(e, ENOMEM, "out of memory");
-		r = upper_log_create(NULL, data, index, image->size, NULL, header->uuid, e);
-		if (r == -EEXIST && remove_leftover(s, data, index))
-			r = upper_log_create(NULL, data, index, image->size, NULL, header->uuid, e);
-		if (r == 0)
-			r = image_open_log(s->image, data, index, 0, 0, &s->fresh, e);
-		if (r == 0)
-			r = upper_log_make_like(s->fresh->log, s->old->log, e);
+		r = make_pair(s, data, index, e);
 	}
 	return r;
 }
@@ -369,24 +387,36 @@ static int link_layer(struct snapshot *s, struct err *e)
 	return sync_folder_of(s->layer, e);
 }
 
+/* After a failed try.  When nobody can tell, the config may name the fresh pair. */
+static bool may_be_replaced(const struct snapshot *s, const struct stat *before)
+{
+	AUTO_FREE char *now = NULL;
+	struct stat st;
+	size_t n;
+
+	if (stat(s->image->config->path, &st) == 0 && st.st_dev == before->st_dev &&
+	    st.st_ino == before->st_ino)
+		return false;
+	return load_config(s, &now, &n, NULL) < 0 || same_text(now, n, s->new_text, s->new_n);
+}
+
 /* 1: the file is the new one, but may be the old one again after power loss. */
 static int replace_config(struct snapshot *s, struct err *e)
 {
 	const char *path = s->image->config->path;
 	AUTO_FREE char *now = NULL;
+	struct stat before;
 	size_t n;
-	int r = load_config(s, &now, &n, e);
+	int r = stat(path, &before) < 0 ? err_set(e, errno, "%s: %s", path, strerror(errno)) : 0;
 
+	if (r == 0)
+		r = load_config(s, &now, &n, e);
 	if (r < 0)
 		return r;
 	if (!same_text(now, n, s->text, s->n))
 		return err_set(e, EBUSY, "%s: somebody changes it: try again", path);
-	free(TAKE_PTR(now));
 	r = io_replace_file(path, s->new_text, s->new_n, e);
-	if (r == 0)
-		s->replaced = true;
-	else if (load_config(s, &now, &n, NULL) == 0)
-		s->replaced = same_text(now, n, s->new_text, s->new_n);
+	s->replaced = r == 0 || may_be_replaced(s, &before);
 	return r < 0 && s->replaced ? 1 : r;
 }
 
@@ -519,12 +549,13 @@ static int absorb(struct image *image, struct image_layer *l, struct image_retir
 	return 0;
 }
 
-static int open_and_absorb(struct image *image, const char *path, struct err *e)
+static int open_and_absorb(struct image *image, struct err *e)
 {
+	const char *path = image_stack(image)->frozen->layer_path;
 	size_t number = image_stack(image)->layer_count - 2;
 	struct image_layer *l = calloc(1, sizeof *l);
 	struct image_retired *old = calloc(1, sizeof *old);
-	char *name = strdup(path);
+	char *name = path ? strdup(path) : NULL;
 	int r = l && old && name ? image_open_layer_file(name, number, l, e)
 				 : err_set(e, ENOMEM, "out of memory");
 
@@ -548,21 +579,33 @@ static void clean_up(struct snapshot *s)
 	struct err e;
 
 	upper_log_retire(s->old->log);
+	s->old->layer_path = strdup(s->layer);
 	if (sync_folder_of(s->old->data_path, &e) < 0)
 		log_warn("%s: %s", s->image->config->path, e.msg);
-	if (open_and_absorb(s->image, s->layer, &e) < 0)
-		log_warn("%s: snapshot: the new layer is read through its log until the end: %s",
+	if (open_and_absorb(s->image, &e) < 0)
+		log_warn("%s: snapshot: the new layer is read through its log until the next "
+			 "snapshot: %s",
 			 s->image->config->path, e.msg);
 	image_free_retired(s->image, false);
+}
+
+static int finish_last(struct image *image, struct err *e)
+{
+	const struct image_upper *frozen = image_stack(image)->frozen;
+
+	if (!frozen)
+		return 0;
+	return frozen->layer_path ? open_and_absorb(image, e) : err_set(e, EBUSY, "see the log");
 }
 
 static int run(struct snapshot *s, uint64_t *blocked, struct err *e)
 {
 	int r;
 
+	r = finish_last(s->image, e);
+	if (r < 0)
+		return err_wrap(e, r, "the last snapshot could not be finished");
 	s->old = image_stack(s->image)->upper;
-	if (image_stack(s->image)->frozen)
-		return err_set(e, EBUSY, "the last snapshot could not be finished; see the log");
 	r = prepare(s, e);
 	if (r == 0)
 		r = switch_over(s, blocked, e);

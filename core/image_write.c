@@ -87,6 +87,7 @@ static void free_upper(struct image_upper *upper)
 	source_close(upper->layer.layer.data);
 	free(upper->data_path);
 	free(upper->index_path);
+	free(upper->layer_path);
 	free(upper);
 }
 
@@ -176,10 +177,14 @@ static struct upper_log *gate_enter(struct image *image)
 	return image_stack(image)->upper->log;
 }
 
-static int gate_leave(struct image *image, int r, struct err *e)
+/* What has to be durable is made so outside of the gate: where syncing takes its time, a snapshot
+ * would not find the gate empty. */
+static int gate_leave(struct image *image, int r, unsigned flags, struct err *e)
 {
 	pthread_rwlock_unlock(&image->gate);
-	return r < 0 ? err_wrap(e, r, "%s: upper", image->config->path) : 0;
+	if (r < 0)
+		return err_wrap(e, r, "%s: upper", image->config->path);
+	return flags & UPPER_FUA ? image_flush(image, e) : 0;
 }
 
 static int check_change(const struct image *image, uint64_t n, uint64_t off, struct err *e)
@@ -196,8 +201,8 @@ int image_pwrite(struct image *image, const void *buf, size_t n, uint64_t off, u
 
 	if (r < 0)
 		return r;
-	r = upper_log_pwrite(gate_enter(image), buf, n, off, flags, e);
-	return gate_leave(image, r, e);
+	r = upper_log_pwrite(gate_enter(image), buf, n, off, flags & ~(unsigned)UPPER_FUA, e);
+	return gate_leave(image, r, flags, e);
 }
 
 int image_zero(struct image *image, uint64_t off, uint64_t n, unsigned flags, struct err *e)
@@ -206,8 +211,8 @@ int image_zero(struct image *image, uint64_t off, uint64_t n, unsigned flags, st
 
 	if (r < 0)
 		return r;
-	r = upper_log_zero(gate_enter(image), off, n, flags, e);
-	return gate_leave(image, r, e);
+	r = upper_log_zero(gate_enter(image), off, n, flags & ~(unsigned)UPPER_FUA, e);
+	return gate_leave(image, r, flags, e);
 }
 
 int image_trim(struct image *image, uint64_t off, uint64_t n, unsigned flags, struct err *e)
@@ -216,8 +221,8 @@ int image_trim(struct image *image, uint64_t off, uint64_t n, unsigned flags, st
 
 	if (r < 0)
 		return r;
-	r = upper_log_trim(gate_enter(image), off, n, flags, e);
-	return gate_leave(image, r, e);
+	r = upper_log_trim(gate_enter(image), off, n, flags & ~(unsigned)UPPER_FUA, e);
+	return gate_leave(image, r, flags, e);
 }
 
 /* Does not go through the gate, which a snapshot would otherwise wait long at.  The upper that is

@@ -16,8 +16,8 @@ struct upper_dense {
 	const struct format_header *header;
 	const struct mapping_run *maps; /* sorted */
 	struct source *from; /* where moffset counts; NULL: all mappings are zeroed */
-	/* Descriptors of a data and an index file whose owners and modes the new ones get; NULL:
-	 * none. Not for upper_dense_create. */
+	/* A data and an index file whose owners and modes the new ones get; NULL: none.  Not for
+	 * upper_dense_create. */
 	const int *like;
 	/* Told of bytes that were copied.  NULL: nobody. */
 	void (*step)(void *arg, uint64_t n);

@@ -34,8 +34,7 @@ struct file_ops {
 	/* Where a symbolic link leads in the end, else the name itself: what a rename may replace,
 	 * and what other names are made of.  The caller frees it; NULL: no memory. */
 	char *(*true_name)(const char *path);
-	/* Gives a file the mode of another, and the owner as far as
-	 * we may. */
+	/* Gives a file the mode of another, and the owner as far as we may. */
 	int (*make_like)(int fd, int model);
 	int (*rename)(const char *from, const char *to);
 	int (*unlink)(const char *path);

@@ -77,8 +77,10 @@ struct file_sink {
 	char *path; /* the name to appear under, symbolic links resolved */
 	char *folder;
 	char *temporary; /* NULL while the file has no name */
-	bool replaces; /* there is a file, whose mode is kept */
+	bool replaces; /* there is a file, whose mode is kept, and owner where that can be */
 	mode_t mode;
+	uid_t owner;
+	gid_t group;
 	uint64_t flushed; /* bytes in the file; the rest is in buffer */
 	size_t buffered;
 	uint8_t buffer[FILE_BUFFER];
@@ -175,15 +177,28 @@ static bool create_named(struct file_sink *f)
 	return f->fd >= 0;
 }
 
-static int file_sync_folder(struct file_sink *f, struct err *e)
+/* -1: a folder that may be written but not read cannot be synced. */
+static int file_open_folder(struct file_sink *f, int *fd, struct err *e)
 {
-	AUTO_CLOSE int fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	*fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return *fd >= 0 || errno == EACCES ? 0 : file_fail(f, "opening its folder", e);
+}
 
-	/* A folder that may be written but not read cannot be synced, nor can those of some file
-	 * systems: the file is there all the same. */
-	if (fd < 0)
-		return errno == EACCES ? 0 : file_fail(f, "opening its folder", e);
-	if (fsync(fd) < 0 && errno != EINVAL)
+static int file_appear(struct file_sink *f, struct err *e)
+{
+	AUTO_CLOSE int folder = -1;
+	/* First: what fails before the name is given leaves the file as it was. */
+	int r = file_open_folder(f, &folder, e);
+
+	if (r == 0 && !f->temporary)
+		r = file_name_temporary(f, link_unnamed, e);
+	if (r < 0)
+		return r;
+	if (rename(f->temporary, f->path) < 0)
+		return file_fail(f, "rename", e);
+	free(TAKE_PTR(f->temporary));
+	/* The folders of some file systems cannot be synced: the file is there all the same. */
+	if (folder >= 0 && fsync(folder) < 0 && errno != EINVAL)
 		return file_fail(f, "syncing its folder", e);
 	return 0;
 }
@@ -195,19 +210,15 @@ static int file_finish(struct sink *s, struct err *e)
 
 	if (r < 0)
 		return r;
-	if (f->replaces && fchmod(f->fd, f->mode) < 0)
-		return file_fail(f, "fchmod", e);
+	if (f->replaces) {
+		/* Root can; others mostly own it already. */
+		(void)!fchown(f->fd, f->owner, f->group);
+		if (fchmod(f->fd, f->mode) < 0)
+			return file_fail(f, "fchmod", e);
+	}
 	if (fsync(f->fd) < 0)
 		return file_fail(f, "fsync", e);
-	if (!f->temporary) {
-		r = file_name_temporary(f, link_unnamed, e);
-		if (r < 0)
-			return r;
-	}
-	if (rename(f->temporary, f->path) < 0)
-		return file_fail(f, "rename", e);
-	free(TAKE_PTR(f->temporary));
-	return file_sync_folder(f, e);
+	return file_appear(f, e);
 }
 
 static void file_close(struct sink *s)
@@ -243,6 +254,8 @@ static int file_resolve(struct file_sink *f, const char *path, struct err *e)
 			return err_set(e, EINVAL, "%s: exists and is not a regular file", path);
 		f->path = realpath(path, NULL);
 		f->replaces = true;
+		f->owner = st.st_uid;
+		f->group = st.st_gid;
 		f->mode = st.st_mode & 0777; /* never setuid: the owner may be another */
 	} else if (errno != ENOENT) {
 		return err_set(e, errno, "%s: %s", path, strerror(errno));

@@ -46,13 +46,13 @@ static void *find(const char *name)
 
 #define VISIBLE __attribute__((visibility("default")))
 
-VISIBLE int link(const char *from, const char *to)
+VISIBLE int linkat(int from_folder, const char *from, int to_folder, const char *to, int flags)
 {
-	int (*next)(const char *, const char *);
+	int (*next)(int, const char *, int, const char *, int);
 
-	*(void **)&next = find("link");
+	*(void **)&next = find("linkat");
 	step();
-	return next(from, to);
+	return next(from_folder, from, to_folder, to, flags);
 }
 
 VISIBLE int rename(const char *from, const char *to)

@@ -19,7 +19,9 @@ over()
 
 make_upper log --tail --writes 400
 before=$(uuid_of "$work/log.data")
+chmod 600 "$work/log.data"
 "$overlaybd" compact "$work/log" >"$work/summary" 2>"$work/out"
+same "its mode" "$(stat -c %a "$work/log.data")" 600
 log_is "$work/log" "$work/log.raw"
 same "its uuid" "$(uuid_of "$work/log.data")" "$before"
 now=$(($(stat -c %s "$work/log.data") + $(stat -c %s "$work/log.index")))

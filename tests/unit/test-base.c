@@ -185,7 +185,7 @@ static void sink_follows_a_link(void **state)
 	unlink(link_path);
 }
 
-static void sink_keeps_the_mode(void **state)
+static void sink_keeps_mode_and_owner(void **state)
 {
 	struct stat st;
 	struct err e;
@@ -200,6 +200,14 @@ static void sink_keeps_the_mode(void **state)
 	assert_int_equal(io_replace_file(path, "new", 3, &e), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0755);
+	if (geteuid() != 0)
+		return;
+	assert_int_equal(chown(path, 1, 2), 0);
+	assert_int_equal(io_replace_file(path, "new", 3, &e), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0755);
+	assert_int_equal(st.st_uid, 1);
+	assert_int_equal(st.st_gid, 2);
 }
 
 /* A temporary name may be left over from a process that had our number. */
@@ -322,7 +330,7 @@ int main(void)
 		cmocka_unit_test(sources),
 		cmocka_unit_test(file_sink_appears_whole_or_not_at_all),
 		cmocka_unit_test(sink_follows_a_link),
-		cmocka_unit_test(sink_keeps_the_mode),
+		cmocka_unit_test(sink_keeps_mode_and_owner),
 		cmocka_unit_test(sink_passes_by_names_that_are_taken),
 		cmocka_unit_test(sink_writes_under_a_long_name),
 		cmocka_unit_test(absolute_paths),

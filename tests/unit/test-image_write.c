@@ -12,7 +12,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -30,6 +32,54 @@ enum { DISK = 512 * SECTOR, LOWER = 300 * SECTOR, MAX = 20000, THREADS = 4 };
 static const struct config_options no_service = { .service = "none" };
 static char folder[] = "/tmp/test-image-write-XXXXXX";
 static uint8_t model[DISK], buffer[DISK];
+
+/* What goes wrong in the calls of our own objects. */
+static atomic_bool no_files_after_rename; /* none can be opened */
+static atomic_bool no_sync_after_rename; /* EIO, and none can be opened */
+static atomic_bool slow_datasync;
+
+int __real_rename(const char *from, const char *to);
+int __real_fsync(int fd);
+int __real_fdatasync(int fd);
+int __wrap_rename(const char *from, const char *to);
+int __wrap_fsync(int fd);
+int __wrap_fdatasync(int fd);
+
+static void set_file_limit(rlim_t limit)
+{
+	struct rlimit l;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &l), 0);
+	l.rlim_cur = limit ? limit : l.rlim_max;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &l), 0);
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+	int r = __real_rename(from, to);
+
+	if (strstr(to, "/c") && (no_files_after_rename || no_sync_after_rename))
+		set_file_limit(3);
+	return r;
+}
+
+int __wrap_fsync(int fd)
+{
+	struct rlimit l;
+
+	if (no_sync_after_rename && getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur == 3) {
+		errno = EIO;
+		return -1;
+	}
+	return __real_fsync(fd);
+}
+
+int __wrap_fdatasync(int fd)
+{
+	if (slow_datasync)
+		nanosleep(&(struct timespec){ .tv_nsec = 210 * 1000000L }, NULL);
+	return __real_fdatasync(fd);
+}
 
 static char *in_folder(const char *name)
 {
@@ -388,6 +438,112 @@ static void an_upper_behind_links_becomes_a_layer(void **state)
 	clean();
 }
 
+/* Neither the disk nor the next snapshot suffers when the process runs out of files at the worst
+ * time; nor is what only some could read for all to read then. */
+static void a_snapshot_without_files_is_finished_later(void **state)
+{
+	uint64_t blocked;
+	struct opened o;
+	struct stat st;
+	struct err e;
+
+	write_lower();
+	make_upper();
+	assert_int_equal(chmod(in_folder("u.data"), 0600), 0);
+	o = open_disk(true);
+	change(o.image, 0, DISK);
+	no_files_after_rename = true;
+	if (image_snapshot(o.image, in_folder("l.obd"), &blocked, &e) < 0)
+		fail_msg("%s", e.msg);
+	expect_refused(o.image, in_folder("l2.obd"), EMFILE,
+		       "the last snapshot could not be finished");
+	no_files_after_rename = false;
+	set_file_limit(0);
+	change(o.image, 0, DISK);
+	if (image_snapshot(o.image, in_folder("l2.obd"), &blocked, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(stat(in_folder("u-2.data"), &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	compare(o.image);
+	close_disk(&o);
+	o = open_disk(true);
+	compare(o.image);
+	close_disk(&o);
+	clean();
+}
+
+/* The config may name the old files or the new ones: all are there, and nothing more is promised.
+ */
+static void a_snapshot_that_may_have_been_keeps_all_files(void **state)
+{
+	uint8_t byte = 1;
+	uint64_t blocked;
+	struct opened o;
+	struct err e;
+
+	write_lower();
+	make_upper();
+	o = open_disk(true);
+	change(o.image, 0, DISK);
+	no_sync_after_rename = true;
+	assert_int_equal(image_snapshot(o.image, in_folder("l.obd"), &blocked, &e), -EIO);
+	no_sync_after_rename = false;
+	set_file_limit(0);
+	compare(o.image);
+	assert_int_equal(image_pwrite(o.image, &byte, 1, 0, 0, &e), -EIO);
+	assert_int_equal(access(in_folder("u.data"), F_OK), 0);
+	assert_int_equal(access(in_folder("u.index"), F_OK), 0);
+	close_disk(&o);
+	o = open_disk(true);
+	compare(o.image);
+	close_disk(&o);
+	clean();
+}
+
+static void *write_durably(void *arg)
+{
+	const struct part *p = arg;
+	uint64_t i;
+	struct err e;
+
+	for (i = p->from; !atomic_load(p->stop); i = i + SECTOR < p->to ? i + SECTOR : p->from)
+		if (image_pwrite(p->image, buffer, SECTOR, i, UPPER_FUA, &e) < 0)
+			fail_msg("%s", e.msg);
+	return NULL;
+}
+
+/* However long the disk below takes for a sync. */
+static void a_snapshot_waits_for_no_sync(void **state)
+{
+	struct part parts[THREADS];
+	pthread_t threads[THREADS];
+	atomic_bool stop = false;
+	uint64_t blocked;
+	struct opened o;
+	struct err e;
+	unsigned i;
+
+	write_lower();
+	make_upper();
+	o = open_disk(true);
+	slow_datasync = true;
+	for (i = 0; i < THREADS; i++) {
+		parts[i] = (struct part){ .image = o.image,
+					  .from = DISK / THREADS * i,
+					  .to = DISK / THREADS * (i + 1),
+					  .stop = &stop };
+		assert_int_equal(pthread_create(&threads[i], NULL, write_durably, &parts[i]), 0);
+	}
+	if (image_snapshot(o.image, in_folder("l.obd"), &blocked, &e) < 0)
+		fail_msg("%s", e.msg);
+	atomic_store(&stop, true);
+	slow_datasync = false;
+	for (i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	close_disk(&o);
+	clean();
+}
+
 static void read_only_images_have_no_snapshots(void **state)
 {
 	struct opened o;
@@ -407,6 +563,9 @@ int main(void)
 		cmocka_unit_test(snapshots_under_threads),
 		cmocka_unit_test(refused_snapshots_change_nothing),
 		cmocka_unit_test(an_upper_behind_links_becomes_a_layer),
+		cmocka_unit_test(a_snapshot_without_files_is_finished_later),
+		cmocka_unit_test(a_snapshot_that_may_have_been_keeps_all_files),
+		cmocka_unit_test(a_snapshot_waits_for_no_sync),
 		cmocka_unit_test(read_only_images_have_no_snapshots),
 	};
 
