@@ -163,6 +163,17 @@ int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err 
 
 /* ---- publishing ---- */
 
+/* Appends to the pending file, which is begun first where that was put off. */
+static int append_pending(struct upper_log *u, const struct mapping *records, size_t n,
+			  struct err *e)
+{
+	int r = 0;
+
+	if (u->pending.waits)
+		r = upper_pending_begin(&u->pending, u->queue.list, u->queue.count, e);
+	return r < 0 ? r : upper_pending_append(&u->pending, records, n, e);
+}
+
 /* Invariant 3: maps [start, start + sectors), at most UPPER_PENDING_BATCH records of it.  Returns
  * how many sectors were published, or -errno: then none was. */
 static int64_t publish(struct upper_log *u, uint64_t start, uint64_t sectors, uint64_t moffset,
@@ -182,7 +193,7 @@ static int64_t publish(struct upper_log *u, uint64_t start, uint64_t sectors, ui
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
 	if (upper_map_reserve(&u->map, start, sectors) < 0 || upper_queue_reserve(&u->queue, n) < 0)
 		return err_set(e, ENOMEM, "out of memory");
-	r = upper_pending_append(&u->pending, records, n, e);
+	r = append_pending(u, records, n, e);
 	if (r < 0)
 		return r;
 	atomic_store_explicit(&u->pending_end, u->pending.end, memory_order_relaxed);

@@ -243,7 +243,7 @@ int upper_pending_begin(struct upper_pending *p, const struct mapping *records, 
 		p->ops->close(p->fd);
 	p->fd = fd;
 	p->end = HEADER + n * FORMAT_ENTRY;
-	p->unsure = false;
+	p->unsure = p->waits = false;
 	return 0;
 }
 
@@ -291,14 +291,17 @@ void upper_pending_drop(struct upper_pending *p)
 {
 	int r;
 
-	if (p->fd < 0)
+	if (p->fd < 0 && !p->waits)
 		return;
-	/* Who may not remove names from the folder can still do this. */
-	(void)p->ops->truncate(p->fd, HEADER);
-	p->ops->close(p->fd);
+	if (p->fd >= 0) {
+		/* Who may not remove names from the folder can still do this. */
+		(void)p->ops->truncate(p->fd, HEADER);
+		p->ops->close(p->fd);
+	}
 	p->fd = -1;
+	p->waits = false;
 	r = p->ops->unlink(p->path);
-	if (r < 0)
+	if (r < 0 && r != -ENOENT)
 		log_warn("%s: cannot be removed: %s", p->path, strerror(-r));
 }
 

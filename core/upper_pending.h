@@ -27,6 +27,7 @@ struct upper_pending {
 	const struct file_ops *ops;
 	char *path, *temporary;
 	int fd; /* -1: dropped, or not yet begun */
+	bool waits; /* there was no room to begin it: that of the process before still counts */
 	uint64_t end; /* bytes */
 	bool unsure; /* what stands behind `end` could not be cut off */
 	char boot_id[FILE_BOOT_ID];
@@ -69,7 +70,7 @@ int upper_pending_append(struct upper_pending *p, const struct mapping *records,
 /* Writes this process's pid. */
 int upper_pending_write_pid(struct upper_pending *p, struct err *e);
 
-/* Empties and removes the file: nothing of it is to be replayed. */
+/* Empties and removes the file, also that of the process before: nothing of it is replayed. */
 void upper_pending_drop(struct upper_pending *p);
 
 void upper_pending_release(struct upper_pending *p);

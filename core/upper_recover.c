@@ -163,6 +163,21 @@ static void cut_data(struct upper_log *u, uint64_t data_size)
 		u->data_end = (data_size + SECTOR - 1) / SECTOR;
 }
 
+/* A disk that is full can be read: what was acknowledged stands in the pending file of the process
+ * before, which stays until there is room for another, and until then nothing is written. */
+static int begin_pending(struct upper_log *u, struct err *e)
+{
+	struct upper_pending *p = &u->pending;
+	int r = upper_pending_begin(p, u->queue.list, u->queue.count, e);
+
+	p->waits = r == -ENOSPC || r == -EDQUOT;
+	if (!p->waits)
+		return r;
+	log_warn("%s: no space left: it can be read, and written to once there is space",
+		 u->data_path);
+	return 0;
+}
+
 int upper_recover(struct upper_log *u, struct upper_findings *findings, struct err *e)
 {
 	struct upper_records found = { 0 };
@@ -182,7 +197,7 @@ int upper_recover(struct upper_log *u, struct upper_findings *findings, struct e
 	if (r == 0)
 		r = cut_index(u, &found, e);
 	if (r == 0)
-		r = upper_pending_begin(&u->pending, u->queue.list, u->queue.count, e);
+		r = begin_pending(u, e);
 	u->index_records = found.good;
 	if (r == 0)
 		cut_data(u, data_size);

@@ -153,6 +153,11 @@ unset "servers[alone]"
 
 [ "$(id -u)" -eq 0 ] || skip "only root mounts and changes users; all else passed"
 
+fill_small()
+{
+	! dd if=/dev/zero bs=4096 2>"$work/dd.log" >>"$work/small/full" || fail "there is space left"
+}
+
 if mkdir "$work/small" && mount -t tmpfs -o size=6m none "$work/small" 2>"$work/mount.log"; then
 	mounts+=("$work/small")
 	say "a full disk: ENOSPC, and nothing that was acknowledged is lost [2, 3]"
@@ -164,8 +169,26 @@ if mkdir "$work/small" && mount -t tmpfs -o size=6m none "$work/small" 2>"$work/
 	kill -9 "${servers[small]}"
 	wait "${servers[small]}" || true
 	unset "servers[small]"
-	mount -o remount,size=64m "$work/small"
+	# Not a byte is left; it starts, and is written to again when there is space.
+	fill_small
 	serve small "$plugin" "$work/small.yaml"
+	log_has small "$work/small/u.data: no space left: it can be read"
+	fill_small # what the end of the data gave back
+	writer compare "$(uri small)" "$work/model-5"
+	same "a write" "$("$python" - "$(uri small)" <<-'end'
+		import sys, nbd
+		h = nbd.NBD()
+		h.connect_uri(sys.argv[1])
+		try:
+		    h.pwrite(b"x" * 4096, 0)
+		except nbd.Error as error:
+		    print(error.errno)
+		end
+	)" ENOSPC
+	kill -9 "${servers[small]}"
+	wait "${servers[small]}" || true
+	serve small "$plugin" "$work/small.yaml"
+	mount -o remount,size=64m "$work/small"
 	writer compare "$(uri small)" "$work/model-5"
 	writer mix "$(uri small)" "$work/model-5" 50 "$seed"
 	stop small
