@@ -104,16 +104,10 @@ static char *system_true_name(const char *path)
 static int system_make_like(int fd, int model)
 {
 	struct stat st;
-	mode_t mode;
+	int r = fstat(model, &st) < 0 ? -errno : io_make_like(fd, &st);
 
-	if (fstat(model, &st) < 0)
-		return -errno;
-	mode = st.st_mode & 0777;
-	/* What the file's group may do is for no other group. */
-	if (fchown(fd, st.st_uid, st.st_gid) < 0 && fchown(fd, (uid_t)-1, st.st_gid) < 0)
-		mode &= ~(mode_t)070;
 	/* Where there are no modes it stays ours alone. */
-	return fchmod(fd, mode) < 0 && errno != EPERM && errno != EOPNOTSUPP ? -errno : 0;
+	return r == -EPERM || r == -EOPNOTSUPP ? 0 : r;
 }
 
 static int system_rename(const char *from, const char *to)

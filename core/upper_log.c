@@ -346,8 +346,7 @@ int upper_log_close(struct upper_log *u, struct err *e)
 	if (r == 0 && u->data_room > 0)
 		(void)u->ops->truncate(u->data_fd, u->data_end * SECTOR);
 	if (r == 0 && u->index_room > 0)
-		(void)u->ops->truncate(u->index_fd,
-				       FORMAT_SPACE + u->index_records * FORMAT_ENTRY);
+		(void)u->ops->truncate(u->index_fd, upper_index_end(u));
 	release(u);
 	return r;
 }

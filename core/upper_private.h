@@ -98,6 +98,12 @@ struct upper_log {
 	struct upper_garbage garbage;
 };
 
+/* Bytes of the index file, but for its padding.  By the one who syncs. */
+static inline uint64_t upper_index_end(const struct upper_log *u)
+{
+	return FORMAT_SPACE + u->index_records * FORMAT_ENTRY;
+}
+
 /* upper_queue.c */
 
 /* Room for n more records.  -ENOMEM. */

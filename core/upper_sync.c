@@ -63,12 +63,6 @@ static int failed(struct upper_log *u, int r, const char *path, struct err *e)
 	return err_set(e, EIO, "%s: syncing failed: %s; no more writing", path, strerror(-r));
 }
 
-/* Where the index file ends without room. */
-static uint64_t index_end(const struct upper_log *u)
-{
-	return FORMAT_SPACE + u->index_records * FORMAT_ENTRY;
-}
-
 /* Padding entries, which count for nothing, take the place of the next flushes' records: these
  * change neither the file's size nor where it lies, so their sync is spared a commit of the file
  * system's journal.  They point past the data's end: a reader beside the server that meets a record
@@ -97,7 +91,7 @@ static void add_room(struct upper_log *u, uint64_t records)
 static int append_records(struct upper_log *u, size_t n, struct err *e)
 {
 	AUTO_FREE uint8_t *raw = malloc((size_t)min_u64(n, PIECE_RECORDS) * FORMAT_ENTRY + 1);
-	uint64_t at = index_end(u);
+	uint64_t at = upper_index_end(u);
 	size_t done = 0, piece;
 	int r = 0;
 
@@ -123,7 +117,7 @@ static int append_records(struct upper_log *u, size_t n, struct err *e)
  * record that nobody wrote. */
 static int take_back(struct upper_log *u)
 {
-	int r = u->ops->truncate(u->index_fd, index_end(u));
+	int r = u->ops->truncate(u->index_fd, upper_index_end(u));
 
 	u->index_room = 0;
 	return r < 0 ? r : u->ops->datasync(u->index_fd);
@@ -138,7 +132,9 @@ static int write_out(struct upper_log *u, size_t n, struct err *e)
 		return failed(u, r, u->data_path, e);
 	r = append_records(u, n, e);
 	if (r == -ENOSPC || r == -EDQUOT || r == -ENOMEM) {
-		return take_back(u) < 0 ? failed(u, -EIO, u->index_path, e) : r;
+		int back = take_back(u);
+
+		return back < 0 ? failed(u, back, u->index_path, e) : r;
 	}
 	if (r < 0) {
 		upper_sync_fail(u);
@@ -149,7 +145,7 @@ static int write_out(struct upper_log *u, size_t n, struct err *e)
 		return 0;
 	/* The kernel takes them for clean, and may go on showing what the disk does not hold: who
 	 * opens the log next would add to records that power loss turns to zeroes. */
-	(void)u->ops->truncate(u->index_fd, index_end(u));
+	(void)u->ops->truncate(u->index_fd, upper_index_end(u));
 	return failed(u, r, u->index_path, e);
 }
 

@@ -12,8 +12,7 @@
 
 /* Forks.  In the child it returns 0, with *to where attach_notify_parent writes.  In the parent it
  * returns 1 once the child has said that all is well, having printed its text, or the child's
- * -errno and error.  Until the child
- * tells it, it gets SIGTERM should the parent die. */
+ * -errno and error.  Until the child tells it, the child gets SIGTERM should the parent die. */
 int attach_notify_fork(int *to, struct err *e);
 
 /* Tells the parent how it went: a line for standard output when r is 0, else the error.  After

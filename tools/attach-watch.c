@@ -102,7 +102,6 @@ static int reach_server(struct attach_watch *w, struct attach_links *links, stru
 		if (r == 0)
 			return 0;
 		log_warn("/dev/nbd%u: its server is ended: %s", w->state->index, e ? e->msg : "");
-		attach_server_stop(w->state, true);
 		forget_server(w);
 	}
 	r = attach_server_start(w->state, w->signals, e);

@@ -124,6 +124,17 @@ int io_replace_file(const char *path, const void *bytes, size_t n, struct err *e
 	return r;
 }
 
+int io_make_like(int fd, const struct stat *model)
+{
+	mode_t mode = model->st_mode & 0777;
+
+	/* Root may give both away, others at most the group. */
+	if (fchown(fd, model->st_uid, model->st_gid) < 0 &&
+	    fchown(fd, (uid_t)-1, model->st_gid) < 0)
+		mode &= ~(mode_t)070;
+	return fchmod(fd, mode) < 0 ? -errno : 0;
+}
+
 char *io_absolute_path(const char *folder, const char *path)
 {
 	AUTO_FREE char *cwd = NULL;

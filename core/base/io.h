@@ -9,6 +9,8 @@
 
 #include "core/base/err.h"
 
+struct stat;
+
 /* Reads exactly n bytes at off; the end of the file before that is EIO. */
 int io_pread(int fd, void *buf, size_t n, uint64_t off, struct err *e);
 
@@ -25,6 +27,10 @@ int io_read_file(const char *path, size_t limit, char **out, size_t *n, struct e
 /* Replaces the file at path by these bytes: written to a temporary name, synced, renamed.  Readers
  * see the old file or the new one, whole. */
 int io_replace_file(const char *path, const void *bytes, size_t n, struct err *e);
+
+/* Gives an open file the mode of another (never setuid: the owner may be another), and its owner as
+ * far as we may.  What the group may do there is for no other group.  -errno. */
+int io_make_like(int fd, const struct stat *model);
 
 /* An absolute form of path, relative ones counted from `folder` (NULL: the working directory).
  * Symbolic links and `..` stay as they are.  The caller frees it; NULL with errno set on failure.

@@ -78,9 +78,7 @@ struct file_sink {
 	char *folder;
 	char *temporary; /* NULL while the file has no name */
 	bool replaces; /* there is a file, whose mode is kept, and owner where that can be */
-	mode_t mode;
-	uid_t owner;
-	gid_t group;
+	struct stat replaced;
 	uint64_t flushed; /* bytes in the file; the rest is in buffer */
 	size_t buffered;
 	uint8_t buffer[FILE_BUFFER];
@@ -173,7 +171,7 @@ static bool link_unnamed(struct file_sink *f)
 static bool create_named(struct file_sink *f)
 {
 	f->fd = open(f->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
-		     f->replaces ? f->mode : 0666);
+		     f->replaces ? f->replaced.st_mode & 0777 : 0666);
 	return f->fd >= 0;
 }
 
@@ -211,10 +209,9 @@ static int file_finish(struct sink *s, struct err *e)
 	if (r < 0)
 		return r;
 	if (f->replaces) {
-		/* Root can; others mostly own it already. */
-		(void)!fchown(f->fd, f->owner, f->group);
-		if (fchmod(f->fd, f->mode) < 0)
-			return file_fail(f, "fchmod", e);
+		r = io_make_like(f->fd, &f->replaced);
+		if (r < 0)
+			return err_set(e, -r, "%s: fchmod: %s", f->path, strerror(-r));
 	}
 	if (fsync(f->fd) < 0)
 		return file_fail(f, "fsync", e);
@@ -254,9 +251,7 @@ static int file_resolve(struct file_sink *f, const char *path, struct err *e)
 			return err_set(e, EINVAL, "%s: exists and is not a regular file", path);
 		f->path = realpath(path, NULL);
 		f->replaces = true;
-		f->owner = st.st_uid;
-		f->group = st.st_gid;
-		f->mode = st.st_mode & 0777; /* never setuid: the owner may be another */
+		f->replaced = st;
 	} else if (errno != ENOENT) {
 		return err_set(e, errno, "%s: %s", path, strerror(errno));
 	} else if (lstat(path, &st) == 0) {

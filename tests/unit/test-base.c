@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -188,6 +190,8 @@ static void sink_follows_a_link(void **state)
 static void sink_keeps_mode_and_owner(void **state)
 {
 	struct stat st;
+	int status;
+	pid_t child;
 	struct err e;
 
 	unlink(path);
@@ -208,6 +212,19 @@ static void sink_keeps_mode_and_owner(void **state)
 	assert_int_equal(st.st_mode & 07777, 0755);
 	assert_int_equal(st.st_uid, 1);
 	assert_int_equal(st.st_gid, 2);
+	/* What the file's group may do is for no other group. */
+	assert_int_equal(chmod(path, 0664), 0);
+	assert_int_equal(chmod(folder, 0777), 0);
+	child = fork();
+	if (child == 0)
+		_exit(setgroups(0, NULL) < 0 || setgid(1) < 0 || setuid(1) < 0 ||
+		      io_replace_file(path, "new", 3, NULL) < 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(chmod(folder, 0700), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_gid, 1);
+	assert_int_equal(st.st_mode & 07777, 0604);
 }
 
 /* A temporary name may be left over from a process that had our number. */

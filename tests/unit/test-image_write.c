@@ -339,6 +339,16 @@ static void snapshots_under_threads(void **state)
 	clean();
 }
 
+/* The disk is as it should be, also after a restart. */
+static void compare_and_reopen(struct opened *o)
+{
+	compare(o->image);
+	close_disk(o);
+	*o = open_disk(true);
+	compare(o->image);
+	close_disk(o);
+}
+
 static void expect_refused(struct image *image, const char *layer, int code, const char *text)
 {
 	uint64_t blocked;
@@ -399,11 +409,7 @@ static void refused_snapshots_change_nothing(void **state)
 			    "  - file: l2.obd\nupper:\n  data: u-3.data\n  index: u-3.index\n");
 	assert_int_equal(access(in_folder("u-1.data"), F_OK), -1);
 	assert_int_equal(access(in_folder("u.data"), F_OK), -1);
-	compare(o.image);
-	close_disk(&o);
-	o = open_disk(true);
-	compare(o.image);
-	close_disk(&o);
+	compare_and_reopen(&o);
 	clean();
 }
 
@@ -428,11 +434,7 @@ static void an_upper_behind_links_becomes_a_layer(void **state)
 		fail_msg("%s", e.msg);
 	assert_int_equal(lstat(in_folder("l.obd"), &st), 0);
 	assert_true(S_ISREG(st.st_mode));
-	compare(o.image);
-	close_disk(&o);
-	o = open_disk(true);
-	compare(o.image);
-	close_disk(&o);
+	compare_and_reopen(&o);
 	unlink(in_folder("u.data"));
 	unlink(in_folder("u.index"));
 	clean();
@@ -464,11 +466,7 @@ static void a_snapshot_without_files_is_finished_later(void **state)
 		fail_msg("%s", e.msg);
 	assert_int_equal(stat(in_folder("u-2.data"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	compare(o.image);
-	close_disk(&o);
-	o = open_disk(true);
-	compare(o.image);
-	close_disk(&o);
+	compare_and_reopen(&o);
 	clean();
 }
 
