@@ -460,18 +460,15 @@ static void *look_up(void *arg)
 
 static void start_lookup(struct auth *a)
 {
-	pthread_t thread;
 	int code;
 
 	a->looked_up.run = on_looked_up;
 	a->found = (struct credentials){ 0 };
 	a->looking_up = true;
 	http_hold(a->http);
-	code = pthread_create(&thread, NULL, look_up, a);
-	if (code == 0) {
-		pthread_detach(thread);
+	code = clock_thread_detached(look_up, a);
+	if (code == 0)
 		return;
-	}
 	a->lookup_result = err_set(&a->lookup_error, code, "no thread: %s", strerror(code));
 	http_post_held(a->http, &a->looked_up);
 }

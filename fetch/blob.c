@@ -191,7 +191,6 @@ static int ask_locked(struct blob *b, struct reading *rd, struct request **made,
 static int look_later(struct blob *b, struct reading *rd, struct err *e)
 {
 	uint64_t ms = min_u64((uint64_t)1 << (rd->looks < 8 ? rd->looks : 8), LOOK_EVERY);
-	struct timespec pause = { .tv_nsec = (long)ms * 1000000 };
 	uint64_t now = clock_ms();
 
 	if (rd->claimed_since == 0)
@@ -201,7 +200,7 @@ static int look_later(struct blob *b, struct reading *rd, struct err *e)
 		return err_set(e, ETIMEDOUT, "another process did not fetch it in time");
 	if (queue_is_closing(b->queue))
 		return err_set(e, ESHUTDOWN, "shutting down");
-	nanosleep(&pause, NULL);
+	clock_sleep(ms);
 	return 0;
 }
 
@@ -315,7 +314,7 @@ static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
 		}
 		if (!is_mending_locked(b))
 			break;
-		flight_wait_cond(&b->changed, &b->lock, min_u64(deadline, now + VERDICT_EVERY));
+		clock_wait(&b->changed, &b->lock, min_u64(deadline, now + VERDICT_EVERY));
 	}
 	pthread_mutex_unlock(&b->lock);
 	if (!is_wrong(b))
@@ -475,7 +474,7 @@ bool blob_is(const struct source *s)
 static void init_locks(struct blob *b)
 {
 	pthread_mutex_init(&b->lock, NULL);
-	flight_init_cond(&b->changed);
+	clock_init_cond(&b->changed);
 }
 
 /* The cache is a convenience: only a blob that it knows otherwise is an error. */
@@ -565,7 +564,7 @@ int blob_fill(struct blob *b, uint64_t off, uint64_t n, struct err *e)
 	queue_feed(b->queue, &h->feeder);
 	pthread_mutex_lock(&b->lock);
 	while (!h->exhausted || h->flights > 0)
-		flight_wait_cond(&b->changed, &b->lock, CLOCK_NEVER);
+		clock_wait(&b->changed, &b->lock, CLOCK_NEVER);
 	r = h->r < 0 ? err_set(e, -h->r, "%s", h->why.msg) : h->skipped;
 	if (r == 1 && queue_is_closing(b->queue))
 		r = err_set(e, ESHUTDOWN, "shutting down");

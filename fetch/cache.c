@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
@@ -118,7 +119,6 @@ void cache_renew(struct cache *c)
 static struct cache *new_cache(const char *dir, uint64_t limit)
 {
 	struct cache *c = calloc(1, sizeof *c);
-	pthread_condattr_t monotonic;
 
 	if (!c)
 		return NULL;
@@ -128,10 +128,7 @@ static struct cache *new_cache(const char *dir, uint64_t limit)
 	c->dir = io_absolute_path(NULL, dir);
 	pthread_mutex_init(&c->evicting, NULL); /* plain ones cannot fail */
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&c->changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	clock_init_cond(&c->changed);
 	return c;
 }
 
@@ -227,7 +224,7 @@ int cache_open_map(struct cache *c, const char *path, const char *digest, uint64
 
 	for (tries = 0; tries < TRIES; tries++) {
 		if (r == -ESTALE) /* who removes it may be slow */
-			nanosleep(&(struct timespec){ .tv_nsec = 1000000 << tries }, NULL);
+			clock_sleep((uint64_t)1 << tries);
 		r = cache_map_open(c->root, path, digest, size, create, counters, out, &why);
 		if (r == 0 && (cache_map_flags(*out) & CACHE_MAP_WRONG) &&
 		    cache_map_take_alone(*out)) {
@@ -434,7 +431,7 @@ static void remove_blob(struct cache *c, struct cache_blob *b)
 	atomic_store(&b->closing, true);
 	WITH_LOCK(&c->lock);
 	while (c->tended == b)
-		pthread_cond_wait(&c->changed, &c->lock);
+		clock_wait(&c->changed, &c->lock, CLOCK_NEVER);
 	while (*at != b)
 		at = &(*at)->next;
 	*at = b->next;

@@ -33,13 +33,7 @@ enum { DEPTH = 4, TRIES = 8, NAME = 32, UNFINISHED = 3600 /* s that making somet
 /* A pid would not do: those of two containers that share the folder are often the same. */
 static void make_name(char out[NAME], const char *kind)
 {
-	static atomic_uint number;
-	uint64_t chance;
-
-	if (getrandom(&chance, sizeof chance, GRND_NONBLOCK) != sizeof chance)
-		chance = clock_us() * 1000003 +
-			 atomic_fetch_add_explicit(&number, 1, memory_order_relaxed);
-	snprintf(out, NAME, "%s%016" PRIx64, kind, chance);
+	snprintf(out, NAME, "%s%08" PRIx32 "%08" PRIx32, kind, clock_chance(), clock_chance());
 }
 
 /* ---- which file systems ---- */
@@ -490,7 +484,7 @@ static bool is_left(int root, const char *name)
 	if (strncmp(name, GONE, strlen(GONE)) == 0)
 		return true;
 	return fstatat(root, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       time(NULL) - st.st_mtime > UNFINISHED;
+	       clock_date() - st.st_mtime > UNFINISHED;
 }
 
 void cache_folder_sweep(int root)

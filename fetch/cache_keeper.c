@@ -7,11 +7,13 @@
 
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
 #include "fetch/cache_evict.h"
+
+enum { TEND_EVERY = 1000 }; /* ms */
 
 /* Looks whether all chunks are there, from where it last met a missing one. */
 static bool is_complete(struct cache_blob *b)
@@ -53,7 +55,7 @@ static void tend_blobs_locked(struct cache *c)
 		tend(c->tended);
 		pthread_mutex_lock(&c->lock);
 		c->tended = NULL;
-		pthread_cond_broadcast(&c->changed); /* cache_blob_close may wait */
+		clock_wake(&c->changed); /* cache_blob_close may wait */
 	}
 }
 
@@ -79,35 +81,35 @@ static void keep_limit(struct cache *c)
 }
 
 /* A kick ends the sleep, but not when the last one could not be obeyed: then a kick is pending. */
-static void sleep_locked(struct cache *c, const struct timespec *until)
+static void sleep_locked(struct cache *c, uint64_t until)
 {
 	bool pending = atomic_load(&c->kicked);
 
-	while (!atomic_load(&c->stopping) && (pending || !atomic_load(&c->kicked)))
-		if (pthread_cond_timedwait(&c->changed, &c->lock, until) == ETIMEDOUT)
-			break;
+	while (!atomic_load(&c->stopping) && (pending || !atomic_load(&c->kicked)) &&
+	       clock_ms() < until)
+		clock_wait(&c->changed, &c->lock, until);
 }
 
 static void *keep(void *arg)
 {
 	struct cache *c = arg;
-	struct timespec now, next = { 0 };
+	uint64_t now, next = 0; /* ms */
 
 	(void)cache_evict_recount(c, false, NULL); /* after a crash it may be wrong */
 	pthread_mutex_lock(&c->lock);
 	while (!atomic_load(&c->stopping)) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec >= next.tv_sec) {
+		now = clock_ms();
+		if (now >= next) {
 			pthread_mutex_unlock(&c->lock);
 			cache_renew(c);
 			pthread_mutex_lock(&c->lock);
 			tend_blobs_locked(c);
-			next = (struct timespec){ now.tv_sec + 1, now.tv_nsec };
+			next = now + TEND_EVERY;
 		}
 		pthread_mutex_unlock(&c->lock);
 		keep_limit(c);
 		pthread_mutex_lock(&c->lock);
-		sleep_locked(c, &next);
+		sleep_locked(c, next);
 	}
 	pthread_mutex_unlock(&c->lock);
 	return NULL;
@@ -118,7 +120,7 @@ int cache_start(struct cache *c, struct err *e)
 	int r;
 
 	atomic_store(&c->stopping, false);
-	r = pthread_create(&c->keeper, NULL, keep, c);
+	r = clock_thread(&c->keeper, keep, c);
 	if (r != 0)
 		return err_set(e, EAGAIN, "cache %s: starting a thread: %s", c->dir, strerror(r));
 	WITH_LOCK(&c->lock);
@@ -132,9 +134,9 @@ void cache_stop(struct cache *c)
 		return;
 	pthread_mutex_lock(&c->lock);
 	atomic_store(&c->stopping, true);
-	pthread_cond_broadcast(&c->changed);
+	clock_wake(&c->changed);
 	pthread_mutex_unlock(&c->lock);
-	pthread_join(c->keeper, NULL);
+	clock_join(c->keeper);
 	atomic_store(&c->stopping, false); /* cache_blob_verify may still be called */
 	c->running = false;
 }
@@ -144,5 +146,5 @@ void cache_keeper_kick(struct cache *c)
 	if (atomic_exchange(&c->kicked, true))
 		return;
 	WITH_LOCK(&c->lock);
-	pthread_cond_broadcast(&c->changed);
+	clock_wake(&c->changed);
 }

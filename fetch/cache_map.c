@@ -34,6 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/crc32c.h"
 #include "core/base/io.h"
 #include "core/base/le.h"
@@ -381,7 +382,6 @@ static pthread_mutex_t *mutex_of(struct cache_map *m, uint64_t i)
 /* Tries for `patience` milliseconds.  -EBUSY: another has it. */
 static int lock_chunk(struct cache_map *m, uint64_t i, int patience)
 {
-	static const struct timespec nap = { .tv_nsec = 1000000 };
 	int r;
 
 	if (patience > 0)
@@ -392,7 +392,7 @@ static int lock_chunk(struct cache_map *m, uint64_t i, int patience)
 		r = cache_folder_lock(m->map, F_WRLCK, CACHE_MAP_HEADER + 8 * i, 8);
 		if (r != -EAGAIN || patience-- <= 0)
 			break;
-		nanosleep(&nap, NULL);
+		clock_sleep(1);
 	}
 	if (r < 0)
 		pthread_mutex_unlock(mutex_of(m, i));

@@ -56,14 +56,14 @@ static void on_done(struct request *q, int r, const struct err *e)
 	if (r < 0 && x->e)
 		*x->e = *e;
 	x->done = true;
-	pthread_cond_signal(&x->ended);
+	clock_wake(&x->ended);
 }
 
 static void await(struct errand *x)
 {
 	WITH_LOCK(&x->lock);
 	while (!x->done)
-		pthread_cond_wait(&x->ended, &x->lock);
+		clock_wait(&x->ended, &x->lock, CLOCK_NEVER);
 }
 
 int document_fetch(struct document *d, struct err *e)
@@ -89,7 +89,7 @@ int document_fetch(struct document *d, struct err *e)
 	};
 	atomic_init(&x.request.deadline, d->deadline);
 	pthread_mutex_init(&x.lock, NULL);
-	pthread_cond_init(&x.ended, NULL);
+	clock_init_cond(&x.ended);
 	request_submit(&x.request);
 	await(&x);
 	pthread_cond_destroy(&x.ended);

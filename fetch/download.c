@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "core/base/clock.h"
@@ -279,10 +278,7 @@ static int run_job(struct job *j, struct err *e)
 
 static bool rest_here(struct job *j, uint64_t ms)
 {
-	struct timespec t = { .tv_sec = (time_t)(ms / 1000),
-			      .tv_nsec = (long)(ms % 1000) * 1000000 };
-
-	(void)nanosleep(&t, NULL);
+	clock_sleep(ms);
 	return true;
 }
 
@@ -302,12 +298,10 @@ int download_now(const struct download_blob *blob, const struct fetch_download *
 static bool wait_ms(struct download *d, uint64_t ms)
 {
 	uint64_t until = clock_ms() + ms;
-	struct timespec t = { .tv_sec = (time_t)(until / 1000),
-			      .tv_nsec = (long)(until % 1000) * 1000000 };
 
 	WITH_LOCK(&d->lock);
 	while (!d->stopping && clock_ms() < until)
-		pthread_cond_timedwait(&d->wake, &d->lock, &t);
+		clock_wait(&d->wake, &d->lock, until);
 	return !d->stopping;
 }
 
@@ -323,12 +317,8 @@ static bool go_on(void *arg, uint64_t present)
 
 static uint64_t first_delay(const struct fetch_download *how)
 {
-	uint32_t chance = 0;
-
-	if (getrandom(&chance, sizeof chance, 0) != sizeof chance)
-		chance = (uint32_t)clock_us();
 	return how->delay * (uint64_t)1000 +
-	       (how->delay_extra ? chance % (how->delay_extra * (uint64_t)1000) : 0);
+	       (how->delay_extra ? clock_chance() % (how->delay_extra * (uint64_t)1000) : 0);
 }
 
 static void *run(void *arg)
@@ -387,7 +377,7 @@ static int start(struct download *d, const struct download_blob *blobs, struct e
 		if (!dir || !name)
 			return err_set(e, ENOMEM, "out of memory");
 	}
-	code = pthread_create(&d->thread, NULL, run, d);
+	code = clock_thread(&d->thread, run, d);
 	if (code != 0)
 		return err_set(e, code, "starting a thread: %s", strerror(code));
 	return 0;
@@ -397,7 +387,6 @@ int download_open(const struct fetch_download *how, const struct download_blob *
 		  struct download **out, struct err *e)
 {
 	struct download *d = calloc(1, sizeof *d);
-	pthread_condattr_t monotonic;
 	int r;
 
 	if (!d)
@@ -405,10 +394,7 @@ int download_open(const struct fetch_download *how, const struct download_blob *
 	d->how = *how;
 	d->count = count;
 	pthread_mutex_init(&d->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->wake, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	clock_init_cond(&d->wake);
 	r = start(d, blobs, e);
 	if (r < 0) {
 		release(d);
@@ -424,8 +410,8 @@ void download_close(struct download *d)
 		return;
 	pthread_mutex_lock(&d->lock);
 	d->stopping = true;
-	pthread_cond_signal(&d->wake);
+	clock_wake(&d->wake);
 	pthread_mutex_unlock(&d->lock);
-	pthread_join(d->thread, NULL);
+	clock_join(d->thread);
 	release(d);
 }

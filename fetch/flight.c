@@ -32,38 +32,17 @@ uint64_t flight_size(const struct flight *f)
 
 /* ---- waiting ---- */
 
-void flight_init_cond(pthread_cond_t *c)
-{
-	pthread_condattr_t monotonic;
-
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(c, &monotonic);
-	pthread_condattr_destroy(&monotonic);
-}
-
-void flight_wait_cond(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until)
-{
-	struct timespec t = { .tv_sec = (time_t)(until / 1000),
-			      .tv_nsec = (long)(until % 1000) * 1000000 };
-
-	if (until == CLOCK_NEVER)
-		pthread_cond_wait(c, lock);
-	else
-		pthread_cond_timedwait(c, lock, &t);
-}
-
 void flight_await_locked(struct flight *f, uint64_t bytes, uint64_t until)
 {
 	f->awaited = min_u64(f->awaited, bytes);
-	flight_wait_cond(&f->moved, &f->blob->lock, until);
+	clock_wait(&f->moved, &f->blob->lock, until);
 }
 
 /* Whoever still has to wait says so again. */
 static void wake_locked(struct flight *f)
 {
 	f->awaited = UINT64_MAX;
-	pthread_cond_broadcast(&f->moved);
+	clock_wake(&f->moved);
 }
 
 /* ---- the list ---- */
@@ -286,7 +265,7 @@ static void end_hint_locked(struct hint *h)
 {
 	struct blob *b = h->blob;
 
-	pthread_cond_broadcast(&b->changed);
+	clock_wake(&b->changed);
 	if (h->exhausted && h->flights == 0 && !h->awaited)
 		free(h);
 }
@@ -359,7 +338,7 @@ static struct flight *make_one_locked(struct blob *b, uint64_t first, uint64_t c
 
 	if (!f)
 		return NULL;
-	flight_init_cond(&f->moved);
+	clock_init_cond(&f->moved);
 	f->awaited = UINT64_MAX;
 	f->blob = b;
 	f->first = first;

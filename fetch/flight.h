@@ -149,10 +149,6 @@ void flight_drop_locked(struct blob *b, uint64_t off, uint64_t n);
 struct hint *hint_make_locked(struct blob *b, uint64_t off, uint64_t n,
 			      enum request_priority priority);
 
-/* pthread_cond_init by the monotonic clock; and a wait up to a time of clock_ms. */
-void flight_init_cond(pthread_cond_t *c);
-void flight_wait_cond(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until);
-
 /* Gives a reference back; frees the blob with the last. */
 void blob_unref(struct blob *b);
 

@@ -9,6 +9,7 @@
 #include <strings.h>
 #include <time.h>
 
+#include "core/base/clock.h"
 #include "core/base/scope.h"
 
 enum { DELAY_MAX = 24 * 60 * 60 }; /* s */
@@ -83,7 +84,7 @@ bool http_answer_parse_delay(const char *value, unsigned *seconds)
 {
 	const char *p = value;
 	uint64_t v;
-	time_t date, now = time(NULL);
+	int64_t date, now = clock_date();
 
 	if (take_number(&p, &v) && *p == '\0') {
 		*seconds = v > DELAY_MAX ? DELAY_MAX : (unsigned)v;

@@ -20,18 +20,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/scope.h"
 #include "fetch/answer.h"
 
 #define NOT_FOUND "credentials not found in native keychain"
-
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* Waits until there is something to read (or the process of a pidfd has ended). */
 static int await(int fd, int64_t deadline, struct err *e)
@@ -41,7 +34,7 @@ static int await(int fd, int64_t deadline, struct err *e)
 	int r;
 
 	do {
-		left = deadline - now_ms();
+		left = deadline - (int64_t)clock_ms();
 		if (left <= 0)
 			return err_set(e, ETIMEDOUT, "no answer in time");
 		r = poll(&p, 1, (int)left);
@@ -247,7 +240,7 @@ static bool is_plain_word(const char *name)
 int keychain_get(const char *name, const char *server, unsigned seconds, struct credentials *out,
 		 struct err *e)
 {
-	int64_t deadline = now_ms() + (int64_t)seconds * 1000;
+	int64_t deadline = (int64_t)clock_ms() + (int64_t)seconds * 1000;
 	char program[96], *answer;
 	int status, r;
 

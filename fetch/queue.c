@@ -80,7 +80,7 @@ int queue_open(struct http *http, struct endpoint_list *endpoints, unsigned conn
 	k->take_given.run = take_given;
 	k->refill.run = refill;
 	pthread_mutex_init(&k->lock, NULL);
-	pthread_cond_init(&k->has_closed, NULL);
+	clock_init_cond(&k->has_closed);
 	*out = k;
 	return 0;
 }
@@ -419,20 +419,20 @@ static void close_on_engine(struct http_call *c)
 	if (!quiesce(k)) {
 		/* Timers do not wait once the engine stops, and there is little else to do. */
 		if (http_now_stopping(k->http))
-			nanosleep(&(struct timespec){ .tv_nsec = LOOK_AGAIN * 1000000 }, NULL);
+			clock_sleep(LOOK_AGAIN);
 		http_timer_set(k->http, c, clock_ms() + LOOK_AGAIN);
 		return;
 	}
 	WITH_LOCK(&k->lock);
 	k->closed = true;
-	pthread_cond_signal(&k->has_closed);
+	clock_wake(&k->has_closed);
 }
 
 static void await_closed(struct queue *k)
 {
 	WITH_LOCK(&k->lock);
 	while (!k->closed)
-		pthread_cond_wait(&k->has_closed, &k->lock);
+		clock_wait(&k->has_closed, &k->lock, CLOCK_NEVER);
 }
 
 /* Done again before it is freed, since the engine may still be about to tell a thread that came

@@ -146,12 +146,10 @@ static void on_timer(struct http_call *c)
 static uint64_t rest_time(const struct request *q)
 {
 	uint64_t ms = REST, span;
-	struct timespec t;
 
 	ms = min_u64(ms << (q->rounds < 8 ? q->rounds - 1 : 7), REST_MAX);
-	clock_gettime(CLOCK_MONOTONIC, &t);
 	span = ms / 2 + 1;
-	ms = ms / 2 + (uint64_t)t.tv_nsec / 1000 % span;
+	ms = ms / 2 + clock_chance() % span;
 	return ms;
 }
 
