@@ -46,11 +46,15 @@ static bool is_known(int64_t magic)
 	}
 }
 
+static bool is_all(const char *bytes, size_t n, char value)
+{
+	return bytes[0] == value && memcmp(bytes, bytes + 1, n - 1) == 0;
+}
+
 static int try_punch(struct cache_file f, struct err *e)
 {
 	enum { SIZE = 65536, HOLE = 16384 };
 	AUTO_FREE char *bytes = malloc(SIZE);
-	size_t i;
 	int r;
 
 	if (!bytes)
@@ -65,9 +69,8 @@ static int try_punch(struct cache_file f, struct err *e)
 	r = cache_disk_read(f, bytes, SIZE, 0, e);
 	if (r < 0)
 		return r;
-	for (i = 0; i < SIZE; i++)
-		if (bytes[i] != (i < HOLE ? 0 : (char)0xff))
-			return err_set(e, EOPNOTSUPP, "the file system punches no holes");
+	if (!is_all(bytes, HOLE, 0) || !is_all(bytes + HOLE, SIZE - HOLE, (char)0xff))
+		return err_set(e, EOPNOTSUPP, "the file system punches no holes");
 	return 0;
 }
 
@@ -128,8 +131,8 @@ static void give(struct cache_file folder, struct cache_file f)
 {
 	struct stat st;
 
-	if (geteuid() == 0 && folder.ops->stat(folder.fd, &st) == 0 &&
-	    (st.st_uid != 0 || st.st_gid != 0))
+	if (folder.ops->stat(folder.fd, &st) == 0 && (st.st_uid != 0 || st.st_gid != 0) &&
+	    geteuid() == 0)
 		(void)f.ops->give(f.fd, st.st_uid, st.st_gid);
 }
 

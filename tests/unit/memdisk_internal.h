@@ -13,7 +13,6 @@
 #include "tests/unit/memdisk.h"
 
 enum {
-	BLOCK = MEMDISK_BLOCK,
 	FIRST_FD = 1 << 20, /* far from the real ones */
 	DEVICE = 77,
 };
@@ -78,7 +77,9 @@ struct mapping {
 	size_t n;
 	struct node *node;
 	unsigned process;
+	uint64_t arena_off;
 	bool killed;
+	bool is_changed; /* not a plain mapping of the arena any more */
 };
 
 struct range {

@@ -88,7 +88,7 @@ static void arena_give(uint64_t off, uint64_t n)
 		i++;
 	memmove(disk.ranges + i, disk.ranges + i + 1,
 		(--disk.range_count - i) * sizeof *disk.ranges);
-	if (n <= 16 * BLOCK)
+	if (n <= 16 * MEMDISK_BLOCK)
 		memset(arena + off, 0, n);
 	else if (madvise(arena + off, n, MADV_REMOVE) < 0)
 		memdisk_bug(strerror(errno), "madvise");
@@ -120,19 +120,23 @@ struct block *memdisk_block(const struct node *f, uint64_t index)
 
 bool memdisk_has_room(uint64_t blocks)
 {
-	return disk.room == 0 || blocks * BLOCK + disk.used <= disk.room;
+	return disk.room == 0 || blocks * MEMDISK_BLOCK + disk.used <= disk.room;
 }
 
 /* Lets all who map the block store to it, or not. */
 void memdisk_protect(const struct node *f, uint64_t index, bool open)
 {
 	struct mapping *m;
-	uint64_t off = index * BLOCK;
+	uint64_t off = index * MEMDISK_BLOCK;
 
-	for (m = disk.mappings; m; m = m->next)
-		if (m->node == f && !m->killed && off < m->n &&
-		    mprotect(m->at + off, BLOCK, open ? PROT_READ | PROT_WRITE : PROT_READ) < 0)
+	for (m = disk.mappings; m; m = m->next) {
+		if (m->node != f || m->killed || off >= m->n)
+			continue;
+		if (mprotect(m->at + off, MEMDISK_BLOCK,
+			     open ? PROT_READ | PROT_WRITE : PROT_READ) < 0)
 			memdisk_bug(strerror(errno), "mprotect");
+		m->is_changed = true;
+	}
 }
 
 bool memdisk_is_own(const struct block *b)
@@ -149,7 +153,7 @@ int memdisk_own_block(struct node *f, uint64_t index, struct block **out)
 	if (!memdisk_is_own(b)) {
 		if (!memdisk_has_room(1))
 			return -ENOSPC;
-		disk.used += BLOCK;
+		disk.used += MEMDISK_BLOCK;
 	}
 	if (!b) {
 		i = memdisk_find_block(f, index);
@@ -171,7 +175,7 @@ int memdisk_own_block(struct node *f, uint64_t index, struct block **out)
 
 static bool is_in_arena(const struct node *f, uint64_t index)
 {
-	return f->in_arena && index * BLOCK < f->arena_size;
+	return f->in_arena && index * MEMDISK_BLOCK < f->arena_size;
 }
 
 /* What is shared was counted once more by memdisk_share's peer, whom nobody ever frees. */
@@ -180,9 +184,9 @@ void memdisk_free_block(struct node *f, size_t i)
 	struct block *b = &f->blocks[i];
 
 	if (memdisk_is_own(b))
-		disk.used -= BLOCK;
+		disk.used -= MEMDISK_BLOCK;
 	if (is_in_arena(f, b->index)) {
-		memset(b->bytes, 0, BLOCK);
+		memset(b->bytes, 0, MEMDISK_BLOCK);
 		b->charged = b->shared = false;
 		memdisk_protect(f, b->index, false);
 		return;
@@ -201,21 +205,22 @@ void memdisk_free_blocks_from(struct node *f, uint64_t index)
 
 void memdisk_move_to_arena(struct node *f)
 {
-	uint64_t pages = (f->size + BLOCK - 1) / BLOCK, i;
+	uint64_t pages = (f->size + MEMDISK_BLOCK - 1) / MEMDISK_BLOCK, i;
 	struct block *blocks = memdisk_alloc(pages * sizeof *blocks + 1);
 
-	f->arena_size = pages * BLOCK;
+	f->arena_size = pages * MEMDISK_BLOCK;
 	f->arena_off = arena_take(f->arena_size);
 	for (i = 0; i < pages; i++) {
 		const struct block *old = memdisk_block(f, i);
 
-		blocks[i] = (struct block){ .index = i, .bytes = arena + f->arena_off + i * BLOCK };
+		blocks[i] = (struct block){ .index = i,
+					    .bytes = arena + f->arena_off + i * MEMDISK_BLOCK };
 		if (!old)
 			continue;
 		blocks[i].charged = old->charged;
 		blocks[i].shared = old->shared;
 		if (old->bytes)
-			memcpy(blocks[i].bytes, old->bytes, BLOCK);
+			memcpy(blocks[i].bytes, old->bytes, MEMDISK_BLOCK);
 		free(old->bytes);
 	}
 	free(f->blocks);
@@ -234,8 +239,8 @@ ssize_t memdisk_read_node(const struct node *f, void *buf, size_t n, uint64_t of
 		n = (size_t)(f->size - off);
 	while (done < n) {
 		uint64_t at = off + done;
-		size_t within = (size_t)(at % BLOCK), piece = BLOCK - within;
-		const struct block *b = memdisk_block(f, at / BLOCK);
+		size_t within = (size_t)(at % MEMDISK_BLOCK), piece = MEMDISK_BLOCK - within;
+		const struct block *b = memdisk_block(f, at / MEMDISK_BLOCK);
 
 		if (piece > n - done)
 			piece = n - done;
@@ -259,9 +264,9 @@ ssize_t memdisk_write_node(struct node *f, const void *buf, size_t n, uint64_t o
 
 	while (done < n) {
 		uint64_t at = off + done;
-		size_t within = (size_t)(at % BLOCK), piece = BLOCK - within;
+		size_t within = (size_t)(at % MEMDISK_BLOCK), piece = MEMDISK_BLOCK - within;
 		struct block *b;
-		int r = memdisk_own_block(f, at / BLOCK, &b);
+		int r = memdisk_own_block(f, at / MEMDISK_BLOCK, &b);
 
 		if (r < 0 && done == 0)
 			return r;
@@ -270,7 +275,7 @@ ssize_t memdisk_write_node(struct node *f, const void *buf, size_t n, uint64_t o
 		if (piece > n - done)
 			piece = n - done;
 		if (!b->bytes)
-			b->bytes = memdisk_alloc(BLOCK);
+			b->bytes = memdisk_alloc(MEMDISK_BLOCK);
 		memcpy(b->bytes + within, (const char *)buf + done, piece);
 		done += piece;
 	}
@@ -301,7 +306,7 @@ void memdisk_free_if_unused(struct node *node)
 
 		for (i = 0; i < node->count; i++) {
 			if (memdisk_is_own(&node->blocks[i]))
-				disk.used -= BLOCK;
+				disk.used -= MEMDISK_BLOCK;
 			if (!is_in_arena(node, node->blocks[i].index))
 				free(node->blocks[i].bytes);
 		}

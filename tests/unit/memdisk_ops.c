@@ -574,12 +574,60 @@ static void forget_mapping(struct mapping **at)
 	free(m);
 }
 
+/* Mappings that nobody uses are kept for the next file at that place of the arena: in a virtual
+ * machine mmap and munmap cost more than all the rest. */
+enum { POOL = 32 };
+static struct {
+	uint64_t off;
+	size_t n;
+	uint8_t *at;
+} pool[POOL];
+
+static void *take_from_pool(uint64_t off, size_t n)
+{
+	uint8_t *at;
+	size_t i;
+
+	for (i = 0; i < POOL; i++)
+		if (pool[i].at && pool[i].off == off && pool[i].n == n) {
+			at = pool[i].at;
+			pool[i].at = NULL;
+			return at;
+		}
+	return NULL;
+}
+
+static bool give_to_pool(const struct mapping *m)
+{
+	size_t i;
+
+	for (i = 0; i < POOL; i++)
+		if (!pool[i].at) {
+			pool[i].at = m->at;
+			pool[i].n = m->n;
+			pool[i].off = m->arena_off;
+			return true;
+		}
+	return false;
+}
+
+static void *map_arena(uint64_t off, size_t n, void *where)
+{
+	void *at = where ? NULL : take_from_pool(off, n);
+
+	if (!at)
+		at = mmap(where, n, PROT_READ | PROT_WRITE, MAP_SHARED | (where ? MAP_FIXED : 0),
+			  memdisk_arena, (off_t)off);
+	if (at == MAP_FAILED)
+		memdisk_bug(strerror(errno), "mmap");
+	return at;
+}
+
 static int mem_map(int fd, size_t n, void *where, void **out)
 {
 	struct open_file *file;
 	struct node *f;
 	struct mapping *m;
-	void *at;
 	size_t i;
 	int r = memdisk_begin_on(MEMDISK_MAP, fd, &file);
 
@@ -592,20 +640,21 @@ static int mem_map(int fd, size_t n, void *where, void **out)
 		memdisk_move_to_arena(f);
 	if (n > f->arena_size)
 		memdisk_bug("mapped beyond its end", "a file");
-	at = mmap(where, n, PROT_READ | PROT_WRITE, MAP_SHARED | (where ? MAP_FIXED : 0),
-		  memdisk_arena, (off_t)f->arena_off);
-	if (at == MAP_FAILED)
-		return -errno;
+	m = memdisk_alloc(sizeof *m);
+	*m = (struct mapping){ .at = map_arena(f->arena_off, n, where),
+			       .n = n,
+			       .node = f,
+			       .process = memdisk_process(fd),
+			       .arena_off = f->arena_off };
 	if (where)
 		forget_mapping(find_mapping(where));
-	m = memdisk_alloc(sizeof *m);
-	*m = (struct mapping){ disk.mappings, at, n, f, memdisk_process(fd), false };
+	m->next = disk.mappings;
 	disk.mappings = m;
 	f->opens++;
-	for (i = 0; i < f->count && f->blocks[i].index * BLOCK < n; i++)
+	for (i = 0; i < f->count && f->blocks[i].index * MEMDISK_BLOCK < n; i++)
 		if (!memdisk_is_own(&f->blocks[i]))
 			memdisk_protect(f, f->blocks[i].index, false);
-	*out = at;
+	*out = m->at;
 	return 0;
 }
 
@@ -615,8 +664,9 @@ static void mem_unmap(void *at, size_t n)
 
 	if (!*m || (*m)->at != at || (*m)->n != n)
 		memdisk_bug("unmapped, but not mapped like that", "a range");
+	if ((*m)->killed || (*m)->is_changed || !give_to_pool(*m))
+		(void)munmap(at, n);
 	forget_mapping(m);
-	(void)munmap(at, n);
 }
 
 static int mem_prepare(void *at, size_t n)
