@@ -331,8 +331,8 @@ void memdisk_share(const char *path)
 		if (!memdisk_is_own(b))
 			continue;
 		b->shared = true;
-		disk.used -= BLOCK;
-		disk.room -= disk.room > 0 ? BLOCK : 0; /* the snapshot has it for good */
+		disk.used -= MEMDISK_BLOCK;
+		disk.room -= disk.room > 0 ? MEMDISK_BLOCK : 0; /* the snapshot has it for good */
 		if (f->in_arena)
 			memdisk_protect(f, b->index, false);
 	}
