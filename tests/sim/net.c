@@ -111,7 +111,7 @@ static void answer(struct net_wire *w)
 
 	if (!p) {
 		w->headless = true;
-		w->end = -EHOSTUNREACH;
+		w->end = CURLE_COULDNT_RESOLVE_HOST;
 		return;
 	}
 	w->place = p;
@@ -146,8 +146,8 @@ static void settle(struct net_wire *w)
 		return;
 	if (w->size > w->stated)
 		w->size = w->stated;
-	if (w->size < w->stated && w->end == 0)
-		w->end = -ECONNRESET;
+	if (w->size < w->stated && w->end == CURLE_OK)
+		w->end = CURLE_PARTIAL_FILE;
 }
 
 /* ---- sending it ---- */
@@ -209,12 +209,13 @@ static void send_piece(struct net_wire *w)
 static void send_end(struct net_wire *w)
 {
 	struct err e = { .msg = "" };
+	int r = 0;
 
 	w->due = UINT64_MAX;
-	if (w->end < 0)
-		err_set(&e, -w->end, "the model says: %s", strerror(-w->end));
-	fibers_trace("  %.8s ends: %s", w->x->url + 8, w->end < 0 ? e.msg : "in order");
-	http_heard_end(w->x, w->end, &e);
+	if (w->end != CURLE_OK)
+		r = err_set(&e, http_curl_errno(w->end), "%s", curl_easy_strerror(w->end));
+	fibers_trace("  %.8s ends: %s", w->x->url + 8, curl_easy_strerror(w->end));
+	http_heard_end(w->x, r, &e);
 }
 
 /* Sends the next part of it, and says when the one behind it comes. */
@@ -266,7 +267,7 @@ static int net_begin(void *state, struct http_exchange *x, struct err *e)
 	w->good = w->size = w->at = 0;
 	w->stated = w->stall_at = UINT64_MAX;
 	w->trickles = w->headless = w->silent = false;
-	w->end = 0;
+	w->end = CURLE_OK;
 	w->due = fibers_now();
 	x->transfer = w;
 	net.running++;
@@ -363,7 +364,7 @@ void net_heal(void)
 		if (!w->x)
 			continue;
 		w->headless = true;
-		w->end = -ECONNRESET;
+		w->end = CURLE_RECV_ERROR;
 		w->due = fibers_now();
 	}
 	net_wakeup(NULL);

@@ -11,6 +11,8 @@
 #ifndef OVERLAYBD_TESTS_SIM_NET_H
 #define OVERLAYBD_TESTS_SIM_NET_H
 
+#include <curl/curl.h>
+
 #include "core/base/digest.h"
 #include "fetch/http_transport.h"
 
@@ -51,7 +53,7 @@ struct net_wire {
 	bool trickles; /* ...one a second */
 	bool headless; /* it ends before its head */
 	bool silent; /* nothing ever comes */
-	int end; /* 0: the connection is closed in order */
+	CURLcode end; /* how libcurl would say that it ended */
 	uint64_t due; /* when the next of it comes, us */
 };
 

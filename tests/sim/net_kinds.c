@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* net_kinds.c - what a server may answer: rightly, in each way that HTTP allows, and wrongly in
  * each way that somebody has met, see net.h. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,7 +37,7 @@ bool net_wants_login(struct net_wire *w, struct net_place *p)
 			 w->x->url[9]);
 	net_length(w, 0);
 	if (!p->well && fibers_one_in(8))
-		w->end = -ECONNRESET;
+		w->end = CURLE_RECV_ERROR;
 	return true;
 }
 
@@ -58,7 +57,7 @@ void net_answer_token(struct net_wire *w, struct net_place *p)
 		if (fibers_one_in(4))
 			w->silent = true;
 		if (fibers_one_in(4))
-			w->end = -ECONNRESET;
+			w->end = CURLE_RECV_ERROR;
 		return;
 	}
 	p->token++;
@@ -221,14 +220,14 @@ static void whole_unmeasured_wrong(struct net_wire *w, const struct net_blob *b)
 	if (fibers_one_in(2))
 		w->size = w->good + fibers_below(8000);
 	if (fibers_one_in(3))
-		w->end = -ECONNRESET;
+		w->end = CURLE_RECV_ERROR;
 }
 
 static void whole_cut(struct net_wire *w, const struct net_blob *b)
 {
 	answer_whole(w, b, !fibers_one_in(4));
 	w->size = w->good = within(w);
-	w->end = -ECONNRESET;
+	w->end = CURLE_RECV_ERROR;
 }
 
 static void whole_stalls(struct net_wire *w, const struct net_blob *b)
@@ -243,7 +242,7 @@ static void cut(struct net_wire *w, const struct net_blob *b)
 	right_part(w, b);
 	w->size = w->good = within(w);
 	if (w->stated != UINT64_MAX || fibers_one_in(2))
-		w->end = -ECONNRESET; /* else it is an early end in order */
+		w->end = CURLE_RECV_ERROR; /* else it is an early end in order */
 }
 
 static void stalls(struct net_wire *w, const struct net_blob *b)
@@ -266,7 +265,7 @@ static void rubbish_and_cut(struct net_wire *w, const struct net_blob *b)
 	w->good = within(w);
 	w->size = min_u64(w->good + fibers_below(4000), w->size);
 	if (w->stated != UINT64_MAX || fibers_one_in(2) || w->size == w->x->last - w->x->first + 1)
-		w->end = -ECONNRESET;
+		w->end = CURLE_RECV_ERROR;
 }
 
 static void silent(struct net_wire *w, const struct net_blob *b)
@@ -276,8 +275,11 @@ static void silent(struct net_wire *w, const struct net_blob *b)
 
 static void unreachable(struct net_wire *w, const struct net_blob *b)
 {
-	static const int ends[] = { -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH,
-				    -ENOTUNIQ,	   -ETIMEDOUT,	-EPROTO };
+	static const CURLcode ends[] = {
+		CURLE_COULDNT_CONNECT,	       CURLE_RECV_ERROR,       CURLE_COULDNT_RESOLVE_HOST,
+		CURLE_PEER_FAILED_VERIFICATION, CURLE_OPERATION_TIMEDOUT, CURLE_WEIRD_SERVER_REPLY,
+		CURLE_SSL_CONNECT_ERROR,       CURLE_GOT_NOTHING,      CURLE_HTTP2_STREAM,
+	};
 
 	w->headless = true;
 	w->end = ends[fibers_below(sizeof ends / sizeof *ends)];
@@ -293,7 +295,7 @@ static void refusal(struct net_wire *w, const struct net_blob *b)
 	if (fibers_one_in(2))
 		net_length(w, w->size);
 	if (fibers_one_in(6))
-		w->end = -ECONNRESET;
+		w->end = CURLE_RECV_ERROR;
 }
 
 static void busy(struct net_wire *w, const struct net_blob *b)
@@ -321,7 +323,7 @@ static void challenge(struct net_wire *w, const struct net_blob *b)
 	net_line(w, "%s", headers[fibers_below(6)]);
 	net_rubbish(w, fibers_below(300));
 	if (fibers_one_in(6))
-		w->end = -ECONNRESET;
+		w->end = CURLE_RECV_ERROR;
 }
 
 static void redirects(struct net_wire *w, const struct net_blob *b)
@@ -352,7 +354,7 @@ static void long_head(struct net_wire *w, const struct net_blob *b)
 		w->more_lines = 2000;
 	if (fibers_one_in(2)) { /* libcurl gives up on its own */
 		w->headless = true;
-		w->end = -EPROTO;
+		w->end = CURLE_OUT_OF_MEMORY;
 	}
 }
 
@@ -385,7 +387,7 @@ static void odd_head(struct net_wire *w, const struct net_blob *b)
 static void only_hints(struct net_wire *w, const struct net_blob *b)
 {
 	net_line(w, "HTTP/1.1 100 Continue");
-	w->end = fibers_one_in(2) ? 0 : -ECONNRESET;
+	w->end = fibers_one_in(2) ? CURLE_OK : CURLE_RECV_ERROR;
 }
 
 static const struct {
