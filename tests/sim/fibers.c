@@ -17,6 +17,10 @@
 #include <ucontext.h>
 
 #include "core/base/clock.h"
+#if __has_include("core/base/caller.h")
+#include "core/base/caller.h"
+#define CALLER 1
+#endif
 
 #if defined(__SANITIZE_ADDRESS__)
 #define ASAN_FIBERS 1
@@ -47,6 +51,9 @@ struct fiber {
 	ucontext_t context;
 	void *stack;
 	void *fake_stack; /* ASan's */
+#ifdef CALLER
+	struct caller caller; /* what a thread has of its own */
+#endif
 };
 
 static struct {
@@ -95,12 +102,18 @@ bool fibers_one_in(uint32_t n)
 static void enter(struct fiber *f)
 {
 	sim.running = f;
+#ifdef CALLER
+	*caller() = f->caller;
+#endif
 #ifdef ASAN_FIBERS
 	__sanitizer_start_switch_fiber(&sim.fake_stack, f->stack, STACK);
 #endif
 	swapcontext(&sim.scheduler, &f->context);
 #ifdef ASAN_FIBERS
 	__sanitizer_finish_switch_fiber(sim.fake_stack, NULL, NULL);
+#endif
+#ifdef CALLER
+	f->caller = *caller();
 #endif
 	sim.running = NULL;
 }
@@ -217,6 +230,9 @@ static struct fiber *start(void *(*body)(void *arg), void *arg, bool detached)
 	if (!f->stack)
 		f->stack = malloc(STACK);
 	f->body = body;
+#ifdef CALLER
+	f->caller = (struct caller){ 0 };
+#endif
 	f->arg = arg;
 	f->detached = detached;
 	f->state = FIBER_READY;
