@@ -165,8 +165,8 @@ static int set_helper(struct reader *rd, const struct yaml_node *const *values)
 	return c->helper ? 0 : no_memory(rd, values[CREDENTIAL_PATH]);
 }
 
-/* One way of the machine to get credentials that we do not know must not keep its public images from
- * being read: those that need a login are told. */
+/* One way of the machine to get credentials that we do not know must not keep its public images
+ * from being read: those that need a login are told. */
 static int set_fault(struct reader *rd, const struct yaml_node *node, const char *what)
 {
 	struct fetch_settings *s = rd->to;

@@ -3,7 +3,9 @@
 #include "fetch/address.h"
 
 #include <arpa/inet.h>
+#include <curl/curl.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -111,4 +113,37 @@ bool address_is_local(const struct address *a)
 		return ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET;
 	return n >= suffix && strcasecmp(text + n - suffix, name) == 0 &&
 	       (n == suffix || text[n - suffix - 1] == '.');
+}
+
+/* With %20 for each blank.  libcurl would write a '+' in a query, which breaks what signs it. */
+static char *quote_blanks(const char *text)
+{
+	char *quoted = malloc(3 * strlen(text) + 1), *out = quoted;
+
+	for (; out && *text != '\0'; text++)
+		if (*text == ' ')
+			out = stpcpy(out, "%20");
+		else
+			*out++ = *text;
+	if (out)
+		*out = '\0';
+	return quoted;
+}
+
+char *address_resolve(const char *base, const char *location, bool may_leave_tls)
+{
+	char *quoted = quote_blanks(location), *url = NULL, *copy = NULL;
+	struct address from, to;
+	CURLU *u = curl_url();
+
+	if (u && quoted && curl_url_set(u, CURLUPART_URL, base, 0) == CURLUE_OK &&
+	    curl_url_set(u, CURLUPART_URL, quoted, CURLU_URLENCODE) == CURLUE_OK &&
+	    curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0) == CURLUE_OK &&
+	    curl_url_get(u, CURLUPART_URL, &url, 0) == CURLUE_OK && address_parse(base, &from) &&
+	    address_parse(url, &to) && (to.tls || !from.tls || may_leave_tls))
+		copy = strdup(url);
+	curl_free(url);
+	curl_url_cleanup(u);
+	free(quoted);
+	return copy;
 }

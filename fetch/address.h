@@ -36,4 +36,10 @@ bool address_same_origin(const struct address *a, const struct address *b);
 /* Whether the host is this machine: localhost, *.localhost, 127.0.0.0/8, [::1]. */
 bool address_is_local(const struct address *a);
 
+/* The absolute form of a Location that an answer from the address `base` gave: relative ones count
+ * from there, blanks are quoted, the query stays, the fragment goes.  The caller frees it.  NULL:
+ * it is malformed, neither http nor https, leads out of TLS without `may_leave_tls`, or no memory.
+ */
+char *address_resolve(const char *base, const char *location, bool may_leave_tls);
+
 #endif

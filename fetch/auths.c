@@ -208,8 +208,8 @@ static void find_keys(json_t *auths, const char *host, const char *repository, c
 	}
 }
 
-int auths_find(json_t *document, const char *host, const char *repository,
-	       struct credentials *out, struct auths_program *program, struct err *e)
+int auths_find(json_t *document, const char *host, const char *repository, struct credentials *out,
+	       struct auths_program *program, struct err *e)
 {
 	json_t *named = json_object_get(document, "auths");
 	json_t *auths = named ? named : document;

@@ -25,8 +25,8 @@ struct owner {
 /* ---- files ---- */
 
 /* A program that the document names is asked. */
-static int find_in_document(const json_t *document, const struct owner *owner,
-			    struct credentials *out, struct err *e)
+static int find_in_document(json_t *document, const struct owner *owner, struct credentials *out,
+			    struct err *e)
 {
 	struct auths_program program;
 	int r = auths_find(document, owner->host, owner->repository, out, &program, e);
@@ -185,8 +185,8 @@ static CURLcode set_options(CURL *curl, const struct credentials_source *source,
 	return r;
 }
 
-static int fetch_answer(const struct credentials_source *source, const char *url,
-			struct body *body, struct err *e)
+static int fetch_answer(const struct credentials_source *source, const char *url, struct body *body,
+			struct err *e)
 {
 	CURL *curl = curl_easy_init();
 	long status = 0;

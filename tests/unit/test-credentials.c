@@ -395,7 +395,8 @@ static void the_usual_places_are_searched_in_order(void **state)
 	expect_user(NULL, "2");
 	setenv("XDG_RUNTIME_DIR", in_folder("auth"), 1); /* a file on the way */
 	expect_user(NULL, "1");
-	/* One that is broken or unreadable hides nothing, and is told when there is nothing else. */
+	/* One that is broken or unreadable hides nothing, and is told when there is nothing else.
+	 */
 	write_file("auth", "{");
 	setenv("REGISTRY_AUTH_FILE", in_folder("auth"), 1);
 	expect_user(NULL, "1");
