@@ -3,7 +3,9 @@
  * (nearly) YAML too; or just its name in a registry.
  *
  * All paths come out absolute, counted from the config file's folder.  Null and an empty string
- * mean absent.  An unknown or duplicate key is an error with file, line and the nearest known key.
+ * mean absent.  An unknown key is an error with file, line and the nearest known key; in a file
+ * that is JSON, which is what the reference's programs write, it is a warning.  A duplicate key is
+ * an error.
  * How blobs are fetched is said by built-in defaults, the service file, the config and the caller's
  * options; the later one counts (config_setting.h).  In messages the bottom layer is layer 0. */
 #ifndef OVERLAYBD_CORE_CONFIG_H
