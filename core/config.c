@@ -120,9 +120,10 @@ static int read_digest(const struct reader *rd, const struct yaml_node *value, c
 {
 	if (!value)
 		return 0;
-	if (!digest_is_valid(value->text))
+	if (!digest_is_any(value->text))
 		return keys_fail(&rd->place, value->line, EINVAL,
-				 "digest '%.96s' is not 'sha256:' and 64 hex digits in lower case",
+				 "digest '%.96s' is not 'sha256:' and 64 hex digits in lower case, "
+				 "nor 'sha512:' and 128",
 				 value->text);
 	return copy_text(rd, value, out);
 }

@@ -22,7 +22,7 @@
 struct lower_config {
 	char *file; /* absolute path, NULL: not said */
 	char *dir; /* absolute path of a folder to look in, NULL: not said */
-	char *digest; /* "sha256:<64 hex digits>", or NULL */
+	char *digest; /* a sha256 or sha512, see core/base/digest.h, or NULL */
 	uint64_t size; /* bytes of the blob, 0: not said */
 	const char *repo_blob_url; /* the config's: with a digest, it can be fetched from there */
 	unsigned line; /* of the config file, where it begins */
