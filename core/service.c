@@ -304,7 +304,7 @@ int service_parse(const char *path, const char *text, size_t n, struct fetch_set
 		  struct err *e)
 {
 	AUTO_FREE char *folder = io_parent(path);
-	struct reader rd = { .place = { .file = path, .ignores_unknown = true, .e = e },
+	struct reader rd = { .place = { .file = path, .unknown = KEYS_IGNORE, .e = e },
 			     .level.folder = folder,
 			     .to = s };
 	struct yaml_doc *doc;
