@@ -15,6 +15,7 @@
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "fetch/queue.h"
+#include "fetch/range.h"
 
 enum {
 	REST = 100, /* ms after the first round */
@@ -22,6 +23,8 @@ enum {
 	LATER = 50, /* ms */
 	REDIRECTS_MAX = 8, /* a round */
 	REFUSAL_MAX = 64 * 1024, /* bytes of an error's body that are worth reading */
+	LEAST = 1024, /* bytes that an answer has to bring in HTTP_SILENCE seconds, */
+	LEAST_OF_MANY = 16 * 1024, /* and where another endpoint is left */
 };
 
 static void take_step(struct request *q);
@@ -76,11 +79,23 @@ static void finish_late(struct request *q)
 {
 	struct err e;
 
-	if (q->cause < 0)
-		err_set(&e, ETIMEDOUT, "%s, after %u tries", q->why.msg, q->tries);
+	if (q->cause == 0 || q->why.msg[0] == '\0')
+		err_set(&e, ETIMEDOUT, "%s: timed out waiting for an answer", endpoint_of(q)->name);
+	else if (q->tries == 0)
+		err_set(&e, ETIMEDOUT, "%s", q->why.msg);
 	else
-		err_set(&e, ETIMEDOUT, "%s: not done in time", endpoint_of(q)->name);
+		err_set(&e, ETIMEDOUT, "%s, after %u tr%s", q->why.msg, q->tries,
+			q->tries == 1 ? "y" : "ies");
 	finish(q, -ETIMEDOUT, &e);
+}
+
+/* Tells how the exchange ended, once, if it gave bytes of a range. */
+static int judge(struct request *q, int r, struct err *e)
+{
+	bool gave = q->gave;
+
+	q->gave = false;
+	return gave && q->ranged && q->judge ? q->judge(q, r, e) : 0;
 }
 
 /* Leaves whatever the request is waiting for. */
@@ -95,6 +110,7 @@ static void leave_state(struct request *q)
 		break;
 	case REQUEST_RUNNING:
 		http_cancel(&q->x);
+		(void)judge(q, -ECANCELED, NULL);
 		if (q->own)
 			auth_lost(endpoint_of(q)->auth);
 		break;
@@ -344,53 +360,15 @@ static bool is_redirect(unsigned status)
 	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-static int wrong_size(const struct request *q, uint64_t size, struct err *e)
-{
-	return err_set(e, EBADMSG, "the blob has %" PRIu64 " bytes, the manifest says %" PRIu64,
-		       size, q->total);
-}
-
-static int check_part(struct request *q, struct err *e)
-{
-	const struct http_answer *a = &q->x.answer;
-
-	if (!a->has_range)
-		return err_set(e, EPROTO, "HTTP 206 without Content-Range");
-	if (q->total && a->total != UINT64_MAX && a->total != q->total)
-		return wrong_size(q, a->total, e);
-	if (a->first != q->first || a->last != q->last)
-		return err_set(e, EPROTO,
-			       "asked for bytes %" PRIu64 "-%" PRIu64 " of %" PRIu64
-			       ", the answer is %" PRIu64 "-%" PRIu64 " of %" PRIu64,
-			       q->first, q->last, q->total, a->first, a->last, a->total);
-	if (a->has_length && a->length != a->last - a->first + 1)
-		return err_set(e, EPROTO, "%" PRIu64 " bytes in an answer of %" PRIu64, a->length,
-			       a->last - a->first + 1);
-	q->position = q->first;
-	return 0;
-}
-
-/* Runs inside libcurl. */
+/* Runs inside the transport.  Until it has returned 0 nothing of the answer is looked at. */
 static int on_headers(struct http_exchange *x, struct err *e)
 {
 	struct request *q = (struct request *)((char *)x - offsetof(struct request, x));
 	const struct http_answer *a = &x->answer;
 
-	q->position = 0;
-	q->whole = false;
 	if (!is_good(a->status) || !q->ranged)
 		return 0;
-	if (a->encoded)
-		return err_set(e, EPROTO,
-			       "the answer has a Content-Encoding, which was not asked for");
-	if (a->status == 206)
-		return check_part(q, e);
-	if (a->status != 200)
-		return err_set(e, EPROTO, "HTTP %u to a range request", a->status);
-	if (q->total && a->has_length && a->length != q->total)
-		return wrong_size(q, a->length, e);
-	q->whole = true;
-	return 0;
+	return range_check(q, e);
 }
 
 static int on_bytes(struct http_exchange *x, const void *buf, size_t n, struct err *e)
@@ -404,20 +382,34 @@ static int on_bytes(struct http_exchange *x, const void *buf, size_t n, struct e
 	queue_note_bytes(q->queue, n);
 	queue_note_arrived(q->queue, q, n);
 	stats_add(q->stats, STATS_FETCHED_BYTES, n);
-	if (q->ranged && q->whole && q->total && n > q->total - off)
-		return err_set(e, EPROTO, "more bytes than the blob has");
+	if (q->ranged && n > q->end - off)
+		return err_set(e, EPROTO, "more bytes than the answer's headers say");
 	q->position += n;
+	q->gave = true;
 	r = q->bytes(q, off, buf, n, e);
 	q->enough = r > 0;
 	return r > 0 ? err_set(e, ECANCELED, "enough") : r;
 }
 
-/* All of a range is there, whatever the framing said. */
-static bool is_short(const struct request *q)
+/* How the exchange ended, now that it is known, and whether what it gave is right. */
+static int settle(struct request *q, int r, struct err *e)
 {
-	if (!q->ranged || q->x.answer.status == 304)
-		return false;
-	return q->whole ? q->total && q->position != q->total : q->first <= q->last;
+	bool good = q->ranged && is_good(q->x.answer.status);
+	struct err why;
+	int verdict;
+
+	if (q->enough)
+		r = 0;
+	if (r == 0 && good && !q->enough && q->position != q->end)
+		r = err_set(e, ECONNRESET, "the answer was cut short");
+	verdict = judge(q, r, &why);
+	if (r == 0 && verdict < 0)
+		r = err_set(e, -verdict, "%s", why.msg);
+	if (good && r < 0)
+		range_ask_less(q);
+	else if (good)
+		range_ask_more(q);
+	return r;
 }
 
 static void keep_target(struct request *q)
@@ -438,7 +430,11 @@ static void succeed(struct request *q)
 	}
 	keep_target(q);
 	endpoint_worked(endpoint_of(q));
-	finish(q, 0, NULL);
+	q->strikes = q->redirects = 0;
+	if (q->ranged && !q->whole && q->first <= q->last)
+		take_step(q); /* the rest of it, from the place that gives it */
+	else
+		finish(q, 0, NULL);
 }
 
 /* At open it is the user's to mend; later it may be the server's passing trouble. */
@@ -458,15 +454,28 @@ static void take_distrust(struct request *q, const struct err *e)
 	fail_at_open(q, -EACCES, text);
 }
 
-/* No whole answer came.  When the place could not even be reached it is left alone for a while. */
+/* Whether another endpoint can be asked in place of this one. */
+static bool has_others(const struct request *q)
+{
+	const struct endpoint_list *list = queue_endpoints(q->queue);
+	size_t i;
+
+	for (i = 0; i < list->count; i++)
+		if (i != q->place && !(q->final & 1u << i) && !list->items[i].unused)
+			return true;
+	return false;
+}
+
+/* No whole answer came.  A place that could not even be reached is left alone for a while; where
+ * there are others, so is one whose answers break off, trickle, or are not what was asked for. */
 static void take_failure(struct request *q, int r, const struct err *e)
 {
-	if (r == -ESHUTDOWN || r == -ENOMEM || r == -ENOSPC) {
+	if (r == -ESHUTDOWN) {
 		finish(q, r, e);
 		return;
 	}
 	if (r == -ECONNREFUSED || r == -EHOSTUNREACH || r == -ENOTUNIQ ||
-	    (r == -ETIMEDOUT && q->x.answer.status == 0))
+	    (r == -ETIMEDOUT && q->x.answer.status == 0) || has_others(q))
 		endpoint_failed(endpoint_of(q));
 	if (q->to_target)
 		forget_target(q);
@@ -480,17 +489,15 @@ static void take_failure(struct request *q, int r, const struct err *e)
 		fail_for_now(q, r, e->msg);
 }
 
-static void on_done(struct http_exchange *x, int r, const struct err *e)
+/* What the answer says about the place and the login, whatever becomes of its body. */
+static void note_answer(struct request *q, int r)
 {
-	struct request *q = (struct request *)((char *)x - offsetof(struct request, x));
 	struct auth *auth = endpoint_of(q)->auth;
-	unsigned status = x->answer.status;
-	bool all = q->ranged && is_good(status) && q->first > q->last;
+	unsigned status = q->x.answer.status;
 	/* A 401 that was cut short leads to no challenge: somebody else may ask what is wanted. */
 	bool lost = status == 0 || (status == 401 && r < 0 && r != -EMSGSIZE);
 
-	q->state = REQUEST_IDLE;
-	queue_note_round_trip(q->queue, x->first_byte_us);
+	queue_note_round_trip(q->queue, q->x.first_byte_us);
 	stats_request(q->stats, r < 0 && status == 0 ? 0 : status);
 	if (q->own && status != 0)
 		endpoint_answered(endpoint_of(q), status);
@@ -498,16 +505,23 @@ static void on_done(struct http_exchange *x, int r, const struct err *e)
 		auth_accepted(auth);
 	else if (q->own && lost)
 		auth_lost(auth);
-	if (q->enough || all)
-		succeed(q);
-	else if (r < 0 && r != -EMSGSIZE)
-		take_failure(q, r, e);
+}
+
+static void on_done(struct http_exchange *x, int r, const struct err *why)
+{
+	struct request *q = (struct request *)((char *)x - offsetof(struct request, x));
+	unsigned status = x->answer.status;
+	struct err e = *why;
+
+	q->state = REQUEST_IDLE;
+	note_answer(q, r);
+	r = settle(q, r, &e);
+	if (r < 0 && r != -EMSGSIZE)
+		take_failure(q, r, &e);
 	else if (is_redirect(status))
 		follow(q);
 	else if (!is_good(status))
 		take_refusal(q);
-	else if (is_short(q))
-		fail_for_now(q, -ECONNRESET, "the answer was cut short");
 	else
 		succeed(q);
 }
@@ -531,9 +545,14 @@ static void begin(struct request *q)
 	q->x.body = q->body;
 	q->x.silence = q->silence;
 	q->x.companions = q->companions;
+	q->x.least = q->body || strcmp(q->method, "GET") != 0 ? 0
+		     : has_others(q)			      ? LEAST_OF_MANY
+							      : LEAST;
 	q->x.ranged = q->ranged;
 	q->x.first = q->first;
-	q->x.last = q->last;
+	q->x.last = range_last(q);
+	q->position = 0;
+	q->whole = q->held = q->gave = q->enough = false;
 	q->x.headers = on_headers;
 	q->x.bytes = on_bytes;
 	q->x.done = on_done;
