@@ -6,16 +6,23 @@
 #include <stdint.h>
 #include <string.h>
 
+#define MARK "\xef\xbb\xbf" /* the byte order mark, as PowerShell writes it */
+
 int answer_parse(const char *text, size_t n, enum answer_privacy privacy, json_t **out,
 		 struct err *e)
 {
+	size_t flags = privacy == ANSWER_PUBLIC ? JSON_REJECT_DUPLICATES : 0;
 	json_error_t why;
 	json_t *root;
 
 	if (n > ANSWER_MAX)
 		return err_set(e, EINVAL, "%zu bytes of JSON, more than the limit of %d", n,
 			       ANSWER_MAX);
-	root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
+	if (n >= sizeof MARK - 1 && memcmp(text, MARK, sizeof MARK - 1) == 0) {
+		text += sizeof MARK - 1;
+		n -= sizeof MARK - 1;
+	}
+	root = json_loadb(text, n, flags, &why);
 	/* Where its memory runs out, jansson says so or says nothing. */
 	if (!root && (why.text[0] == '\0' || json_error_code(&why) == json_error_out_of_memory))
 		return err_set(e, ENOMEM, "out of memory");

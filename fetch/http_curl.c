@@ -232,9 +232,9 @@ static bool set_rest(struct curl_transfer *t)
 
 /* libcurl says CURLE_OUT_OF_MEMORY also of a header line that is longer than its limit, which the
  * other side alone can cause: that is no reason to give up anything but this exchange. */
-static int errno_of(CURLcode code)
+int http_curl_errno(int code)
 {
-	switch (code) {
+	switch ((CURLcode)code) {
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
 		return EHOSTUNREACH;
@@ -268,7 +268,7 @@ static int explain(struct curl_transfer *t, CURLcode code, struct err *e)
 		text = "the answer was cut short";
 	if (code == CURLE_OUT_OF_MEMORY)
 		text = "header lines that are too long";
-	return err_set(e, errno_of(code), "%s", text);
+	return err_set(e, http_curl_errno(code), "%s", text);
 }
 
 static void tell_end(struct curl_transfer *t, CURLcode code)

@@ -33,6 +33,9 @@ struct http_transport {
 
 extern const struct http_transport http_transport_curl;
 
+/* What it makes of one of libcurl's codes (CURLcode), for a model that fails as libcurl does. */
+int http_curl_errno(int code);
+
 /* A line of the headers with its line end; false: the exchange has failed, send no more. */
 bool http_heard_header(struct http_exchange *x, const char *line, size_t n);
 

@@ -368,7 +368,7 @@ int remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_TE
 
 int remote_blob_size(struct remote *r, const char *digest, uint64_t *size, struct err *e)
 {
-	char path[sizeof "/blobs/" + DIGEST_TEXT];
+	char path[sizeof "/blobs/" + DIGEST_ANY_TEXT];
 	struct document d;
 	int x;
 
