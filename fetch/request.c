@@ -634,8 +634,7 @@ static void try_endpoint(struct request *q)
 	begin(q);
 }
 
-/* The first endpoint that is worth a try now; -1: none. */
-static int choose(const struct request *q)
+static int first_usable(const struct request *q, uint32_t without)
 {
 	const struct endpoint_list *list = queue_endpoints(q->queue);
 	uint64_t now = clock_ms();
@@ -644,12 +643,35 @@ static int choose(const struct request *q)
 	for (i = 0; i < list->count; i++) {
 		const struct endpoint *p = &list->items[i];
 
-		if ((q->failed | q->final) & 1u << i || p->unused)
+		if ((q->failed | q->final | without) & 1u << i || p->unused)
 			continue;
 		if (asked_until(q, p) <= now && (q->desperate || p->bad_until <= now))
 			return (int)i;
 	}
 	return -1;
+}
+
+/* Whether some endpoint is neither final nor one to avoid. */
+static bool has_better(const struct request *q)
+{
+	const struct endpoint_list *list = queue_endpoints(q->queue);
+	size_t i;
+
+	for (i = 0; i < list->count; i++)
+		if (!((q->final | q->avoid) & 1u << i) && !list->items[i].unused)
+			return true;
+	return false;
+}
+
+/* The first endpoint that is worth a try now; -1: none.  One whose bytes were wrong before is asked
+ * only when every other has failed, also after waiting for them. */
+static int choose(const struct request *q)
+{
+	int place = first_usable(q, q->avoid);
+
+	if (place < 0 && q->avoid && (q->desperate || !has_better(q)))
+		place = first_usable(q, 0);
+	return place;
 }
 
 static bool all_are_final(const struct request *q)

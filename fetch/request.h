@@ -69,6 +69,7 @@ struct request {
 	bool ranged;
 	uint64_t first, last; /* what is still wanted: `bytes` moves first on, `judge` back */
 	uint64_t total; /* size of the blob, 0: not known */
+	uint32_t avoid; /* endpoints, by bit, to ask last: their bytes were wrong */
 	struct request_targets *targets; /* of the blob, may be NULL */
 	struct stats *stats; /* may be NULL */
 	_Atomic uint64_t deadline; /* of all tries together; CLOCK_NEVER */

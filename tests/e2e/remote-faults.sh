@@ -113,11 +113,22 @@ for what in start end total missing; do
 	each content-range:'"wrong": "'$what'"' 0
 done
 each whole 0
+each whole:'"after": 100000' 0
+each whole:'"length": false' 0
+each whole:'"length": false, "after": 100000' 0
+for length in true false; do
+	each page:'"length": '$length 0
+	each page:'"length": '$length', "bytes": 900000' 0
+	each part:'"length": '$length 0
+	each part:'"length": '$length', "range": true' 0
+done
+each tail 0
 each chunked 0
 each gzip 0
 each garbage 0
 each close 0
 each huge-headers 0
+each long-header 0
 each slow-headers:'"ms": 2' 0
 for status in 401 429 500 502 503 504; do
 	each $status 0
