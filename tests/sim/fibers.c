@@ -11,16 +11,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
 
-#include "core/base/clock.h"
-#if __has_include("core/base/caller.h")
 #include "core/base/caller.h"
-#define CALLER 1
-#endif
+#include "core/base/clock.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define ASAN_FIBERS 1
@@ -43,17 +41,17 @@ enum fiber_state { FIBER_FREE, FIBER_READY, FIBER_WAITING, FIBER_ENDED };
 
 struct fiber {
 	enum fiber_state state;
-	const void *place; /* that it waits at */
+	const void *waits_at;
 	uint64_t until;
 	bool detached;
 	void *(*body)(void *arg);
 	void *arg;
-	ucontext_t context;
+	ucontext_t context; /* of its beginning */
+	jmp_buf place; /* where it goes on */
+	bool begun;
 	void *stack;
 	void *fake_stack; /* ASan's */
-#ifdef CALLER
 	struct caller caller; /* what a thread has of its own */
-#endif
 };
 
 static struct {
@@ -62,7 +60,7 @@ static struct {
 	unsigned locks; /* that `running` holds */
 	uint64_t now, stood, random, steps;
 	void (*watch)(void);
-	ucontext_t scheduler;
+	jmp_buf scheduler;
 	void *fake_stack;
 	const void *own_stack;
 	size_t own_size;
@@ -99,22 +97,30 @@ bool fibers_one_in(uint32_t n)
 
 /* ---- switching ---- */
 
+/* swapcontext would ask the kernel for the signal mask each time. */
+static void jump_to(struct fiber *f)
+{
+	if (_setjmp(sim.scheduler) != 0)
+		return;
+	if (f->begun)
+		_longjmp(f->place, 1);
+	f->begun = true;
+	setcontext(&f->context);
+}
+
 static void enter(struct fiber *f)
 {
 	sim.running = f;
-#ifdef CALLER
 	*caller() = f->caller;
-#endif
 #ifdef ASAN_FIBERS
 	__sanitizer_start_switch_fiber(&sim.fake_stack, f->stack, STACK);
 #endif
-	swapcontext(&sim.scheduler, &f->context);
+	jump_to(f);
 #ifdef ASAN_FIBERS
 	__sanitizer_finish_switch_fiber(sim.fake_stack, NULL, NULL);
 #endif
-#ifdef CALLER
+	f = sim.running;
 	f->caller = *caller();
-#endif
 	sim.running = NULL;
 }
 
@@ -124,9 +130,10 @@ static void leave(struct fiber *f)
 	__sanitizer_start_switch_fiber(f->state == FIBER_ENDED ? NULL : &f->fake_stack,
 				       sim.own_stack, sim.own_size);
 #endif
-	swapcontext(&f->context, &sim.scheduler);
+	if (_setjmp(f->place) == 0)
+		_longjmp(sim.scheduler, 1);
 #ifdef ASAN_FIBERS
-	__sanitizer_finish_switch_fiber(f->fake_stack, &sim.own_stack, &sim.own_size);
+	__sanitizer_finish_switch_fiber(sim.running->fake_stack, &sim.own_stack, &sim.own_size);
 #endif
 }
 
@@ -156,7 +163,7 @@ void fibers_wait(const void *place, uint64_t until)
 	struct fiber *f = sim.running;
 
 	f->state = FIBER_WAITING;
-	f->place = place;
+	f->waits_at = place;
 	f->until = until;
 	leave(f);
 }
@@ -166,7 +173,7 @@ void fibers_wake(const void *place)
 	struct fiber *f;
 
 	for (f = sim.fibers; f < sim.fibers + FIBERS_MAX; f++)
-		if (f->state == FIBER_WAITING && f->place == place)
+		if (f->state == FIBER_WAITING && f->waits_at == place)
 			f->state = FIBER_READY;
 }
 
@@ -230,12 +237,11 @@ static struct fiber *start(void *(*body)(void *arg), void *arg, bool detached)
 	if (!f->stack)
 		f->stack = malloc(STACK);
 	f->body = body;
-#ifdef CALLER
 	f->caller = (struct caller){ 0 };
-#endif
 	f->arg = arg;
 	f->detached = detached;
 	f->state = FIBER_READY;
+	f->begun = false;
 	make_context(&f->context, f->stack);
 	return f;
 }
