@@ -70,6 +70,14 @@ int __real_pthread_mutex_lock(pthread_mutex_t *m);
 int __real_pthread_mutex_unlock(pthread_mutex_t *m);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *m);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *m);
+int __real_pthread_mutex_trylock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_trylock(pthread_mutex_t *m);
+int __real_pthread_rwlock_rdlock(pthread_rwlock_t *l);
+int __wrap_pthread_rwlock_rdlock(pthread_rwlock_t *l);
+int __real_pthread_rwlock_wrlock(pthread_rwlock_t *l);
+int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *l);
+int __real_pthread_rwlock_unlock(pthread_rwlock_t *l);
+int __wrap_pthread_rwlock_unlock(pthread_rwlock_t *l);
 
 bool fibers_traced;
 void (*fibers_fail)(const char *why);
@@ -202,7 +210,7 @@ static void fiber_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until_
 	__real_pthread_mutex_unlock(lock); /* not to give way between here and waiting */
 	sim.locks = 0;
 	fibers_wait(c, until_ms > UINT64_MAX / 1000 ? UINT64_MAX : until_ms * 1000);
-	if (pthread_mutex_trylock(lock) != 0)
+	if (__real_pthread_mutex_trylock(lock) != 0)
 		fibers_fail("a lock is held by a fiber that does not run");
 	sim.locks = 1;
 }
@@ -279,26 +287,56 @@ static const struct clock_ops fiber_clock = {
 
 /* ---- locks ---- */
 
-int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
+static int took(int r)
 {
-	give_way();
-	if (sim.running) {
-		if (pthread_mutex_trylock(m) != 0)
-			fibers_fail("takes a lock that it holds, or that another holds who waits");
+	if (sim.running && r == 0)
 		sim.locks++;
-		return 0;
-	}
-	return __real_pthread_mutex_lock(m);
+	return r;
 }
 
-int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
+static int gave(int r)
 {
-	int r = __real_pthread_mutex_unlock(m);
-
 	if (sim.running)
 		sim.locks--;
 	give_way();
 	return r;
+}
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
+{
+	give_way();
+	if (!sim.running)
+		return __real_pthread_mutex_lock(m);
+	if (__real_pthread_mutex_trylock(m) != 0)
+		fibers_fail("takes a lock that it holds, or that another holds who waits");
+	return took(0);
+}
+
+int __wrap_pthread_mutex_trylock(pthread_mutex_t *m)
+{
+	return took(__real_pthread_mutex_trylock(m));
+}
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
+{
+	return gave(__real_pthread_mutex_unlock(m));
+}
+
+int __wrap_pthread_rwlock_rdlock(pthread_rwlock_t *l)
+{
+	give_way();
+	return took(__real_pthread_rwlock_rdlock(l));
+}
+
+int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *l)
+{
+	give_way();
+	return took(__real_pthread_rwlock_wrlock(l));
+}
+
+int __wrap_pthread_rwlock_unlock(pthread_rwlock_t *l)
+{
+	return gave(__real_pthread_rwlock_unlock(l));
 }
 
 /* ---- the scheduler ---- */

@@ -37,6 +37,7 @@
 #include "fetch/request.h"
 #include "tests/sim/fibers.h"
 #include "tests/sim/net.h"
+#include "tests/sim/rival.h"
 #include "tests/sim/shelf.h"
 
 enum {
@@ -72,7 +73,7 @@ static struct {
 	struct source *blobs[NET_BLOBS];
 	struct reader readers[READERS_MAX];
 	unsigned reader_count, reads, timeout;
-	bool cached, opening, stops, hints, falls, interrupts;
+	bool cached, real, opening, stops, hints, falls, interrupts;
 	uint64_t well_at; /* ms; CLOCK_NEVER: not yet */
 	uint64_t well_limit; /* ms: by then what waits must have ended */
 	uint64_t interrupted_at; /* ms; CLOCK_NEVER */
@@ -86,8 +87,8 @@ static struct net_blob truths[TRUTHS];
 static void make_truths(void)
 {
 	static const uint64_t sizes[TRUTHS] = {
-		2 * CACHE_CHUNK + 100,	3 * CACHE_CHUNK,       6 * CACHE_CHUNK - 1,
-		12 * CACHE_CHUNK + 513, 20 * CACHE_CHUNK + 77, 40 * CACHE_CHUNK,
+		2 * CACHE_CHUNK + 100, 3 * CACHE_CHUNK,	       4 * CACHE_CHUNK + 1,
+		6 * CACHE_CHUNK - 1,   12 * CACHE_CHUNK + 513, 40 * CACHE_CHUNK,
 	};
 	uint64_t random = 7, i, k;
 
@@ -201,12 +202,16 @@ static void check_limits(void)
 /* What happens to the world, between any two steps. */
 static void disturb(void)
 {
-	if (w.cached && fibers_one_in(32))
+	if (w.cached && !w.real && fibers_one_in(32))
 		shelf_judge();
 	if (w.well_at != CLOCK_NEVER)
 		return;
-	if (shelf.others && fibers_one_in(32))
-		shelf_disturb();
+	if (shelf.others && fibers_one_in(32)) {
+		if (w.real)
+			rival_act();
+		else
+			shelf_disturb();
+	}
 	if (w.falls && fibers_one_in(100)) {
 		unsigned i = fibers_below(net.place_count);
 
@@ -429,8 +434,10 @@ static void make_world(void)
 	net.place_count = 1 + fibers_below(NET_PLACES);
 	net.blob_count = fibers_one_in(4) ? 2 : 1;
 	for (i = 0; i < net.blob_count; i++)
-		net.blobs[i] = truths[(i * 3 + fibers_below(TRUTHS)) % TRUTHS];
-	if (net.blob_count == 2 && net.blobs[0].digest == net.blobs[1].digest)
+		net.blobs[i] = truths[i * TRUTHS / 2 + fibers_below(TRUTHS / 2)];
+	if (fibers_one_in(6))
+		net.blobs[0] = truths[TRUTHS - 1];
+	if (net.blobs[0].digest == net.blobs[1].digest)
 		net.blob_count = 1;
 	for (i = 0; i < net.place_count; i++)
 		make_place(&net.places[i], i == net.place_count - 1);
@@ -442,6 +449,7 @@ static void make_world(void)
 	shelf_reset();
 	w.timeout = timeouts[fibers_below(4)];
 	w.cached = !fibers_one_in(4);
+	w.real = w.cached && fibers_one_in(6);
 	w.opening = fibers_one_in(4);
 	w.stops = fibers_one_in(4);
 	w.hints = fibers_one_in(3);
@@ -482,7 +490,7 @@ static void open_world(void)
 	must(queue_open(w.http, &w.endpoints, connections[fibers_below(4)], &w.queue, &e), &e);
 	must(http_start(w.http, &e), &e);
 	options.queue = w.queue;
-	options.cache = w.cached ? shelf_cache() : NULL;
+	options.cache = w.real ? rival_open() : w.cached ? shelf_cache() : NULL;
 	options.retry_until = w.opening ? clock_ms() + fibers_below(15000) : CLOCK_NEVER;
 	for (i = 0; i < net.blob_count; i++) {
 		options.digest = net.blobs[i].digest;
@@ -506,6 +514,8 @@ static void close_world(void)
 	endpoint_list_close(&w.endpoints);
 	http_close(w.http);
 	shelf_check_closed();
+	if (w.real)
+		rival_close();
 	if (net.running > 0)
 		fail_run("(6) an exchange was left behind");
 }
@@ -534,11 +544,15 @@ static void heal(void)
 	for (i = 0; i < net.blob_count; i++)
 		blob_opened((struct blob *)w.blobs[i]);
 	shelf_calm();
+	if (w.real)
+		rival_calm();
 	net_heal();
 	w.well_at = fibers_now() / 1000;
 	w.well_limit = w.well_at + WELL_MS + (net.login_trouble ? LOGIN_MS : 0);
 	note_pauses();
 	fibers_wake(&w.well_at);
+	clock_sleep(SETTLING_MS / 2); /* for watch to see what has come to rest */
+	clock_sleep(SETTLING_MS / 2 - 1);
 }
 
 static void *run_world(void *arg)
