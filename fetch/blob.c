@@ -409,21 +409,6 @@ static void note_reading(struct blob *b)
 	c->read_drops = b->drops;
 }
 
-/* Whether all of it has been dropped by another since the last read of this thread began: what is
- * there now came later, and is not to blame. */
-static bool was_dropped_locked(const struct blob *b, uint64_t first, uint64_t end)
-{
-	const struct caller *c = caller();
-	unsigned i;
-
-	if (c->read_of != b)
-		return false;
-	for (i = c->read_drops; i != b->drops && b->drops - i <= DROPPED; i++)
-		if (b->dropped[i % DROPPED].first <= first && end <= b->dropped[i % DROPPED].end)
-			return true;
-	return false;
-}
-
 static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
 {
 	struct blob *b = blob_of(s);
@@ -496,16 +481,20 @@ static void blob_drop(struct source *s, uint64_t off, uint64_t n)
 {
 	struct blob *b = blob_of(s);
 	uint64_t first = off / CACHE_CHUNK, end = (off + n + CACHE_CHUNK - 1) / CACHE_CHUNK;
+	const struct caller *c = caller();
 
 	stats_add(b->stats, STATS_CRC_DROPS, 1);
 	WITH_LOCK(&b->lock);
-	if (was_dropped_locked(b, first, end))
+	while (b->publishing) /* it may be one of these chunks */
+		clock_wait(&b->changed, &b->lock, CLOCK_NEVER);
+	/* Dropped by another since this thread began to read it: what is there now came later. */
+	if (c->read_of == b && flight_was_dropped_locked(b, first, end, c->read_drops))
 		return;
-	if (b->cache)
-		cache_blob_drop(b->cache, off, n);
 	flight_blame_locked(b, first, end);
 	flight_drop_locked(b, off, n);
 	b->dropped[b->drops++ % DROPPED] = (struct chunk_range){ first, end };
+	if (b->cache)
+		cache_blob_drop(b->cache, off, n);
 }
 
 void blob_unref(struct blob *b)

@@ -119,8 +119,10 @@ void flight_drop_locked(struct blob *b, uint64_t off, uint64_t n)
 	while (f) {
 		struct flight *next = f->next;
 
-		if (flight_start(f) < off + n && off < flight_start(f) + flight_size(f))
+		if (flight_start(f) < off + n && off < flight_start(f) + flight_size(f)) {
+			f->dropped = true;
 			flight_unlist_locked(f);
+		}
 		f = next;
 	}
 }
@@ -180,6 +182,38 @@ static uint32_t suspects_locked(const struct blob *b, const struct flight *f)
 
 /* ---- what arrives ---- */
 
+bool flight_was_dropped_locked(const struct blob *b, uint64_t first, uint64_t end, unsigned since)
+{
+	unsigned i;
+
+	if (b->drops - since > DROPPED)
+		return true; /* what was dropped so long ago is not known any more */
+	for (i = since; i != b->drops; i++)
+		if (b->dropped[i % DROPPED].first <= first && end <= b->dropped[i % DROPPED].end)
+			return true;
+	return false;
+}
+
+bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
+{
+	struct blob *b = f->blob;
+	int r;
+
+	pthread_mutex_lock(&b->lock);
+	if (f->dropped || flight_was_dropped_locked(b, chunk, chunk + 1, f->drops)) {
+		pthread_mutex_unlock(&b->lock);
+		return false;
+	}
+	b->publishing = true;
+	pthread_mutex_unlock(&b->lock);
+	r = cache_blob_publish(b->cache, chunk, bytes);
+	pthread_mutex_lock(&b->lock);
+	b->publishing = false;
+	clock_wake(&b->changed);
+	pthread_mutex_unlock(&b->lock);
+	return r == 0;
+}
+
 /* Hands over chunks that are complete, up to `end` bytes.  False: one could not be kept. */
 static bool publish_up_to(struct flight *f, uint64_t end)
 {
@@ -192,8 +226,8 @@ static bool publish_up_to(struct flight *f, uint64_t end)
 		if (next > end)
 			break;
 		all = b->cache &&
-		      cache_blob_publish(b->cache, f->first + f->published / CACHE_CHUNK,
-					 f->bytes->data + f->published) == 0 &&
+		      flight_publish(f, f->first + f->published / CACHE_CHUNK,
+				     f->bytes->data + f->published) &&
 		      all;
 	}
 	return all;
@@ -238,10 +272,21 @@ void flight_wake_all(struct blob *b)
 		wake_locked(f);
 }
 
+/* What was found wrong before is not what this exchange gives. */
+static void note_drops(struct flight *f)
+{
+	WITH_LOCK(&f->blob->lock);
+	f->drops = f->blob->drops;
+}
+
 static int on_bytes(struct request *q, uint64_t off, const void *buf, size_t n, struct err *e)
 {
 	struct flight *f = flight_of(q);
-	bool goes_on = q->whole && whole_take(f->blob, q, off, buf, n);
+	bool goes_on;
+
+	if (f->request.x.received == n) /* the first of this exchange */
+		note_drops(f);
+	goes_on = q->whole && whole_take(f, off, buf, n);
 
 	if (q->held)
 		return goes_on ? 0 : err_set(e, EPROTO, "a blob that cannot be held back");
@@ -297,7 +342,7 @@ static int take_back(struct flight *f, struct err *e)
 static int on_judge(struct request *q, int r, struct err *e)
 {
 	struct flight *f = flight_of(q);
-	int held = q->whole ? whole_judge(f->blob, q, r, e) : 0;
+	int held = q->whole ? whole_judge(f, r, e) : 0;
 
 	if (r == 0 && held == 0 && q->held) {
 		const uint8_t *bytes = whole_held(f->blob);
@@ -305,7 +350,7 @@ static int on_judge(struct request *q, int r, struct err *e)
 		take_own(f, 0, bytes, (size_t)f->blob->source.size);
 	}
 	if (q->whole)
-		whole_end(f->blob, q);
+		whole_end(f);
 	if (r < 0 || held < 0)
 		return take_back(f, e) < 0 ? -ENOMEM : held;
 	show(f, f->received);
@@ -344,7 +389,7 @@ static enum request_go on_starting(struct request *q)
 	f->started = true;
 	q->first = flight_start(f);
 	q->last = q->first + flight_size(f) - 1;
-	q->failed |= suspects_locked(b, f);
+	q->avoid = suspects_locked(b, f);
 	return REQUEST_GO;
 }
 

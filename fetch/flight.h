@@ -63,6 +63,8 @@ struct flight {
 	uint64_t proven; /* bytes of exchanges that ended well; the engine's */
 	unsigned taken_back; /* (L) how often `arrived` went back */
 	uint32_t places; /* (L) endpoints that gave some of it, as bits */
+	bool dropped; /* (L) bytes of it were found wrong: none goes to the cache any more */
+	unsigned drops; /* (L) the blob's count of drops when the exchange gave its first byte */
 	uint64_t awaited; /* (L) when so many have, some reader goes on; UINT64_MAX: none waits */
 	pthread_cond_t moved; /* `awaited` is reached, or it ended, or lost its place in the list */
 	uint64_t published; /* bytes that were offered to the cache; the engine's */
@@ -107,7 +109,7 @@ struct blob {
 	struct request_targets targets; /* the engine's */
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* a hint ended */
+	pthread_cond_t changed; /* a hint ended, a chunk was given to the cache */
 	struct flight *flights; /* (L) */
 	uint64_t kept_bytes; /* (L) */
 	unsigned refs; /* (L) the source, each flight, each hint */
@@ -118,6 +120,7 @@ struct blob {
 	unsigned given_next, suspects_next; /* (L) */
 	struct chunk_range dropped[DROPPED]; /* (L) a ring: the last that were found wrong */
 	unsigned drops; /* (L) how many were */
+	bool publishing; /* (L) the engine gives a chunk to the cache */
 
 	/* The whole was wrong, so all of it is fetched once more, see blob.c. */
 	struct hint *mend; /* (L) the last such fetch; NULL: none */
@@ -170,6 +173,14 @@ void flight_let_go_locked(struct flight_bytes *bytes);
 /* Bytes [off, off + n) were found wrong: blames who gave them, and avoids it when they are asked
  * for again. */
 void flight_blame_locked(struct blob *b, uint64_t off, uint64_t n);
+
+/* Whether all chunks of [first, end) were found wrong together since the count of drops was
+ * `since`. */
+bool flight_was_dropped_locked(const struct blob *b, uint64_t first, uint64_t end, unsigned since);
+
+/* Gives a chunk that came with the flight's exchange to the cache.  False: it does not take it, or
+ * the chunk was found wrong meanwhile.  The engine's. */
+bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes);
 
 /* What all flights wait for may be in the cache now. */
 void flight_wake_all(struct blob *b);

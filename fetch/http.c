@@ -359,6 +359,11 @@ static void *run_engine(void *arg)
 	}
 }
 
+bool http_is_no_name(const struct http *h, const char *host)
+{
+	return h->transport->is_no_name && h->transport->is_no_name(host);
+}
+
 int http_open_on(const struct http_transport *transport, void *arg, struct http **out,
 		 struct err *e)
 {

@@ -116,6 +116,7 @@ struct http_exchange {
 	const char *authorization; /* the header's value, NULL: none */
 	const char *accept; /* NULL: anything */
 	const char *if_none_match; /* NULL: unconditional */
+	const char *referer; /* NULL: none */
 	const char *content_type; /* of `body` */
 	struct source *body; /* what POST and PUT send, NULL: nothing */
 	unsigned silence; /* s without a byte until it is given up; 0: HTTP_SILENCE */
@@ -159,6 +160,9 @@ void http_begin(struct http *h, struct http_exchange *x);
 
 /* Ends a running exchange without `done`. */
 void http_cancel(struct http_exchange *x);
+
+/* Whether the name of a host, which was not found, is known not to exist.  Blocks; any thread. */
+bool http_is_no_name(const struct http *h, const char *host);
 
 /* Frees what an answer holds. */
 void http_answer_release(struct http_answer *a);

@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,6 +192,7 @@ static bool set_headers(struct curl_transfer *t)
 	ok = ok && (!x->body || add_header(t, "Expect", ""));
 	ok = ok && (!x->authorization || add_header(t, "Authorization", x->authorization));
 	ok = ok && (!x->if_none_match || add_header(t, "If-None-Match", x->if_none_match));
+	ok = ok && (!x->referer || add_header(t, "Referer", x->referer));
 	ok = ok && (!x->content_type || add_header(t, "Content-Type", x->content_type));
 	if (x->ranged) {
 		snprintf(range, sizeof range, "bytes=%" PRIu64 "-%" PRIu64, x->first, x->last);
@@ -412,6 +414,18 @@ static uint64_t transport_expire(void *state, bool stopping)
 	return warm_expire(&s->warm, stopping ? CLOCK_NEVER : clock_ms());
 }
 
+/* libcurl says the same of a name that does not exist and of a resolver that does not answer. */
+static bool transport_is_no_name(const char *host)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct addrinfo *found = NULL;
+	int code = getaddrinfo(host, NULL, &hints, &found);
+
+	if (code == 0)
+		freeaddrinfo(found);
+	return code == EAI_NONAME || code == EAI_NODATA;
+}
+
 const struct http_transport http_transport_curl = {
 	.open = transport_open,
 	.close = transport_close,
@@ -422,4 +436,5 @@ const struct http_transport http_transport_curl = {
 	.poll = transport_poll,
 	.wakeup = transport_wakeup,
 	.expire = transport_expire,
+	.is_no_name = transport_is_no_name,
 };

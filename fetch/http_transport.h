@@ -29,6 +29,9 @@ struct http_transport {
 	/* Closes what is kept open without use, by the time or when the engine stops.  Returns when
 	 * to call it again (ms of clock_ms), CLOCK_NEVER. */
 	uint64_t (*expire)(void *state, bool stopping);
+	/* Whether the name of a host, which was not found, is known not to exist: asks and blocks;
+	 * any thread.  NULL: it never is. */
+	bool (*is_no_name)(const char *host);
 };
 
 extern const struct http_transport http_transport_curl;

@@ -24,6 +24,7 @@
 #include "fetch/endpoint.h"
 #include "fetch/http.h"
 #include "fetch/link.h"
+#include "fetch/refusal.h"
 #include "fetch/stats.h"
 
 enum request_priority {
@@ -69,6 +70,7 @@ struct request {
 	bool ranged;
 	uint64_t first, last; /* what is still wanted: `bytes` moves first on, `judge` back */
 	uint64_t total; /* size of the blob, 0: not known */
+	uint32_t avoid; /* endpoints, by bit, to ask last: their bytes were wrong */
 	struct request_targets *targets; /* of the blob, may be NULL */
 	struct stats *stats; /* may be NULL */
 	_Atomic uint64_t deadline; /* of all tries together; CLOCK_NEVER */
@@ -94,7 +96,7 @@ struct request {
 	 * this place is final; the next one is asked.  NULL: it is. */
 	int (*check)(struct request *q, struct err *e);
 	/* 0, or -errno with a text that names the host.  The request may be freed or submitted
-	 * anew. */
+	 * anew.  Until it returns x.url is the address that answered. */
 	void (*done)(struct request *q, int r, const struct err *e);
 
 	/* For `bytes` and `done`: the last answer. */
@@ -116,13 +118,15 @@ struct request {
 	bool remembered; /* ...which an earlier request has found */
 	bool following; /* q->url is where to go next */
 	bool own; /* the exchange goes to the endpoint's own scheme, host and port */
+	struct auth *auth; /* who logs in where it goes; NULL: nobody */
+	struct refusal refusal; /* the body of an answer that is none of the good ones */
 	bool enough; /* `bytes` returned 1 */
 	bool gave; /* `bytes` was called in this exchange */
 	uint64_t most; /* bytes to ask for at once, 0: all; less after answers that were cut */
 	uint64_t end; /* of the part that the answer says it is: its last byte + 1 */
 	bool holds_slot;
 	uint64_t slot_bytes; /* queue.c's */
-	char *url, *header;
+	char *url, *header, *referer;
 	uint64_t position; /* of the next byte of the body */
 	int cause; /* the last failure */
 	struct err why;

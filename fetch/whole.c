@@ -37,11 +37,13 @@ static bool note_run(struct whole *w, uint64_t chunk)
 }
 
 /* False: the cache does not take it. */
-static bool publish(struct blob *b, uint64_t chunk, const uint8_t *bytes)
+static bool publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 {
+	struct blob *b = f->blob;
+
 	if (cache_blob_has(b->cache, chunk))
 		return true;
-	if (!note_run(&b->whole, chunk) || cache_blob_publish(b->cache, chunk, bytes) < 0)
+	if (!note_run(&b->whole, chunk) || !flight_publish(f, chunk, bytes))
 		return false;
 	flight_wake_all(b);
 	return true;
@@ -65,9 +67,9 @@ static uint8_t *chunk_buffer(const struct whole *w, uint64_t chunk)
 }
 
 /* A chunk is given to the cache when the one behind it is there. */
-static bool take_passing(struct blob *b, const uint8_t *buf, size_t n)
+static bool take_passing(struct flight *f, const uint8_t *buf, size_t n)
 {
-	struct whole *w = &b->whole;
+	struct whole *w = &f->blob->whole;
 
 	while (n > 0) {
 		uint64_t chunk = w->at / CACHE_CHUNK, skip = w->at % CACHE_CHUNK;
@@ -78,27 +80,29 @@ static bool take_passing(struct blob *b, const uint8_t *buf, size_t n)
 		buf += m;
 		n -= m;
 		if (skip + m == CACHE_CHUNK && chunk > 0 &&
-		    !publish(b, chunk - 1, chunk_buffer(w, chunk - 1)))
+		    !publish(f, chunk - 1, chunk_buffer(w, chunk - 1)))
 			return false;
 	}
 	return true;
 }
 
 /* The last chunk, and the one before it if that still waits. */
-static void publish_last(struct blob *b)
+static void publish_last(struct flight *f)
 {
-	const struct whole *w = &b->whole;
-	uint64_t chunks = blob_chunks(b), chunk;
+	const struct whole *w = &f->blob->whole;
+	uint64_t chunks = blob_chunks(f->blob), chunk;
 
 	for (chunk = chunks > 2 ? chunks - 2 : 0; chunk < chunks; chunk++)
-		if (!publish(b, chunk, chunk_buffer(w, chunk)))
+		if (!publish(f, chunk, chunk_buffer(w, chunk)))
 			break;
 }
 
 /* ---- both ---- */
 
-static bool begin(struct blob *b, struct request *q)
+static bool begin(struct flight *f)
 {
+	struct blob *b = f->blob;
+	struct request *q = &f->request;
 	struct whole *w = &b->whole;
 	size_t size = q->held ? (size_t)b->source.size : (size_t)2 * CACHE_CHUNK;
 
@@ -111,20 +115,20 @@ static bool begin(struct blob *b, struct request *q)
 	w->of = q;
 	if (w->bytes)
 		return true;
-	whole_end(b, q);
+	whole_end(f);
 	return false;
 }
 
-bool whole_take(struct blob *b, struct request *q, uint64_t off, const uint8_t *buf, size_t n)
+bool whole_take(struct flight *f, uint64_t off, const uint8_t *buf, size_t n)
 {
-	struct whole *w = &b->whole;
+	struct whole *w = &f->blob->whole;
 
-	if (off == 0 && !begin(b, q))
+	if (off == 0 && !begin(f))
 		return false;
-	if (w->of != q || w->refused)
+	if (w->of != &f->request || w->refused)
 		return false;
 	if (!w->held) {
-		w->refused = !take_passing(b, buf, n);
+		w->refused = !take_passing(f, buf, n);
 		return !w->refused;
 	}
 	memcpy(w->bytes + w->at, buf, n); /* request.c has cut it to the blob's size */
@@ -132,8 +136,9 @@ bool whole_take(struct blob *b, struct request *q, uint64_t off, const uint8_t *
 	return digest_update(&w->sum, buf, n, NULL) == 0;
 }
 
-static int judge_held(struct blob *b, struct err *e)
+static int judge_held(struct flight *f, struct err *e)
 {
+	struct blob *b = f->blob;
 	struct whole *w = &b->whole;
 	char digest[DIGEST_TEXT];
 	uint64_t chunk;
@@ -147,23 +152,24 @@ static int judge_held(struct blob *b, struct err *e)
 			       "%s",
 			       digest);
 	for (chunk = 0; b->cache && chunk < blob_chunks(b); chunk++)
-		if (!publish(b, chunk, w->bytes + chunk * CACHE_CHUNK))
+		if (!publish(f, chunk, w->bytes + chunk * CACHE_CHUNK))
 			break;
 	return 0;
 }
 
-int whole_judge(struct blob *b, struct request *q, int r, struct err *e)
+int whole_judge(struct flight *f, int r, struct err *e)
 {
+	struct blob *b = f->blob;
 	struct whole *w = &b->whole;
 
-	if (w->of != q)
+	if (w->of != &f->request)
 		return 0;
 	if (r < 0)
 		take_back(b);
 	else if (w->held)
-		return judge_held(b, e);
+		return judge_held(f, e);
 	else if (w->at == b->source.size && !w->refused)
-		publish_last(b);
+		publish_last(f);
 	return 0;
 }
 
@@ -172,11 +178,11 @@ const uint8_t *whole_held(const struct blob *b)
 	return b->whole.bytes;
 }
 
-void whole_end(struct blob *b, const struct request *q)
+void whole_end(struct flight *f)
 {
-	struct whole *w = &b->whole;
+	struct whole *w = &f->blob->whole;
 
-	if (w->of != q)
+	if (w->of != &f->request)
 		return;
 	if (w->held)
 		digest_close(&w->sum);

@@ -19,6 +19,7 @@
 #include "core/base/err.h"
 
 struct blob;
+struct flight;
 struct request;
 
 enum { HELD_MAX = 64 * 1024 * 1024 }; /* bytes */
@@ -44,16 +45,16 @@ struct whole {
 bool whole_may_hold(const struct blob *b);
 
 /* Bytes of it; it begins with off 0.  False: they are not taken. */
-bool whole_take(struct blob *b, struct request *q, uint64_t off, const uint8_t *buf, size_t n);
+bool whole_take(struct flight *f, uint64_t off, const uint8_t *buf, size_t n);
 
 /* Its exchange is over, well (0) or not.  -EPROTO: a held one is not the blob. */
-int whole_judge(struct blob *b, struct request *q, int r, struct err *e);
+int whole_judge(struct flight *f, int r, struct err *e);
 
 /* All bytes of a held one that was judged well. */
 const uint8_t *whole_held(const struct blob *b);
 
 /* Forgets it. */
-void whole_end(struct blob *b, const struct request *q);
+void whole_end(struct flight *f);
 
 /* Whether one passes by and will soon be at this byte: a request for it can wait. */
 bool whole_passes_soon(const struct blob *b, uint64_t off);

@@ -185,6 +185,7 @@ static const struct {
 	  "auths: 'reg.io': 'auth' is not base64 of user:password" },
 	/* documents */
 	{ "\xef\xbb\xbf" KEY("reg.io"), "reg.io", "a", "me:secret  " },
+	{ "\\xef\\xbb\\xbf" KEY("reg.io"), "reg.io", "a", "me:secret  " },
 	{ AUTHS("\"reg.io\":" USER("1") ",\"reg.io\":" USER("2")), "reg.io", "a", "2:x  " },
 	{ "{\"auths\":{},\"auths\":{\"reg.io\":" USER("2") "}}", "reg.io", "a", "2:x  " },
 	/* as docker's .dockercfg */
@@ -596,7 +597,7 @@ static void a_helpers_query_is_continued(void **state)
 	expect_helper(with_query, "query", -EIO, host);
 	stop_server(&s);
 	unsetenv("http_proxy");
-	assert_int_equal(strncmp(s.request, "GET /x?key=secret&remote_url=https://", 38), 0);
+	assert_int_equal(strncmp(s.request, "GET /x?key=secret&remote_url=https://", 37), 0);
 }
 
 static void a_helper_that_says_too_much_is_cut_off(void **state)
