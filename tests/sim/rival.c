@@ -32,6 +32,9 @@ void rival_note_open(const struct cache_blob *b, const char *digest)
 {
 	unsigned i;
 
+	for (i = 0; i < NOTES; i++)
+		if (rival.notes[i].blob == b)
+			rival.notes[i].blob = NULL; /* one that is closed */
 	for (i = 0; i < net.blob_count; i++)
 		if (strcmp(net.blobs[i].digest, digest) == 0) {
 			rival.notes[rival.noted % NOTES].blob = b;
@@ -169,6 +172,7 @@ struct cache *rival_open(void)
 
 	memdisk_make(0);
 	rival.process = 2;
+	rival.noted = 0;
 	memset(rival.notes, 0, sizeof rival.notes);
 	memdisk_as(OURS);
 	if (cache_open_on(&memdisk_ops, "/cache", fibers_one_in(2) ? 0 : 1 << 20, &rival.ours, &e) < 0 ||
