@@ -6,7 +6,7 @@
  * fiber also gives way, by chance, where it takes or gives a lock and where it reads the clock,
  * while it holds none: so every order of the steps of readers and engine comes up that could with
  * threads, but for steps inside what a lock guards.  The program is linked with
- * --wrap=pthread_mutex_lock and --wrap=pthread_mutex_unlock.
+ * --wrap of the calls that take and give locks.
  *
  * The same seed gives the same run.  Units: microseconds, unless said.  Threads: one. */
 #ifndef OVERLAYBD_TESTS_SIM_FIBERS_H

@@ -319,6 +319,7 @@ static void challenge(struct net_wire *w, const struct net_blob *b)
 		"X-None: 1",
 	};
 
+	net.login_trouble = true;
 	net_status(w, 401);
 	net_line(w, "%s", headers[fibers_below(6)]);
 	net_rubbish(w, fibers_below(300));

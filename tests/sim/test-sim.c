@@ -22,6 +22,7 @@
  * drops them, and reads once more: that must not fail while another place is well. */
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,7 @@
 #include "fetch/request.h"
 #include "tests/sim/fibers.h"
 #include "tests/sim/net.h"
+#include "tests/sim/rival.h"
 #include "tests/sim/shelf.h"
 
 enum {
@@ -43,10 +45,12 @@ enum {
 	SEEDS_FULL = 1000 * 1000,
 	READERS_MAX = 4,
 	READ_MAX = 24 * CACHE_CHUNK,
+	BLOCK = 6000,
 	GRACE_MS = 250 + 100, /* blob.c's, and what the model takes */
 	WELL_MS = 2000,
 	SETTLING_MS = 100, /* in which all that the healing has cut is at rest or on its way */
 	LOGIN_MS = 7000, /* the longest pause of auth.c */
+	FILL_MS = 5000, /* the longest rest of a request that only a fill waits for */
 	SHUTDOWN_MS = 1000,
 };
 
@@ -54,7 +58,7 @@ struct reader {
 	unsigned fiber, number;
 	uint8_t *buf;
 	/* The read under way. */
-	bool busy;
+	bool busy, fills;
 	uint64_t begun, stood; /* us; what the process had stood still by then */
 	uint64_t limit_ms; /* by which it must have ended; CLOCK_NEVER */
 	struct blob *blob;
@@ -70,7 +74,7 @@ static struct {
 	struct source *blobs[NET_BLOBS];
 	struct reader readers[READERS_MAX];
 	unsigned reader_count, reads, timeout;
-	bool cached, opening, stops, hints, falls, interrupts;
+	bool cached, real, opening, stops, hints, falls, interrupts;
 	uint64_t well_at; /* ms; CLOCK_NEVER: not yet */
 	uint64_t well_limit; /* ms: by then what waits must have ended */
 	uint64_t interrupted_at; /* ms; CLOCK_NEVER */
@@ -84,8 +88,8 @@ static struct net_blob truths[TRUTHS];
 static void make_truths(void)
 {
 	static const uint64_t sizes[TRUTHS] = {
-		2 * CACHE_CHUNK + 100,	3 * CACHE_CHUNK,       6 * CACHE_CHUNK - 1,
-		12 * CACHE_CHUNK + 513, 20 * CACHE_CHUNK + 77, 40 * CACHE_CHUNK,
+		2 * CACHE_CHUNK + 100, 3 * CACHE_CHUNK,	       4 * CACHE_CHUNK + 1,
+		6 * CACHE_CHUNK - 1,   12 * CACHE_CHUNK + 513, 40 * CACHE_CHUNK,
 	};
 	uint64_t random = 7, i, k;
 
@@ -179,16 +183,18 @@ static void check_limits(void)
 
 	for (i = 0; i < w.reader_count; i++) {
 		struct reader *rd = &w.readers[i];
+		uint64_t well = max_u64(w.well_limit, rd->begun / 1000 + WELL_MS) + stood_ms(rd) +
+				(rd->fills ? FILL_MS : 0);
 
 		if (!rd->busy)
 			continue;
 		if (rd->limit_ms != CLOCK_NEVER && now > rd->limit_ms + stood_ms(rd))
 			fail_read(rd, "(1) a read is late", 0, "");
 		if (w.interrupted_at != CLOCK_NEVER) {
-			if (now > w.interrupted_at + SHUTDOWN_MS + stood_ms(rd))
+			if (now > max_u64(w.interrupted_at, rd->begun / 1000) + SHUTDOWN_MS +
+					  stood_ms(rd))
 				fail_read(rd, "(1) a read does not end at shutdown", 0, "");
-		} else if (w.well_at != CLOCK_NEVER && !was_wrong_whole(rd) &&
-			   now > max_u64(w.well_limit, rd->begun / 1000 + WELL_MS) + stood_ms(rd)) {
+		} else if (w.well_at != CLOCK_NEVER && !was_wrong_whole(rd) && now > well) {
 			fail_read(rd, "(5) the world is well, and a read waits", 0, "");
 		}
 	}
@@ -197,12 +203,16 @@ static void check_limits(void)
 /* What happens to the world, between any two steps. */
 static void disturb(void)
 {
-	if (w.cached && fibers_one_in(32))
+	if (w.cached && !w.real && fibers_one_in(32))
 		shelf_judge();
 	if (w.well_at != CLOCK_NEVER)
 		return;
-	if (shelf.others && fibers_one_in(32))
-		shelf_disturb();
+	if (shelf.others && fibers_one_in(32)) {
+		if (w.real)
+			rival_act();
+		else
+			shelf_disturb();
+	}
 	if (w.falls && fibers_one_in(100)) {
 		unsigned i = fibers_below(net.place_count);
 
@@ -235,12 +245,23 @@ static bool some_place_is_well(bool truthful)
 	return false;
 }
 
+static bool some_place_lies(void)
+{
+	unsigned i;
+
+	for (i = 0; i < net.place_count; i++)
+		if (net.places[i].liar)
+			return true;
+	return false;
+}
+
 static void begin_read(struct reader *rd, struct source *s)
 {
 	rd->begun = fibers_now();
 	rd->stood = fibers_stood();
 	rd->limit_ms = w.timeout ? rd->begun / 1000 + w.timeout * 1000 + GRACE_MS : CLOCK_NEVER;
 	rd->blob = (struct blob *)s;
+	rd->fills = false;
 	rd->busy = true;
 }
 
@@ -285,25 +306,36 @@ static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, stru
 	return r;
 }
 
+/* It came in between, and cut what the place that was well had begun to send. */
+static bool was_healed_since(const struct reader *rd)
+{
+	return w.well_at != CLOCK_NEVER && rd->begun / 1000 <= w.well_at;
+}
+
 static void read_some(struct reader *rd)
 {
 	unsigned b = fibers_below(net.blob_count);
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
 	size_t n = 1 + fibers_below((uint32_t)min_u64(size - off, READ_MAX));
 	const uint8_t *truth = net.blobs[b].bytes;
+	bool was_well;
 	struct err e;
 	int r;
 
 	if (fibers_one_in(4))
 		off = 0;
+	if (some_place_lies())
+		n = (size_t)min_u64(n, BLOCK); /* as zfile reads what it can check */
 	r = read_once(rd, b, n, off, &e);
 	if (r < 0 || memcmp(rd->buf, truth + off, n) == 0)
 		return;
 	if (!net.lied)
 		fail_read(rd, "(1) wrong bytes", 0, "");
 	source_drop(w.blobs[b], off, n);
+	was_well = some_place_is_well(true);
 	r = read_once(rd, b, n, off, &e);
-	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && some_place_is_well(true))
+	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && was_well &&
+	    !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
 }
 
@@ -315,6 +347,7 @@ static void fill_some(struct reader *rd)
 
 	begin_read(rd, w.blobs[b]);
 	rd->limit_ms = CLOCK_NEVER;
+	rd->fills = true;
 	fibers_trace("fills blob %u from %" PRIu64, b, off);
 	(void)blob_fill((struct blob *)w.blobs[b], off, size - off, &e);
 	rd->busy = false;
@@ -414,8 +447,10 @@ static void make_world(void)
 	net.place_count = 1 + fibers_below(NET_PLACES);
 	net.blob_count = fibers_one_in(4) ? 2 : 1;
 	for (i = 0; i < net.blob_count; i++)
-		net.blobs[i] = truths[(i * 3 + fibers_below(TRUTHS)) % TRUTHS];
-	if (net.blob_count == 2 && net.blobs[0].digest == net.blobs[1].digest)
+		net.blobs[i] = truths[i * TRUTHS / 2 + fibers_below(TRUTHS / 2)];
+	if (fibers_one_in(6))
+		net.blobs[0] = truths[TRUTHS - 1];
+	if (net.blobs[0].digest == net.blobs[1].digest)
 		net.blob_count = 1;
 	for (i = 0; i < net.place_count; i++)
 		make_place(&net.places[i], i == net.place_count - 1);
@@ -427,6 +462,7 @@ static void make_world(void)
 	shelf_reset();
 	w.timeout = timeouts[fibers_below(4)];
 	w.cached = !fibers_one_in(4);
+	w.real = w.cached && fibers_one_in(6);
 	w.opening = fibers_one_in(4);
 	w.stops = fibers_one_in(4);
 	w.hints = fibers_one_in(3);
@@ -467,7 +503,7 @@ static void open_world(void)
 	must(queue_open(w.http, &w.endpoints, connections[fibers_below(4)], &w.queue, &e), &e);
 	must(http_start(w.http, &e), &e);
 	options.queue = w.queue;
-	options.cache = w.cached ? shelf_cache() : NULL;
+	options.cache = w.real ? rival_open() : w.cached ? shelf_cache() : NULL;
 	options.retry_until = w.opening ? clock_ms() + fibers_below(15000) : CLOCK_NEVER;
 	for (i = 0; i < net.blob_count; i++) {
 		options.digest = net.blobs[i].digest;
@@ -491,6 +527,8 @@ static void close_world(void)
 	endpoint_list_close(&w.endpoints);
 	http_close(w.http);
 	shelf_check_closed();
+	if (w.real)
+		rival_close();
 	if (net.running > 0)
 		fail_run("(6) an exchange was left behind");
 }
@@ -519,11 +557,15 @@ static void heal(void)
 	for (i = 0; i < net.blob_count; i++)
 		blob_opened((struct blob *)w.blobs[i]);
 	shelf_calm();
+	if (w.real)
+		rival_calm();
 	net_heal();
 	w.well_at = fibers_now() / 1000;
 	w.well_limit = w.well_at + WELL_MS + (net.login_trouble ? LOGIN_MS : 0);
 	note_pauses();
 	fibers_wake(&w.well_at);
+	clock_sleep(SETTLING_MS / 2); /* for watch to see what has come to rest */
+	clock_sleep(SETTLING_MS / 2 - 1);
 }
 
 static void *run_world(void *arg)
@@ -582,6 +624,8 @@ int main(int argc, char **argv)
 	unsetenv("XDG_RUNTIME_DIR");
 	unsetenv("DOCKER_CONFIG");
 	unsetenv("REGISTRY_AUTH_FILE");
+	mallopt(M_MMAP_THRESHOLD, 64 * 1024 * 1024); /* the kernel is slow at it */
+	mallopt(M_TRIM_THRESHOLD, 256 * 1024 * 1024);
 	make_truths();
 	for (i = 0; i < READERS_MAX; i++)
 		w.readers[i].buf = malloc(READ_MAX);
