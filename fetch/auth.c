@@ -4,7 +4,7 @@
  *   UNKNOWN --a request goes ahead--> PROBING --accepted--> OPEN (no header needed)
  *      ^                                 |                    |
  *      +------ left without answer ------+-------- 401 -------+--> a renewal --> HAVE
- *   HAVE --the header is old, run out or refused--> a renewal
+ *   HAVE --the header is old, run out or refused--> a renewal; one that fails leads to UNKNOWN
  *
  * A renewal is [the host's challenge] -> [a lookup of credentials] -> [a token]; `step` says which
  * of them is under way.  While it is, a header that is good still serves.
@@ -18,8 +18,9 @@
  * (3) Somebody waits only while (1) or (2) is so: each waiter is woken by the prober's report or by
  *     settle().
  * (4) A header that was refused (`spoiled`) or has run out is given to nobody.  Without a good one
- *     auth_ask begins a renewal, unless one has just failed: that is a refusal, remembered for
- *     REFUSED_FOR, or a pause; both end by the clock.
+ *     auth_ask begins a renewal, or lets one request go ahead to learn what the host wants, unless
+ *     a renewal has just failed: that is a refusal, remembered for REFUSED_FOR, or a pause; both
+ *     end by the clock.
  * (5) Credentials that cannot be looked up are none: that is told to those who are refused without
  *     a login, and a warning to those who are not. */
 #include "fetch/auth.h"
