@@ -79,7 +79,7 @@ static void fake_end(void *state, struct http_exchange *x)
 static void fake_note(const struct http_exchange *x)
 {
 	size_t n = strlen(fake.notes);
-	char body[512] = "";
+	char body[2048] = "";
 
 	n += (size_t)snprintf(fake.notes + n, FAKE_NOTES - n, "%s %s", x->method, x->url);
 	if (x->authorization)
