@@ -85,7 +85,7 @@ void memdisk_fill_stat(const struct node *node, struct stat *st)
 			     .st_size = (off_t)node->size,
 			     .st_mtim = node->changed };
 	for (i = 0; i < node->count; i++)
-		st->st_blocks += node->blocks[i].charged ? BLOCK / 512 : 0;
+		st->st_blocks += node->blocks[i].charged ? MEMDISK_BLOCK / 512 : 0;
 }
 
 static int mem_stat(int fd, struct stat *st)
@@ -319,8 +319,8 @@ static int begin_change(enum memdisk_op op, int fd, struct node **out)
 static void zero_range(struct node *f, uint64_t off, uint64_t n)
 {
 	while (n > 0) {
-		const struct block *b = memdisk_block(f, off / BLOCK);
-		uint64_t within = off % BLOCK, piece = BLOCK - within < n ? BLOCK - within : n;
+		const struct block *b = memdisk_block(f, off / MEMDISK_BLOCK);
+		uint64_t within = off % MEMDISK_BLOCK, piece = MEMDISK_BLOCK - within < n ? MEMDISK_BLOCK - within : n;
 
 		if (b && b->bytes)
 			memset(b->bytes + within, 0, piece);
@@ -337,8 +337,8 @@ static int mem_truncate(int fd, uint64_t size)
 	if (r < 0)
 		return r;
 	if (size < f->size) {
-		memdisk_free_blocks_from(f, (size + BLOCK - 1) / BLOCK);
-		zero_range(f, size, (BLOCK - size % BLOCK) % BLOCK);
+		memdisk_free_blocks_from(f, (size + MEMDISK_BLOCK - 1) / MEMDISK_BLOCK);
+		zero_range(f, size, (MEMDISK_BLOCK - size % MEMDISK_BLOCK) % MEMDISK_BLOCK);
 	}
 	f->size = size;
 	memdisk_note_change(f);
@@ -348,7 +348,7 @@ static int mem_truncate(int fd, uint64_t size)
 static int mem_allocate(int fd, uint64_t size)
 {
 	struct node *f = NULL;
-	uint64_t pages = (size + BLOCK - 1) / BLOCK, i, missing = 0;
+	uint64_t pages = (size + MEMDISK_BLOCK - 1) / MEMDISK_BLOCK, i, missing = 0;
 	struct block *b;
 	int r = begin_change(MEMDISK_ALLOCATE, fd, &f);
 
@@ -372,7 +372,7 @@ static int mem_punch(int fd, uint64_t off, uint64_t n)
 {
 	struct node *f = NULL;
 	int r = begin_change(MEMDISK_PUNCH, fd, &f);
-	uint64_t first = (off + BLOCK - 1) / BLOCK, end = (off + n) / BLOCK;
+	uint64_t first = (off + MEMDISK_BLOCK - 1) / MEMDISK_BLOCK, end = (off + n) / MEMDISK_BLOCK;
 	size_t i;
 
 	if (r < 0 || !disk.punches)
@@ -381,8 +381,8 @@ static int mem_punch(int fd, uint64_t off, uint64_t n)
 		zero_range(f, off, n);
 		return 0;
 	}
-	zero_range(f, off, first * BLOCK - off);
-	zero_range(f, end * BLOCK, off + n - end * BLOCK);
+	zero_range(f, off, first * MEMDISK_BLOCK - off);
+	zero_range(f, end * MEMDISK_BLOCK, off + n - end * MEMDISK_BLOCK);
 	i = memdisk_find_block(f, end);
 	while (i > 0 && f->blocks[i - 1].index >= first)
 		memdisk_free_block(f, --i);
@@ -396,7 +396,7 @@ static int mem_unshare(int fd, uint64_t size)
 	size_t i;
 	int r = begin_change(MEMDISK_UNSHARE, fd, &f);
 
-	for (i = 0; r == 0 && i < f->count && f->blocks[i].index * BLOCK < size; i++)
+	for (i = 0; r == 0 && i < f->count && f->blocks[i].index * MEMDISK_BLOCK < size; i++)
 		if (f->blocks[i].shared)
 			r = memdisk_own_block(f, f->blocks[i].index, &b);
 	return r;
@@ -679,8 +679,8 @@ static int mem_prepare(void *at, size_t n)
 	if (!m)
 		memdisk_bug("not mapped", "a range");
 	r = memdisk_begin_as(MEMDISK_PREPARE, m->process, "");
-	first = (uint64_t)((uint8_t *)at - m->at) / BLOCK;
-	last = ((uint64_t)((uint8_t *)at - m->at) + n - 1) / BLOCK;
+	first = (uint64_t)((uint8_t *)at - m->at) / MEMDISK_BLOCK;
+	last = ((uint64_t)((uint8_t *)at - m->at) + n - 1) / MEMDISK_BLOCK;
 	for (i = first; r == 0 && !m->killed && i <= last; i++)
 		r = memdisk_own_block(m->node, i, &b);
 	return r;
