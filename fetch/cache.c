@@ -124,6 +124,7 @@ static struct cache *new_cache(const struct cache_disk_ops *ops, const char *dir
 	c->root = c->lock_file = c->usage_file = CACHE_FILE_NONE;
 	c->limit = limit;
 	c->filling = true;
+	c->recheck = CACHE_RECHECK;
 	c->dir = io_absolute_path(NULL, dir);
 	pthread_mutex_init(&c->evicting, NULL); /* plain ones cannot fail */
 	pthread_mutex_init(&c->lock, NULL);
@@ -249,7 +250,7 @@ int cache_open_map(struct cache *c, const char *path, const char *digest, uint64
 
 struct cache_map_counters cache_blob_counters(struct cache_blob *b)
 {
-	return (struct cache_map_counters){ b->cache->usage, &b->bad };
+	return (struct cache_map_counters){ b->cache->usage, &b->bad, &b->cache->recheck };
 }
 
 /* Only a size that differs is an error: what cannot be opened is as good as not there. */
@@ -287,7 +288,7 @@ static void break_stale_seal(const struct cache_blob *b, struct cache_map *own)
 	if (!(cache_map_flags(own) & CACHE_MAP_SEALED) || !cache_map_take(own, CACHE_MAP_CHECKER))
 		return;
 	if (cache_map_is_at(own, b->cache->root, b->own_path))
-		cache_map_change_flags(own, 0, CACHE_MAP_SEALED);
+		(void)cache_map_change_flags(own, 0, CACHE_MAP_SEALED);
 	cache_map_yield(own, CACHE_MAP_CHECKER);
 }
 
@@ -383,10 +384,13 @@ static int init_blob(struct cache_blob *b, const char *origin, const char *diges
 
 static void free_blob(struct cache_blob *b)
 {
+	bool made = b->own && cache_map_is_made(b->own);
 	size_t i;
 
 	cache_map_close(b->shared);
 	cache_map_close(b->own);
+	if (b->own_path[0] && !made)
+		cache_map_remove_unmade(b->cache->root, b->own_path);
 	if (b->origin) { /* as far as init_blob came */
 		for (i = 0; i < LEVEL_LOCKS; i++)
 			pthread_rwlock_destroy(&b->locks[i].lock);
@@ -480,10 +484,10 @@ size_t cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_t off)
 		before = done;
 		if (b->shared)
 			done += cache_map_read(b->shared, (char *)buf + done, n - done, off + done,
-					       true);
+					       CACHE_MAP_TOUCH);
 		if (b->own)
 			done += cache_map_read(b->own, (char *)buf + done, n - done, off + done,
-					       true);
+					       CACHE_MAP_TOUCH);
 	} while (b->shared && b->own && done > before && done < n);
 	pthread_rwlock_unlock(lock);
 	if (done < n && cache_blob_bad_chunks(b) > 0)
@@ -554,7 +558,7 @@ static int publish_once(struct cache_blob *b, uint64_t chunk, const void *bytes)
 	else if (b->own)
 		r = cache_map_publish(b->own, chunk, bytes, false);
 	else if (is_whole(b->shared)) /* a power loss spared the flag alone */
-		cache_map_change_flags(b->shared, 0, CACHE_MAP_WHOLE);
+		(void)cache_map_change_flags(b->shared, 0, CACHE_MAP_WHOLE);
 	pthread_rwlock_unlock(lock);
 	return r;
 }

@@ -31,6 +31,11 @@
 
 enum { CACHE_CHUNK = 16 * 1024 };
 
+/* s after which a chunk that is read is checked once more: so that a disk that rots under a server
+ * is found, at the cost of one CRC a chunk and minute. */
+enum { CACHE_RECHECK = 60 };
+#define CACHE_RECHECK_NEVER UINT32_MAX
+
 struct cache;
 struct cache_blob;
 

@@ -140,7 +140,7 @@ struct visit {
 static int open_visit(struct visit *v, struct cache *c, const char *path, bool discard,
 		      struct err *e)
 {
-	const struct cache_map_counters counters = { c->usage, &v->bad };
+	const struct cache_map_counters counters = { c->usage, &v->bad, NULL };
 	const char *digest = strchr(path, '/') + 1;
 
 	*v = (struct visit){ 0 };
@@ -186,7 +186,7 @@ static int recount_locked(struct cache *c, struct cache_names *names, struct err
 	if (r < 0)
 		cache_names_release(names);
 	else
-		atomic_fetch_add(c->usage, sum - before);
+		cache_map_add(c->ops, c->usage, sum - before);
 	return r;
 }
 
@@ -220,6 +220,8 @@ static void load_hand(const struct cache *c, struct hand *hand)
 
 static void store_hand(struct cache *c, const struct hand *hand)
 {
+	if (c->ops->prepare(c->page, sizeof *c->page) < 0)
+		return; /* the next one begins where this one did */
 	memcpy(c->page->hand_path, hand->path, CACHE_PATH);
 	atomic_store(&c->page->hand_chunk, hand->chunk);
 }
@@ -246,7 +248,7 @@ static void remove_if_idle(struct cache *c, const char *path, struct cache_map *
 {
 	if (cache_map_present(m) == 0 && cache_map_take_alone(m) && cache_map_present(m) == 0 &&
 	    cache_map_is_at(m, c->root, path) && cache_folder_remove(c->root, path, NULL) == 0)
-		cache_map_subtract(c->usage, cache_map_file_size(m));
+		cache_map_subtract(c->ops, c->usage, cache_map_file_size(m));
 }
 
 /* Moves the hand to the blob's end, or to where enough is evicted.  Returns the bytes evicted. */

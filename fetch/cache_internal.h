@@ -26,6 +26,7 @@ struct cache {
 	struct cache_file usage_file;
 	struct cache_usage_page *page;
 	_Atomic uint64_t *usage; /* its bytes */
+	_Atomic uint32_t recheck; /* s, see cache_map_counters */
 	atomic_bool filling;
 	atomic_bool told_damage; /* a warning was given */
 	atomic_bool kicked; /* the keeper was told that the folder is over its limit */
