@@ -230,7 +230,7 @@ int cache_verify_all(struct cache *c, void (*progress)(void *arg, uint64_t bytes
 
 int cache_prune(struct cache *c, uint64_t target, uint64_t *freed, struct err *e)
 {
-	return wrap(c, cache_evict_run(c, target, true, freed, e), e);
+	return wrap(c, cache_evict_run(c, target, CACHE_EVICT_WAIT, freed, e), e);
 }
 
 struct dropping {

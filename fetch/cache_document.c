@@ -57,7 +57,7 @@ int cache_put_document(struct cache *c, const char *origin, const char *name, co
 	if (r == 0) {
 		if (c->ops->stat_at(folder.fd, file, &old) < 0)
 			old.st_size = 0;
-		r = cache_folder_replace_file(folder, file, bytes, n, e);
+		r = cache_folder_replace_file(folder, file, bytes, n, false, e);
 	}
 	if (r < 0)
 		return err_wrap(e, r, "cache: keeping '%.128s'", name);

@@ -252,7 +252,7 @@ static void remove_if_idle(struct cache *c, const char *path, struct cache_map *
 }
 
 /* Moves the hand to the blob's end, or to where enough is evicted.  Returns the bytes evicted. */
-static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
+static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target, bool spare)
 {
 	uint64_t freed = 0, chunks;
 	struct visit v;
@@ -263,6 +263,8 @@ static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
 		return 0;
 	}
 	chunks = cache_map_chunks(v.m);
+	if (spare && cache_map_is_held(v.m))
+		hand->chunk = chunks;
 	while (hand->chunk < chunks && atomic_load(c->usage) > target)
 		freed += cache_map_evict(v.m, hand->chunk++);
 	if (hand->chunk >= chunks) {
@@ -273,30 +275,42 @@ static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
 	return freed;
 }
 
-static uint64_t run_clock(struct cache *c, const struct cache_names *names, uint64_t target)
+/* Two rounds. */
+static uint64_t run_rounds(struct cache *c, const struct cache_names *names, struct hand *hand,
+			   uint64_t target, bool spare)
 {
+	size_t at = find_hand(names, hand), step;
 	uint64_t freed = 0;
-	struct hand hand;
-	size_t at, step;
 
-	load_hand(c, &hand);
-	at = find_hand(names, &hand);
 	/* One blob more than two rounds: the first may have been begun in its middle. */
 	for (step = 0; step <= 2 * names->count && atomic_load(c->usage) > target; step++) {
-		freed += sweep_blob(c, &hand, target);
-		if (hand.chunk == UINT64_MAX) {
+		freed += sweep_blob(c, hand, target, spare);
+		if (hand->chunk == UINT64_MAX) {
 			at = (at + 1) % names->count;
-			set_hand(&hand, names->names[at], 0);
+			set_hand(hand, names->names[at], 0);
 		}
 	}
+	return freed;
+}
+
+static uint64_t run_clock(struct cache *c, const struct cache_names *names, uint64_t target,
+			  bool spare)
+{
+	struct hand hand;
+	uint64_t freed;
+
+	load_hand(c, &hand);
+	freed = run_rounds(c, names, &hand, target, true);
+	if (!spare)
+		freed += run_rounds(c, names, &hand, target, false);
 	store_hand(c, &hand);
 	return freed;
 }
 
-int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed, struct err *e)
+int cache_evict_run(struct cache *c, uint64_t target, unsigned how, uint64_t *freed, struct err *e)
 {
 	struct cache_names names;
-	int r = take_right(c, wait, e);
+	int r = take_right(c, how & CACHE_EVICT_WAIT, e);
 
 	*freed = 0;
 	if (r < 0)
@@ -306,7 +320,7 @@ int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed
 	if (r == 0) {
 		*freed = cache_documents_trim(c, target / DOCUMENTS_SHARE);
 		if (names.count > 0)
-			*freed += run_clock(c, &names, target);
+			*freed += run_clock(c, &names, target, how & CACHE_EVICT_SPARE);
 		cache_names_release(&names);
 	}
 	yield_right(c);

@@ -167,7 +167,7 @@ int cache_folder_make_file(struct cache_file folder, const char *name, const voi
 }
 
 int cache_folder_replace_file(struct cache_file folder, const char *name, const void *bytes,
-			      size_t n, struct err *e)
+			      size_t n, bool sync, struct err *e)
 {
 	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
 	char temporary[NAME];
@@ -176,6 +176,11 @@ int cache_folder_replace_file(struct cache_file folder, const char *name, const 
 	if (r < 0)
 		return err_set(e, -r, "creating '%s': %s", name, strerror(-r));
 	r = cache_disk_write(f, bytes, n, 0, e);
+	if (r == 0 && sync) {
+		r = f.ops->datasync(f.fd);
+		if (r < 0)
+			err_set(e, -r, "fdatasync: %s", strerror(-r));
+	}
 	if (r == 0) {
 		r = folder.ops->rename(folder.fd, temporary, name);
 		if (r < 0)

@@ -36,6 +36,7 @@ enum {
 	RUN = 64, /* chunks that are read at once */
 	RETRIES = 8, /* of a read whose chunk keeps changing */
 	PATIENCE = 20, /* ms that a chunk's lock is waited for */
+	HOLD = 3, /* offset in `lock` */
 };
 
 #define CLAIMS ((uint64_t)1 << 32) /* offset of rank 0; each rank has as many */
@@ -240,6 +241,14 @@ void cache_map_drop(struct cache_map *m, uint64_t i)
 		drop_word(m, i, word);
 }
 
+void cache_map_empty(struct cache_map *m)
+{
+	uint64_t i;
+
+	for (i = 0; i < m->chunks; i++)
+		cache_map_drop(m, i);
+}
+
 uint64_t cache_map_evict(struct cache_map *m, uint64_t i)
 {
 	uint64_t word = load_word(m, i), freed = 0;
@@ -435,13 +444,29 @@ void cache_map_yield(struct cache_map *m, enum cache_map_right right)
 	cache_folder_lock(m->lock, F_UNLCK, right, 1);
 }
 
-bool cache_map_in_use(struct cache_map *m)
+/* Whether another opening has any lock on this byte. */
+static bool is_locked(const struct cache_map *m, uint64_t byte)
 {
 	struct flock other = {
-		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = CACHE_MAP_IN_USE, .l_len = 1
+		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = (off_t)byte, .l_len = 1
 	};
 
 	return m->lock.ops->look(m->lock.fd, &other) == 0 && other.l_type != F_UNLCK;
+}
+
+void cache_map_hold(struct cache_map *m)
+{
+	cache_folder_lock(m->lock, F_RDLCK, HOLD, 1);
+}
+
+bool cache_map_is_held(const struct cache_map *m)
+{
+	return is_locked(m, HOLD);
+}
+
+bool cache_map_in_use(struct cache_map *m)
+{
+	return is_locked(m, CACHE_MAP_IN_USE);
 }
 
 bool cache_map_take_alone(struct cache_map *m)

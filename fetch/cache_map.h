@@ -9,7 +9,8 @@
  *         33     referenced since the clock's hand last passed
  *         34-63  generation: how often it was filled
  * lock: no bytes, only OFD locks: byte 0 shared by all who have the folder open, 1 who checks the
- *       whole, 2 who downloads, and from 2^32 on a byte a chunk and rank for who fetches it.
+ *       whole, 2 who downloads, 3 shared by all who fill it as a whole, and from 2^32 on a byte a
+ * chunk and rank for who fetches it.
  *
  * Invariants: see cache_map.c.  Units: chunks, unless `off` or `n`.
  * Threads: all but open and close may run concurrently, in any number of processes. */
@@ -121,6 +122,13 @@ void cache_map_unclaim(struct cache_map *m, uint64_t first, uint64_t count, unsi
 /* Rights that one opening of the folder may have at a time.  False: another has it. */
 bool cache_map_take(struct cache_map *m, enum cache_map_right right);
 void cache_map_yield(struct cache_map *m, enum cache_map_right right);
+
+/* Lets evictors know that this opening wants it spared; whether another one wants that. */
+void cache_map_hold(struct cache_map *m);
+bool cache_map_is_held(const struct cache_map *m);
+
+/* Discards all chunks. */
+void cache_map_empty(struct cache_map *m);
 
 /* Whether somebody else has the folder open; alone: from now on nobody can open it. */
 bool cache_map_in_use(struct cache_map *m);

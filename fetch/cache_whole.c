@@ -20,6 +20,7 @@
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "fetch/cache_limit.h"
 
 /* ---- the digest ---- */
 
@@ -153,14 +154,6 @@ static int promote(struct cache_blob *b, struct err *e)
 
 /* ---- a wrong one ---- */
 
-static void empty(struct cache_map *m)
-{
-	uint64_t i;
-
-	for (i = 0; i < cache_map_chunks(m); i++)
-		cache_map_drop(m, i);
-}
-
 static int condemn(struct cache_blob *b, const char *digest, struct err *e)
 {
 	bool again = cache_blob_state(b) == CACHE_WRONG;
@@ -169,9 +162,9 @@ static int condemn(struct cache_blob *b, const char *digest, struct err *e)
 	(void)cache_map_change_flags(b->own && cache_map_is_made(b->own) ? b->own : b->shared,
 				     CACHE_MAP_WRONG, 0);
 	if (b->own)
-		empty(b->own);
+		cache_map_empty(b->own);
 	if (b->shared && (again || !ours))
-		empty(b->shared);
+		cache_map_empty(b->shared);
 	return err_set(e, EBADMSG, "the blob is wrong: its bytes have the digest %s", digest);
 }
 
@@ -189,12 +182,23 @@ static int seal(struct cache_blob *b, struct err *e)
 	return r == 0 || r == -ENOENT ? 0 : err_set(e, -r, "sealing it: %s", strerror(-r));
 }
 
+/* The keeper that checks a large blob would let the folder grow meanwhile. */
+static void see_to_limit(void *arg, uint64_t bytes)
+{
+	struct cache *c = arg;
+
+	if (atomic_load(&c->kicked))
+		cache_limit_evict(c);
+}
+
 /* The caller has the checker's right. */
 static int check_locked(struct cache_blob *b, struct err *e)
 {
 	const struct cache_whole w = {
 		.levels = { b->own, b->shared },
 		.stops = { &b->closing, &b->cache->stopping },
+		.progress = see_to_limit,
+		.arg = b->cache,
 	};
 	char digest[DIGEST_TEXT];
 	int r;
