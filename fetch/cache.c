@@ -647,11 +647,30 @@ void cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, un
 	pthread_rwlock_unlock(lock);
 }
 
-void cache_blob_hold(struct cache_blob *b)
+/* Bytes that are still to come, with the map. */
+static uint64_t missing_of(const struct cache_blob *b)
 {
-	WITH_LOCK(&b->change);
+	uint64_t missing = b->size;
+
+	if (!b->own || !cache_map_is_made(b->own))
+		missing += b->shared ? 0 : cache_map_cost(b->size);
+	if (b->shared)
+		missing -= min_u64(missing, cache_map_present(b->shared));
+	if (b->own)
+		missing -= min_u64(missing, cache_map_present(b->own));
+	return missing;
+}
+
+int cache_blob_hold(struct cache_blob *b, struct err *e)
+{
+	uint64_t missing;
+
+	pthread_mutex_lock(&b->change);
 	b->held = true;
 	hold_levels(b);
+	missing = missing_of(b);
+	pthread_mutex_unlock(&b->change);
+	return cache_limit_make_room(b->cache, missing, e);
 }
 
 void cache_blob_empty(struct cache_blob *b)

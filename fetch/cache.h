@@ -69,10 +69,6 @@ void cache_get_limits(const struct cache *c, struct cache_limits *out);
  * CACHE_RECHECK_NEVER, default CACHE_RECHECK. */
 void cache_set_recheck(struct cache *c, uint32_t seconds);
 
-/* Evicts so much that `bytes` more can come in.  -ENOSPC: they do not fit beside what is held
- * (cache_blob_hold). */
-int cache_make_room(struct cache *c, uint64_t bytes, struct err *e);
-
 /* Starts and ends the keeper: the thread that evicts when the folder is over its limit, checks
  * whole blobs against their digest, and notices each second when a blob was dropped under us.
  * Without it all else works.  start: -EAGAIN. */
@@ -137,9 +133,10 @@ int cache_blob_verify(struct cache_blob *b, struct err *e);
 /* Chunks that the cache's own CRC found wrong, so far, in this process. */
 uint64_t cache_blob_bad_chunks(const struct cache_blob *b);
 
-/* For who fills a blob as a whole: it is evicted only when there is nothing else, until it is
- * closed. */
-void cache_blob_hold(struct cache_blob *b);
+/* For who fills a blob as a whole: evicts what others have, least recently used first, until there
+ * is room for what is missing of it.  From now on until it is closed it is evicted only when there
+ * is nothing else.  -ENOSPC: it does not fit beside what is held. */
+int cache_blob_hold(struct cache_blob *b, struct err *e);
 
 /* For who knows that a blob of the state CACHE_WRONG cannot be fetched as a whole now: what came of
  * it is of no use, and discarded.  Does nothing in another state. */

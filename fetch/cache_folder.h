@@ -39,7 +39,7 @@ int cache_folder_enter(struct cache_file root, const char *path, bool create,
 		       struct cache_file *out, struct err *e);
 
 /* Opens a file for reading and writing; `create` makes it when it is missing.  -EUCLEAN: it is no
- * file. */
+ * file, or one that has another name too. */
 int cache_folder_open_file(struct cache_file folder, const char *name, bool create,
 			   struct cache_file *out, struct err *e);
 

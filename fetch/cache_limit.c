@@ -268,7 +268,7 @@ void cache_limit_evict(struct cache *c)
 	pthread_mutex_unlock(&c->limiting);
 }
 
-int cache_make_room(struct cache *c, uint64_t bytes, struct err *e)
+int cache_limit_make_room(struct cache *c, uint64_t bytes, struct err *e)
 {
 	uint64_t limit = atomic_load(&c->limit), freed;
 	char text[24];

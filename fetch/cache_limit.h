@@ -38,6 +38,9 @@ void cache_limit_look_at_disk(struct cache *c);
 /* Evicts what the limit or the disk asks for, unless that was found to be no use. */
 void cache_limit_evict(struct cache *c);
 
+/* Evicts so much of what is not held that `bytes` more can come in.  -ENOSPC: they do not fit. */
+int cache_limit_make_room(struct cache *c, uint64_t bytes, struct err *e);
+
 /* Pauses filling, with a warning, when r is the kind of trouble that concerns all of the folder.
  * Returns r. */
 int cache_limit_trouble(struct cache *c, int r, const char *why);
