@@ -22,6 +22,7 @@
 #include <yaml.h>
 #include <zstd.h>
 
+#include "core/base/clock.h"
 #include "core/base/crc32c.h"
 #include "core/base/limits.h"
 #include "core/base/log.h"
@@ -32,6 +33,7 @@
 #include "nbdkit-plugin/disk.h"
 #include "nbdkit-plugin/exports.h"
 #include "nbdkit-plugin/params.h"
+#include "nbdkit-plugin/quit.h"
 #include "nbdkit-plugin/report.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -279,12 +281,12 @@ static void end_launches(struct disk *const *disks, size_t count)
 		launch_end(disks[i]->launch);
 }
 
-/* nbdkit_nanosleep ends early, with ESHUTDOWN, when nbdkit is told to end. */
+/* What must be kept is kept when nbdkit is told to end: clients may stay for long after that. */
 static void *watch(void *arg)
 {
 	unsigned seconds = 0;
 
-	while (nbdkit_nanosleep(LOOK_EVERY, 0) == 0) {
+	while (!quit_wait(LOOK_EVERY * 1000)) {
 		with_disks(look);
 		if (++seconds % (REPORT_EVERY / LOOK_EVERY) == 0)
 			report(false);
@@ -296,8 +298,7 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-/* Whether there is something to watch.  nbdkit logs an error when its sleep is cut short, so this
- * is not done without need. */
+/* Whether there is something to watch: a plain local image is served without a thread of ours. */
 static bool needs_watcher(void)
 {
 	return !only || only->config->fetch.stats || fetcher_is_used(fetcher) ||
@@ -315,8 +316,12 @@ static int overlaybd_after_fork(void)
 		disk_start(only);
 	if (!needs_watcher())
 		return 0;
-	code = pthread_create(&watcher, NULL, watch, NULL);
+	r = quit_watch(&e);
+	if (r < 0)
+		return fail(r, &e);
+	code = clock_thread(&watcher, watch, NULL);
 	if (code != 0) {
+		quit_forget();
 		r = err_set(&e, code, "starting a thread: %s", strerror(code));
 		return fail(r, &e);
 	}
@@ -328,7 +333,10 @@ static void overlaybd_cleanup(void)
 {
 	if (!watching)
 		return;
-	pthread_join(watcher, NULL);
+	quit_tell(); /* it may end without a signal */
+	clock_join(watcher);
+	quit_forget();
+	watching = false;
 	if (output >= 0)
 		dup2(output, STDOUT_FILENO);
 	report(true);
