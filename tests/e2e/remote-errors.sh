@@ -157,7 +157,7 @@ nbdcopy "$(uri warm)" "$work/copy"
 cmp "$work/copy" "$work/img/flat.raw" || fail "other bytes from the cache"
 log_has warm "$reg/app:obd: the registry is away ("
 log_has warm "going on with $pushed, its last meaning"
-stop warm
+stop warm "the registry is away"
 say "ok: images in the cache without their registry"
 
 for pid in "${waiting[@]}"; do
