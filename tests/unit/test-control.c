@@ -386,8 +386,9 @@ static void a_request_has_an_end(void **state)
 	say(fd, request, MAX);
 	assert_string_equal(hear(fd), NO_COMMAND);
 	request[MAX - 1] = ' ';
+	request[MAX] = '\n';
 	fd = connect_to(path);
-	say(fd, request, MAX);
+	say(fd, request, MAX + 1);
 	assert_string_equal(hear(fd), "");
 	fd = connect_to(path); /* who goes without a word is no one */
 	say(fd, "{\"command\"", 10);

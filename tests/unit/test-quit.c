@@ -23,6 +23,19 @@ enum { COUNT = sizeof numbers / sizeof *numbers };
 static volatile sig_atomic_t came[64]; /* how often, by number */
 static volatile sig_atomic_t with_sender; /* the process that siginfo names */
 
+static int refused; /* the signal whose handler cannot be set */
+
+int __real_sigaction(int number, const struct sigaction *now, struct sigaction *before);
+int __wrap_sigaction(int number, const struct sigaction *now, struct sigaction *before);
+int __wrap_sigaction(int number, const struct sigaction *now, struct sigaction *before)
+{
+	if (now && number == refused) {
+		errno = EINVAL;
+		return -1;
+	}
+	return __real_sigaction(number, now, before);
+}
+
 static void plain(int number)
 {
 	came[number]++;
@@ -188,6 +201,20 @@ static void waiting_takes_its_time(void **state)
 	quit_forget(); /* harmless */
 }
 
+/* All or none. */
+static void what_cannot_be_watched_is_an_error(void **state)
+{
+	struct err e;
+	size_t i;
+
+	refused = SIGQUIT;
+	assert_int_equal(quit_watch(&e), -EINVAL);
+	assert_string_equal(e.msg, "watching for signals: Invalid argument");
+	refused = 0;
+	for (i = 0; i < COUNT; i++)
+		assert_ptr_equal(handler_of(numbers[i]), plain);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -200,6 +227,7 @@ int main(void)
 		TEST(ours_stays_in_the_chain_of_a_later_handler),
 		TEST(waiting_ends_when_it_is_told),
 		TEST(waiting_takes_its_time),
+		TEST(what_cannot_be_watched_is_an_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
