@@ -381,6 +381,7 @@ static const struct setting {
 	size_t at; /* of the field */
 	int (*parse)(struct config_level *level, const char *value, void *field, struct err *e);
 } settings[] = {
+	{ "acceleration-paths", AT(trace.follows_paths), parse_switch },
 	{ "cache-dir", AT(cache_dir), parse_cache_dir },
 	{ "cache-keep-free", AT(cache_keep_free), parse_size },
 	{ "cache-limit", AT(cache_limit), parse_size },

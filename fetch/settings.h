@@ -62,6 +62,8 @@ struct fetch_trace {
 	char *file; /* absolute path; NULL: in the cache, by the image's identity */
 	unsigned seconds; /* that are recorded at most */
 	unsigned idle; /* s without anything new that end it */
+	bool follows_paths; /* also those that an acceleration layer lists: what somebody else has
+			     * pushed then makes the server parse the disk's file system */
 };
 
 struct fetch_settings {

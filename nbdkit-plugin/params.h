@@ -34,6 +34,7 @@ struct params {
 	"image=REF             Serve an image of a registry, HOST/REPO:TAG or ...@DIGEST.\n"       \
 	"digest=sha256:HEX     Serve this manifest, whatever the image's tag means now.\n"         \
 	"dir=DIR               Serve every *.yaml file in DIR as an export of its name.\n"         \
+	"acceleration-paths=true|false  Follow paths that an image lists, default false.\n"        \
 	"cache-dir=DIR|none    Keep what was fetched in DIR.\n"                                    \
 	"cache-keep-free=SIZE|none  How much of its disk the cache leaves to others.\n"            \
 	"cache-limit=SIZE|none How much the cache may hold; else as the folder has it, or 10G.\n"  \

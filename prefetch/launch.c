@@ -138,7 +138,7 @@ static bool replay_acceleration(struct launch *l)
 {
 	struct trace t;
 	struct err e;
-	int r = find_acceleration(l->image, &t, &e);
+	int r = find_acceleration(l->image, l->config->fetch.trace.follows_paths, &t, &e);
 
 	return replay_found(l, r, &t, &e);
 }

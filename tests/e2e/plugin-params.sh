@@ -44,7 +44,7 @@ value()
 {
 	case $1 in
 	connections | timeout | cache-keep-free | cache-limit | verify-cache) echo 1 ;;
-	download | insecure) echo true ;;
+	acceleration-paths | download | insecure) echo true ;;
 	mirror) echo http://localhost ;;
 	password) echo "+$work/password" ;;
 	platform) echo linux/amd64 ;;
