@@ -36,6 +36,8 @@ TYPE_NAME = re.compile(r"(?:void|char|short|int|long|unsigned|signed|bool|float|
 # a function named after what it does.
 SYNC = re.compile(r"(?:fsync|fdatasync|syncfs|msync|sync_file_range|(?:data)?sync|"
                   r"sync_folder(?:_of)?|sync_data|\w+_sync)$")
+# Calls of which two arguments can change places; what order strcmp gives is asked for nowhere.
+SYMMETRIC = re.compile(r"(?:min|max|MIN|MAX)(?:_\w+)?$|str(?:case)?cmp$")
 LOCK = re.compile(r"pthread_(?:mutex|rwlock)_(?:timed)?(?:rd|wr)?lock$")
 UNLOCK = re.compile(r"pthread_(?:mutex|rwlock)_unlock$")
 SCOPE_LOCK = re.compile(r"WITH_\w*LOCK$")
@@ -233,7 +235,7 @@ class Finder:
         return arguments
 
     def swap_arguments(self, i):
-        arguments = self.arguments(i)
+        arguments = [] if SYMMETRIC.match(self.text(i)) else self.arguments(i)
         for left, right in zip(arguments, arguments[1:]):
             # Words of a message are not what is tested here.
             if "string" not in (self.tokens[left[0]].kind, self.tokens[right[0]].kind):
