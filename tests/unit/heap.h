@@ -9,7 +9,7 @@
 
 #include <malloc.h>
 
-enum { HEAP_ROUNDS = 200, HEAP_SLACK = HEAP_ROUNDS * 8 /* bytes; a lost block is at least 24 */ };
+enum { HEAP_ROUNDS = 25, HEAP_SLACK = HEAP_ROUNDS * 8 /* bytes; a lost block is at least 24 */ };
 
 /* The first rounds fill what the allocator keeps at hand. */
 #define HEAP_STEADY(what)                                                                          \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test-launch_sources.c - the traces that others made: paths of files, acceleration layers, what
  * was pushed beside an image, recordTracePath.  And all of it at once, for TSan. */
+#include "tests/unit/heap.h"
 #include "tests/unit/launchlib.h"
 
 /* ---- other traces ---- */
@@ -266,6 +267,45 @@ static void a_reference_file_that_fails_is_told(void **state)
 	unlink(lock);
 }
 
+static void open_start_end(void)
+{
+	open_and_start();
+	launch_client_came(launch);
+	record(MIB, MIB);
+	close_launch();
+	unlink(store);
+	unlink(asked);
+	sequences_reset();
+}
+
+/* Whatever was found is released, replayed or not. */
+static void nothing_is_left_behind(void **state)
+{
+	struct trace t = make_trace(2 * MIB, 100);
+	char name[] = "/bin/sh", *names[] = { name };
+
+	settings->prefetch = names;
+	settings->prefetch_count = 1;
+	of_paths = &t;
+	make_layers(&acceleration, MIB, MIB);
+	HEAP_STEADY(open_start_end());
+	acceleration.code = -ENOENT;
+	manifest_digest = identity;
+	world.while_waiting = client_comes;
+	make_pushed(0, MIB);
+	HEAP_STEADY(open_start_end());
+	((uint8_t *)pushed.bytes)[100] ^= 1;
+	HEAP_STEADY(open_start_end());
+	free(pushed.bytes);
+	confuse_identity();
+	make_pushed(0, MIB);
+	assert_int_equal(image_identity(image, identity, NULL), 0);
+	HEAP_STEADY(open_start_end());
+	settings->prefetch = NULL;
+	settings->prefetch_count = 0;
+	trace_release(&t);
+}
+
 /* ---- threads ---- */
 
 static atomic_bool stop;
@@ -286,13 +326,13 @@ static void *look(void *arg)
 	return NULL;
 }
 
-static void *note_forty(void *arg)
+/* Enough to be a start-up, too little to be a scan. */
+static void note_startup(void)
 {
 	unsigned i;
 
-	for (i = 0; i < 40; i++)
+	for (i = 0; i < 20; i++)
 		launch_note(launch, (uint64_t)i * READ * SECTOR, READ * SECTOR);
-	return NULL;
 }
 
 /* With TSan: whatever comes together.  In turns with a trace that lacks what is read, and with one
@@ -316,7 +356,7 @@ static void all_at_once(void **state)
 		if (round % 2)
 			keep_trace(store, 2 * MIB, 256);
 		open_launch();
-		note_forty(NULL);
+		note_startup();
 		atomic_store(&stop, false);
 		launch_start(launch);
 		for (i = 0; i < THREADS; i++)
@@ -348,6 +388,7 @@ int main(void)
 		LAUNCH_TEST(a_pushed_trace_of_another_image_is_refused),
 		LAUNCH_TEST(an_empty_reference_file_is_recorded_into),
 		LAUNCH_TEST(a_reference_file_that_fails_is_told),
+		LAUNCH_TEST(nothing_is_left_behind),
 		LAUNCH_TEST(all_at_once),
 	};
 
