@@ -13,10 +13,12 @@
 #include "fetch/blob.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/caller.h"
 #include "core/base/clock.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
@@ -47,7 +49,7 @@ struct reading {
 	size_t n;
 	uint64_t off;
 	uint64_t start; /* where off was at first */
-	uint64_t deadline;
+	uint64_t began, deadline; /* ms */
 	uint64_t claimed_since; /* ms; 0: nobody else has claimed the chunk */
 	unsigned looks;
 	unsigned stuck; /* rounds in which the cache had it and could not give it */
@@ -77,6 +79,11 @@ static uint64_t end_chunk(const struct reading *rd)
 
 /* ---- waiting for a flight ---- */
 
+static uint64_t flight_deadline(const struct flight *f)
+{
+	return atomic_load(&f->request.deadline);
+}
+
 static void extend_deadline(struct flight *f, uint64_t deadline)
 {
 	uint64_t old = atomic_load(&f->request.deadline);
@@ -86,13 +93,20 @@ static void extend_deadline(struct flight *f, uint64_t deadline)
 		;
 }
 
-/* How a flight that gives no more bytes is for a reader.  One at low priority may have failed for
- * lack of time: the reader makes its own then. */
-static int judge(const struct flight *f, struct err *e)
+/* How a flight that gives no more bytes is for a reader.  One that was not made for it may have
+ * failed for lack of time, at low priority or while the image was being opened: the reader makes
+ * its own then. */
+static int judge(const struct flight *f, const struct reading *rd, struct err *e)
 {
+	bool opened = atomic_load(&f->blob->retry_until) == CLOCK_NEVER;
+	bool was_opening = f->request.retry_until != CLOCK_NEVER;
+
 	if (!f->done || f->r == 0)
 		return 0;
 	if (f->unasked && f->r != -ESHUTDOWN)
+		return 0;
+	if (opened && (was_opening || f->r == -ETIMEDOUT) && f->r != -ESHUTDOWN &&
+	    clock_ms() < rd->deadline)
 		return 0;
 	return err_set(e, -f->r, "%s", f->why.msg);
 }
@@ -101,6 +115,21 @@ static int judge(const struct flight *f, struct err *e)
 static uint64_t late(const struct reading *rd)
 {
 	return rd->deadline == CLOCK_NEVER ? CLOCK_NEVER : rd->deadline + GRACE;
+}
+
+/* Copies without the lock what a flight has shown; what was taken back meanwhile does not count. */
+static void copy_unlocked(struct blob *b, struct flight *f, struct reading *rd, uint64_t skip,
+			  uint64_t arrived)
+{
+	struct flight_bytes *bytes = flight_hold_locked(f);
+	unsigned before = f->taken_back;
+
+	pthread_mutex_unlock(&b->lock);
+	memcpy(rd->buf, bytes->data + skip, (size_t)(arrived - skip)); /* (3) */
+	pthread_mutex_lock(&b->lock);
+	if (f->taken_back == before)
+		advance(rd, (size_t)(arrived - skip));
+	flight_let_go_locked(bytes);
 }
 
 /* Waits for what a flight has of the rest of a read, and takes it. */
@@ -121,15 +150,15 @@ static int read_flight_locked(struct blob *b, struct flight *f, struct reading *
 	}
 	arrived = min_u64(f->arrived, end);
 	if (arrived <= skip)
-		r = judge(f, e);
-	if (r == 0 && arrived < end && clock_ms() >= late(rd))
-		r = err_set(e, ETIMEDOUT, "not there in time (timeout=%u)", b->timeout);
-	pthread_mutex_unlock(&b->lock);
-	if (r == 0 && arrived > skip) {
-		memcpy(rd->buf, f->bytes + skip, (size_t)(arrived - skip)); /* (3) */
-		advance(rd, (size_t)(arrived - skip));
+		r = judge(f, rd, e);
+	if (r == 0 && arrived < end && clock_ms() >= late(rd)) {
+		r = err_set(e, ETIMEDOUT, "timed out after %" PRIu64 " s (timeout=%u)",
+			    (clock_ms() - rd->began) / 1000, b->timeout);
+		if (clock_ms() >= flight_deadline(f))
+			flight_unlist_locked(f); /* whatever keeps it, nobody waits for it again */
 	}
-	pthread_mutex_lock(&b->lock);
+	if (r == 0 && arrived > skip)
+		copy_unlocked(b, f, rd, skip, arrived);
 	flight_unref_locked(f);
 	return r;
 }
@@ -238,6 +267,12 @@ uint64_t blob_present(const struct blob *b, uint64_t off, uint64_t n)
 	return present;
 }
 
+/* Nothing more is asked for then but what mends it: the cache would keep what comes. */
+static bool is_wrong(const struct blob *b)
+{
+	return b->cache && cache_blob_state(b->cache) == CACHE_WRONG;
+}
+
 /* ---- read-ahead ---- */
 
 static void ask_ahead(struct blob *b, uint64_t first, uint64_t end)
@@ -247,7 +282,7 @@ static void ask_ahead(struct blob *b, uint64_t first, uint64_t end)
 
 	pthread_mutex_lock(&b->lock);
 	to = readahead_hit(&b->ahead, first, end, &from);
-	if (to > 0)
+	if (to > 0 && !is_wrong(b))
 		(void)flight_make_locked(b, from, to, 0, REQUEST_DEMAND, &made);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
@@ -262,14 +297,14 @@ static void note_use(struct blob *b, uint64_t first, uint64_t end)
 
 /* ---- the source ---- */
 
-static uint64_t deadline_of(const struct blob *b)
+/* The client's, else one of this read alone. */
+static uint64_t deadline_of(const struct blob *b, uint64_t now)
 {
-	return b->timeout ? clock_ms() + b->timeout * (uint64_t)1000 : CLOCK_NEVER;
-}
+	uint64_t of_caller = caller()->deadline;
 
-static bool is_wrong(const struct blob *b)
-{
-	return b->cache && cache_blob_state(b->cache) == CACHE_WRONG;
+	if (of_caller > 0)
+		return of_caller;
+	return b->timeout ? now + b->timeout * (uint64_t)1000 : CLOCK_NEVER;
 }
 
 /* Whether the cache still empties it, or all is being fetched once more, or is there and waits for
@@ -346,7 +381,6 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 	uint64_t began = clock_us();
 	int r = 0;
 
-	rd->deadline = deadline_of(b);
 	while (rd->n > 0 && r == 0) {
 		if (b->cache)
 			advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off));
@@ -365,13 +399,28 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 	return r;
 }
 
+/* Who finds what this read gives wrong comes with blob_drop, in this thread. */
+static void note_reading(struct blob *b)
+{
+	struct caller *c = caller();
+
+	WITH_LOCK(&b->lock);
+	c->read_of = b;
+	c->read_drops = b->drops;
+}
+
 static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
 {
 	struct blob *b = blob_of(s);
 	struct reading rd = { .buf = buf, .n = n, .off = off, .start = off };
 	uint64_t first = off / CACHE_CHUNK, end = end_chunk(&rd);
-	int r = is_wrong(b) ? await_mending(b, deadline_of(b), e) : 0;
+	int r = 0;
 
+	rd.began = clock_ms();
+	rd.deadline = deadline_of(b, rd.began);
+	note_reading(b);
+	if (is_wrong(b))
+		r = await_mending(b, rd.deadline, e);
 	if (r < 0)
 		return r;
 	stats_add(b->stats, STATS_READS, 1);
@@ -400,34 +449,52 @@ static void blob_prefetch(struct source *s, uint64_t off, uint64_t n)
 		queue_feed(b->queue, &h->feeder);
 }
 
+static uint64_t wanted_end_locked(struct blob *b, uint64_t first, uint64_t end)
+{
+	uint64_t ahead = note_miss_locked(b, first, end);
+
+	return b->cache ? ahead : min_u64(ahead, first + FLIGHT_CHUNKS);
+}
+
 static void blob_want(struct source *s, uint64_t off, uint64_t n)
 {
 	struct blob *b = blob_of(s);
 	uint64_t first = off / CACHE_CHUNK, end = (off + n + CACHE_CHUNK - 1) / CACHE_CHUNK;
 	struct request *made = NULL;
 
-	if (blob_present(b, off, n) == n)
+	if (is_wrong(b) || blob_present(b, off, n) == n)
 		return;
+	if (!b->cache) /* only as much as is sure to be kept until it is read */
+		end = min_u64(end, first + FLIGHT_CHUNKS);
 	pthread_mutex_lock(&b->lock);
 	/* A read that finds all of it under way is no miss for read-ahead either. */
 	if (flight_is_missing_locked(b, first, end))
-		(void)flight_make_locked(b, first, note_miss_locked(b, first, end), 0,
+		(void)flight_make_locked(b, first, wanted_end_locked(b, first, end), 0,
 					 REQUEST_DEMAND, &made);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
 }
 
+/* The lock is held over the cache's part: another who drops the same must not find the old bytes.
+ */
 static void blob_drop(struct source *s, uint64_t off, uint64_t n)
 {
 	struct blob *b = blob_of(s);
+	uint64_t first = off / CACHE_CHUNK, end = (off + n + CACHE_CHUNK - 1) / CACHE_CHUNK;
+	const struct caller *c = caller();
 
 	stats_add(b->stats, STATS_CRC_DROPS, 1);
+	WITH_LOCK(&b->lock);
+	while (b->publishing) /* it may be one of these chunks */
+		clock_wait(&b->changed, &b->lock, CLOCK_NEVER);
+	/* Dropped by another since this thread began to read it: what is there now came later. */
+	if (c->read_of == b && flight_was_dropped_locked(b, first, end, c->read_drops))
+		return;
+	flight_blame_locked(b, first, end);
+	flight_drop_locked(b, off, n);
+	b->dropped[b->drops++ % DROPPED] = (struct chunk_range){ first, end };
 	if (b->cache)
 		cache_blob_drop(b->cache, off, n);
-	WITH_LOCK(&b->lock);
-	flight_drop_locked(b, off, n);
-	if (queue_places(b->queue) > 1)
-		b->suspect = (struct suspect){ .off = off, .end = off + n, .place = b->last_place };
 }
 
 void blob_unref(struct blob *b)

@@ -12,15 +12,11 @@
 #include "fetch/cache.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/io.h"
@@ -41,10 +37,11 @@ static void stop_filling(struct cache *c, const char *why)
 }
 
 /* The folder and all above it. */
-static int make_folders(const char *dir, struct err *e)
+static int make_folders(const struct cache_disk_ops *ops, const char *dir, struct err *e)
 {
 	AUTO_FREE char *path = strdup(dir);
 	char *slash = path;
+	int r;
 
 	if (!path)
 		return err_set(e, ENOMEM, "out of memory");
@@ -52,8 +49,9 @@ static int make_folders(const char *dir, struct err *e)
 		slash = strchr(slash + 1, '/');
 		if (slash)
 			*slash = '\0';
-		if (mkdir(path, 0700) < 0 && errno != EEXIST && access(path, F_OK) < 0)
-			return err_set(e, errno, "creating %s: %s", path, strerror(errno));
+		r = ops->make_folder(AT_FDCWD, path, 0700);
+		if (r < 0 && r != -EEXIST && ops->exists(AT_FDCWD, path) < 0)
+			return err_set(e, -r, "creating %s: %s", path, strerror(-r));
 		if (slash)
 			*slash = '/';
 	} while (slash);
@@ -61,16 +59,17 @@ static int make_folders(const char *dir, struct err *e)
 }
 
 /* DIR/v1, as *root. */
-static int open_root(const struct cache *c, int *root, struct err *e)
+static int open_root(const struct cache *c, struct cache_file *root, struct err *e)
 {
-	AUTO_CLOSE int top = -1;
-	int r = make_folders(c->dir, e);
+	const struct cache_file cwd = { c->ops, AT_FDCWD };
+	AUTO_CLOSE_FILE struct cache_file top = CACHE_FILE_NONE;
+	int r = make_folders(c->ops, c->dir, e);
 
 	if (r < 0)
 		return r;
-	top = open(c->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (top < 0)
-		return err_set(e, errno, "%s", strerror(errno));
+	r = cache_disk_open(cwd, c->dir, O_RDONLY | O_DIRECTORY, 0, &top);
+	if (r < 0)
+		return err_set(e, -r, "%s", strerror(-r));
 	r = cache_folder_enter(top, "v1", true, root, e);
 	if (r == 0)
 		r = cache_folder_check(*root, e);
@@ -85,20 +84,19 @@ static bool is_root_there(const struct cache *c)
 		path = NULL;
 		return true;
 	}
-	return cache_folder_is_at(AT_FDCWD, path, c->root);
+	return cache_folder_is_at((struct cache_file){ c->ops, AT_FDCWD }, path, c->root);
 }
 
 /* The descriptor keeps its number, for other threads use it. */
 static int renew_root(struct cache *c, struct err *e)
 {
-	AUTO_CLOSE int root = -1;
+	AUTO_CLOSE_FILE struct cache_file root = CACHE_FILE_NONE;
 	int r = open_root(c, &root, e);
 
 	if (r < 0)
 		return r;
-	if (dup3(root, c->root, O_CLOEXEC) < 0)
-		return err_set(e, errno, "%s", strerror(errno));
-	return 0;
+	r = c->ops->replace(c->root.fd, root.fd);
+	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
 }
 
 void cache_renew(struct cache *c)
@@ -116,13 +114,14 @@ void cache_renew(struct cache *c)
 		stop_filling(c, e.msg);
 }
 
-static struct cache *new_cache(const char *dir, uint64_t limit)
+static struct cache *new_cache(const struct cache_disk_ops *ops, const char *dir, uint64_t limit)
 {
 	struct cache *c = calloc(1, sizeof *c);
 
 	if (!c)
 		return NULL;
-	c->root = c->lock_file = c->usage_file = -1;
+	c->ops = ops;
+	c->root = c->lock_file = c->usage_file = CACHE_FILE_NONE;
 	c->limit = limit;
 	c->filling = true;
 	c->dir = io_absolute_path(NULL, dir);
@@ -132,9 +131,10 @@ static struct cache *new_cache(const char *dir, uint64_t limit)
 	return c;
 }
 
-int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e)
+int cache_open_on(const struct cache_disk_ops *ops, const char *dir, uint64_t limit,
+		  struct cache **out, struct err *e)
 {
-	struct cache *c = new_cache(dir, limit);
+	struct cache *c = new_cache(ops, dir, limit);
 	int r;
 
 	if (!c || !c->dir)
@@ -151,14 +151,18 @@ int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *
 	return 0;
 }
 
+int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e)
+{
+	return cache_open_on(&cache_disk_system, dir, limit, out, e);
+}
+
 void cache_close(struct cache *c)
 {
 	if (!c)
 		return;
 	cache_stop(c);
 	cache_evict_close(c);
-	if (c->root >= 0)
-		close(c->root);
+	cache_disk_close(&c->root);
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
 	pthread_mutex_destroy(&c->evicting);
@@ -263,14 +267,14 @@ static int open_shared(struct cache_blob *b, struct cache_map **out, struct err 
 /* The origin's folder, and a file in it that tells people which. */
 static int make_place(const struct cache_blob *b, struct err *e)
 {
-	AUTO_CLOSE int place = -1;
+	AUTO_CLOSE_FILE struct cache_file place = CACHE_FILE_NONE;
 	int r = cache_folder_enter(b->cache->root, b->place, true, &place, e);
 
 	if (r == -EUCLEAN) {
 		set_aside(b->cache, b->place, "not a folder");
 		r = cache_folder_enter(b->cache->root, b->place, true, &place, e);
 	}
-	if (r == 0 && faccessat(place, "origin", F_OK, 0) < 0)
+	if (r == 0 && place.ops->exists(place.fd, "origin") < 0)
 		(void)cache_folder_replace_file(place, "origin", b->origin, strlen(b->origin),
 						NULL);
 	return r;
@@ -361,7 +365,7 @@ static int init_blob(struct cache_blob *b, const char *origin, const char *diges
 	size_t i;
 
 	if (!digest_is_valid(digest))
-		return err_set(e, EINVAL, "'%.96s' is not a digest", digest);
+		return err_set(e, EINVAL, "'%.136s' is not a sha256 digest", digest);
 	b->size = size;
 	b->chunks = size / CACHE_CHUNK + (size % CACHE_CHUNK != 0);
 	memcpy(b->digest, digest, DIGEST_TEXT);

@@ -39,6 +39,11 @@ struct cache_blob;
  * -EOPNOTSUPP.  The text then says why; the caller goes on without a cache. */
 int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e);
 
+/* The same on another disk than the system's: for tests.  The table must outlive the cache. */
+struct cache_disk_ops;
+int cache_open_on(const struct cache_disk_ops *ops, const char *dir, uint64_t limit,
+		  struct cache **out, struct err *e);
+
 /* Starts and ends the keeper: the thread that evicts when the folder is over its limit, checks
  * whole blobs against their digest, and notices each second when a blob was dropped under us.
  * Without it all else works.  start: -EAGAIN. */

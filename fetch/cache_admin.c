@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/io.h"
 #include "core/base/scope.h"
 #include "fetch/cache_evict.h"
 #include "fetch/cache_whole.h"
@@ -73,16 +72,15 @@ struct listing {
 /* Text of the origin's file, if it is what its folder is named after; else the folder's name. */
 static char *read_origin(const struct cache *c, const char *path)
 {
-	AUTO_FREE char *file = NULL, *text = NULL;
-	char hash[CACHE_PLACE];
+	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
+	AUTO_FREE char *text = NULL;
+	char file[CACHE_PLACE + sizeof "/origin"], hash[CACHE_PLACE];
 	size_t n;
 
-	if (asprintf(&file, "%s/v1/%.64s/origin", c->dir, path) < 0) {
-		file = NULL;
-		return NULL;
-	}
-	if (io_read_file(file, ORIGIN_MAX, &text, &n, NULL) == 0 && strlen(text) == n &&
-	    cache_hash(text, n, hash, NULL) == 0 && strncmp(hash, path, 64) == 0)
+	snprintf(file, sizeof file, "%.64s/origin", path);
+	if (cache_folder_read_file(c->root, file, ORIGIN_MAX, &f, &text, &n, NULL) == 0 &&
+	    strlen(text) == n && cache_hash(text, n, hash, NULL) == 0 &&
+	    strncmp(hash, path, 64) == 0)
 		return TAKE_PTR(text);
 	return strndup(path, 64);
 }

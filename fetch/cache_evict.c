@@ -7,10 +7,8 @@
 #include "fetch/cache_evict.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "core/base/scope.h"
 
@@ -19,38 +17,36 @@ enum { USAGE_SIZE = 4096, DOCUMENTS_SHARE = 16 /* that part of the folder may be
 /* ---- the two files ---- */
 
 /* Opens one of the two; what is there and is no file goes. */
-static int open_own_file(int root, const char *name, uint64_t size, int *fd, struct err *e)
+static int open_own_file(struct cache_file root, const char *name, uint64_t size,
+			 struct cache_file *out, struct err *e)
 {
-	int r = cache_folder_open_file(root, name, false, fd, e);
+	int r = cache_folder_open_file(root, name, false, out, e);
 
 	if (r == -EUCLEAN)
 		r = cache_folder_remove(root, name, e) == 0 ? -ENOENT : r;
 	if (r != -ENOENT)
 		return r;
 	r = cache_folder_make_file(root, name, "", 0, size, e);
-	return r < 0 ? r : cache_folder_open_file(root, name, false, fd, e);
+	return r < 0 ? r : cache_folder_open_file(root, name, false, out, e);
 }
 
 /* Opens `usage` and maps it, in place of what was mapped if there is something.  It is whole even
  * if somebody cut it.  What is in it does not matter. */
-static int open_usage(struct cache *c, int *fd, struct err *e)
+static int open_usage(struct cache *c, struct cache_file *out, struct err *e)
 {
-	int r = open_own_file(c->root, "usage", USAGE_SIZE, fd, e);
+	int r = open_own_file(c->root, "usage", USAGE_SIZE, out, e);
 	void *at;
 
 	if (r == 0)
-		r = cache_folder_allocate(*fd, USAGE_SIZE, e);
+		r = cache_folder_allocate(*out, USAGE_SIZE, e);
 	if (r < 0)
 		return r;
-	at = mmap(NULL, USAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-	if (at != MAP_FAILED && c->page)
-		at = mremap(at, USAGE_SIZE, USAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, c->page);
-	if (at == MAP_FAILED)
-		return err_set(e, errno, "usage: %s", strerror(errno));
-	if (!c->page) { /* else it is where it was, and others read that */
-		c->page = at;
-		c->usage = &c->page->bytes;
-	}
+	/* A new one comes where the old one was, for others read that. */
+	r = c->ops->map(out->fd, USAGE_SIZE, c->page, &at);
+	if (r < 0)
+		return err_set(e, -r, "usage: %s", strerror(-r));
+	c->page = at;
+	c->usage = &c->page->bytes;
 	return 0;
 }
 
@@ -61,15 +57,17 @@ int cache_evict_open(struct cache *c, struct err *e)
 	return r < 0 ? r : open_usage(c, &c->usage_file, e);
 }
 
-static int replace(int with, int fd, struct err *e)
+static int replace(struct cache_file with, struct cache_file f, struct err *e)
 {
-	return dup3(with, fd, O_CLOEXEC) < 0 ? err_set(e, errno, "%s", strerror(errno)) : 0;
+	int r = f.ops->replace(f.fd, with.fd);
+
+	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
 }
 
 static int renew_locked(struct cache *c, bool *anew, struct err *e)
 {
-	AUTO_CLOSE int lock = -1;
-	AUTO_CLOSE int usage = -1;
+	AUTO_CLOSE_FILE struct cache_file lock = CACHE_FILE_NONE;
+	AUTO_CLOSE_FILE struct cache_file usage = CACHE_FILE_NONE;
 	int r = 0;
 
 	if (!cache_folder_is_at(c->root, "lock", c->lock_file)) {
@@ -103,29 +101,24 @@ int cache_evict_renew(struct cache *c, struct err *e)
 void cache_evict_close(struct cache *c)
 {
 	if (c->page)
-		munmap(c->page, USAGE_SIZE);
-	if (c->lock_file >= 0)
-		close(c->lock_file);
-	if (c->usage_file >= 0)
-		close(c->usage_file);
+		c->ops->unmap(c->page, USAGE_SIZE);
+	cache_disk_close(&c->lock_file);
+	cache_disk_close(&c->usage_file);
 }
 
 /* The right to evict.  Waiting is for tools, which their user can end. */
 static int take_right(struct cache *c, bool wait, struct err *e)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	int r;
 
 	if (wait)
 		pthread_mutex_lock(&c->evicting);
 	else if (pthread_mutex_trylock(&c->evicting) != 0)
 		return err_set(e, EAGAIN, "another thread evicts");
-	do
-		r = fcntl(c->lock_file, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock);
-	while (r < 0 && errno == EINTR);
+	r = c->ops->lock(c->lock_file.fd, F_WRLCK, wait, 0, 1);
 	if (r == 0)
 		return 0;
-	r = err_set(e, errno == EACCES ? EAGAIN : errno, "lock: %s", strerror(errno));
+	r = err_set(e, -r, "lock: %s", strerror(-r));
 	pthread_mutex_unlock(&c->evicting);
 	return r;
 }

@@ -17,11 +17,13 @@ struct cache_usage_page {
 };
 
 struct cache {
+	const struct cache_disk_ops *ops;
 	char *dir; /* as given, for messages and documents */
 	uint64_t limit; /* 0: none */
-	int root; /* DIR/v1 */
-	int lock_file; /* held by who evicts; its number stays when it is opened anew, as root's */
-	int usage_file;
+	/* DIR/v1, and what is held by who evicts.  Their descriptors keep their numbers when they
+	 * are opened anew, for other threads use them. */
+	struct cache_file root, lock_file;
+	struct cache_file usage_file;
 	struct cache_usage_page *page;
 	_Atomic uint64_t *usage; /* its bytes */
 	atomic_bool filling;
@@ -35,7 +37,8 @@ struct cache {
 	struct cache_blob *tended; /* that it looks at now: must stay open */
 	bool running;
 	atomic_bool stopping; /* read without the lock too */
-	bool evict_failed; /* and a warning was given; the keeper's */
+	bool evict_failed; /* and a warning was given; the keeper's, as the next */
+	bool counted; /* the folder's bytes, when it began */
 	pthread_t keeper;
 };
 

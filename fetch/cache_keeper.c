@@ -90,28 +90,47 @@ static void sleep_locked(struct cache *c, uint64_t until)
 		clock_wait(&c->changed, &c->lock, until);
 }
 
+/* The blobs; once a second is enough. */
+static void look_after_blobs(struct cache *c)
+{
+	cache_renew(c);
+	pthread_mutex_lock(&c->lock);
+	tend_blobs_locked(c);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* After a crash the count may be wrong. */
+static void count_once(struct cache *c)
+{
+	if (!c->counted)
+		(void)cache_evict_recount(c, false, NULL);
+	c->counted = true;
+}
+
+void cache_keep_once(struct cache *c)
+{
+	count_once(c);
+	look_after_blobs(c);
+	keep_limit(c);
+}
+
 static void *keep(void *arg)
 {
 	struct cache *c = arg;
 	uint64_t now, next = 0; /* ms */
 
-	(void)cache_evict_recount(c, false, NULL); /* after a crash it may be wrong */
-	pthread_mutex_lock(&c->lock);
+	count_once(c);
 	while (!atomic_load(&c->stopping)) {
 		now = clock_ms();
 		if (now >= next) {
-			pthread_mutex_unlock(&c->lock);
-			cache_renew(c);
-			pthread_mutex_lock(&c->lock);
-			tend_blobs_locked(c);
+			look_after_blobs(c);
 			next = now + TEND_EVERY;
 		}
-		pthread_mutex_unlock(&c->lock);
 		keep_limit(c);
 		pthread_mutex_lock(&c->lock);
 		sleep_locked(c, next);
+		pthread_mutex_unlock(&c->lock);
 	}
-	pthread_mutex_unlock(&c->lock);
 	return NULL;
 }
 

@@ -23,20 +23,14 @@
 #include "fetch/cache_map.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/crc32c.h"
-#include "core/base/io.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
 
@@ -59,7 +53,7 @@ enum {
 static const char magic[8] = "obdcache";
 
 struct cache_map {
-	int data, map, lock; /* descriptors */
+	struct cache_file data, map, lock;
 	uint64_t size, chunks;
 	uint64_t mapped_size;
 	_Atomic uint64_t *mapped; /* the map file */
@@ -83,7 +77,7 @@ static uint64_t map_bytes(uint64_t size)
 	return CACHE_MAP_HEADER + 8 * chunks_of(size);
 }
 
-static int make_map(int folder, const char *digest, uint64_t size,
+static int make_map(struct cache_file folder, const char *digest, uint64_t size,
 		    const struct cache_map_counters *counters, struct err *e)
 {
 	uint8_t raw[CACHE_MAP_HEADER] = { 0 };
@@ -129,15 +123,15 @@ static int map_file(struct cache_map *m, const char *digest, struct err *e)
 	uint8_t raw[CACHE_MAP_HEADER];
 	struct stat st;
 	void *at;
-	int r;
+	int r = m->map.ops->stat(m->map.fd, &st);
 
-	if (fstat(m->map, &st) < 0)
-		return err_set(e, errno, "map: %s", strerror(errno));
+	if (r < 0)
+		return err_set(e, -r, "map: %s", strerror(-r));
 	if (st.st_nlink == 0)
 		return err_set(e, ESTALE, "it was removed");
 	if (st.st_size < CACHE_MAP_HEADER)
 		return err_set(e, EUCLEAN, "map of %" PRId64 " bytes", (int64_t)st.st_size);
-	r = io_pread(m->map, raw, sizeof raw, 0, e);
+	r = cache_disk_read(m->map, raw, sizeof raw, 0, e);
 	if (r == 0)
 		r = parse_header(raw, digest, (uint64_t)st.st_size, &m->size, e);
 	if (r < 0)
@@ -148,9 +142,9 @@ static int map_file(struct cache_map *m, const char *digest, struct err *e)
 		return -EUCLEAN;
 	m->chunks = chunks_of(m->size);
 	m->mapped_size = (uint64_t)st.st_size;
-	at = mmap(NULL, (size_t)m->mapped_size, PROT_READ | PROT_WRITE, MAP_SHARED, m->map, 0);
-	if (at == MAP_FAILED)
-		return err_set(e, errno, "mapping the map: %s", strerror(errno));
+	r = m->map.ops->map(m->map.fd, (size_t)m->mapped_size, NULL, &at);
+	if (r < 0)
+		return err_set(e, -r, "mapping the map: %s", strerror(-r));
 	m->mapped = at;
 	m->words = m->mapped + CACHE_MAP_HEADER / 8;
 	return 0;
@@ -161,7 +155,7 @@ static bool is_cut(const struct cache_map *m, uint64_t i)
 {
 	struct stat st;
 
-	return fstat(m->data, &st) == 0 &&
+	return m->data.ops->stat(m->data.fd, &st) == 0 &&
 	       (uint64_t)st.st_size < i * CACHE_CHUNK + cache_map_chunk_bytes(m, i);
 }
 
@@ -171,9 +165,10 @@ static int mend_data(struct cache_map *m, struct err *e)
 {
 	struct stat st;
 	uint64_t i;
+	int r = m->data.ops->stat(m->data.fd, &st);
 
-	if (fstat(m->data, &st) < 0)
-		return err_set(e, errno, "data: %s", strerror(errno));
+	if (r < 0)
+		return err_set(e, -r, "data: %s", strerror(-r));
 	if ((uint64_t)st.st_size >= m->size)
 		return 0;
 	for (i = (uint64_t)st.st_size / CACHE_CHUNK; i < m->chunks; i++)
@@ -181,13 +176,12 @@ static int mend_data(struct cache_map *m, struct err *e)
 			atomic_fetch_add_explicit(m->counters.bad, 1, memory_order_relaxed);
 			cache_map_drop(m, i);
 		}
-	if (ftruncate(m->data, (off_t)m->size) < 0)
-		return err_set(e, errno, "data: %s", strerror(errno));
-	return 0;
+	r = m->data.ops->truncate(m->data.fd, m->size);
+	return r < 0 ? err_set(e, -r, "data: %s", strerror(-r)) : 0;
 }
 
 /* Who only looks around mends nothing: a user of the blob is to notice, and to tell. */
-static int open_data(struct cache_map *m, int folder, bool mend, struct err *e)
+static int open_data(struct cache_map *m, struct cache_file folder, bool mend, struct err *e)
 {
 	int r = cache_folder_open_file(folder, "data", true, &m->data, e);
 
@@ -195,8 +189,8 @@ static int open_data(struct cache_map *m, int folder, bool mend, struct err *e)
 }
 
 /* The lock comes first: who has it keeps the folder from being removed as unused. */
-static int open_files(struct cache_map *m, int folder, const char *digest, uint64_t size,
-		      bool create, struct err *e)
+static int open_files(struct cache_map *m, struct cache_file folder, const char *digest,
+		      uint64_t size, bool create, struct err *e)
 {
 	int r = cache_folder_open_file(folder, "lock", create, &m->lock, e);
 
@@ -233,17 +227,18 @@ static struct cache_map *new_map(const struct cache_map_counters *counters)
 
 	if (!m)
 		return NULL;
-	m->data = m->map = m->lock = -1;
+	m->data = m->map = m->lock = CACHE_FILE_NONE;
 	m->counters = *counters;
 	for (i = 0; i < MUTEXES; i++)
 		pthread_mutex_init(&m->mutexes[i], NULL); /* a plain one cannot fail */
 	return m;
 }
 
-int cache_map_open(int root, const char *path, const char *digest, uint64_t size, bool create,
-		   const struct cache_map_counters *counters, struct cache_map **out, struct err *e)
+int cache_map_open(struct cache_file root, const char *path, const char *digest, uint64_t size,
+		   bool create, const struct cache_map_counters *counters, struct cache_map **out,
+		   struct err *e)
 {
-	AUTO_CLOSE int folder = -1;
+	AUTO_CLOSE_FILE struct cache_file folder = CACHE_FILE_NONE;
 	struct cache_map *m;
 	int r;
 
@@ -273,23 +268,22 @@ int cache_map_open(int root, const char *path, const char *digest, uint64_t size
 
 void cache_map_close(struct cache_map *m)
 {
-	const int files[] = { m ? m->data : -1, m ? m->map : -1, m ? m->lock : -1 };
 	size_t i;
 
 	if (!m)
 		return;
 	if (m->mapped)
-		munmap(m->mapped, (size_t)m->mapped_size);
-	for (i = 0; i < sizeof files / sizeof *files; i++)
-		if (files[i] >= 0)
-			close(files[i]);
+		m->map.ops->unmap(m->mapped, (size_t)m->mapped_size);
+	cache_disk_close(&m->data);
+	cache_disk_close(&m->map);
+	cache_disk_close(&m->lock);
 	for (i = 0; i < MUTEXES; i++)
 		pthread_mutex_destroy(&m->mutexes[i]);
 	free(m->verified);
 	free(m);
 }
 
-bool cache_map_is_at(const struct cache_map *m, int root, const char *path)
+bool cache_map_is_at(const struct cache_map *m, struct cache_file root, const char *path)
 {
 	char file[CACHE_PATH + 4];
 
@@ -418,8 +412,7 @@ void cache_map_subtract(_Atomic uint64_t *counter, uint64_t n)
 /* Past the end of the file too, so that its last block goes as a whole. */
 static void punch(const struct cache_map *m, uint64_t i)
 {
-	(void)fallocate(m->data, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			(off_t)(i * CACHE_CHUNK), CACHE_CHUNK);
+	(void)m->data.ops->punch(m->data.fd, i * CACHE_CHUNK, CACHE_CHUNK);
 }
 
 static void discard_locked(struct cache_map *m, uint64_t i)
@@ -443,7 +436,7 @@ static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bo
 		return 0;
 	if (!checked && (cache_map_flags(m) & CACHE_MAP_SEALED)) /* (5) */
 		return -ESTALE;
-	r = io_pwrite(m->data, bytes, n, i * CACHE_CHUNK, NULL);
+	r = cache_disk_write(m->data, bytes, n, i * CACHE_CHUNK, NULL);
 	if (r < 0) {
 		punch(m, i);
 		return r;
@@ -554,7 +547,7 @@ static size_t read_run(struct cache_map *m, void *buf, size_t n, uint64_t off,
 	size_t same, i;
 
 	n = (size_t)min_u64(n, (first + count) * CACHE_CHUNK - off);
-	if (io_pread(m->data, buf, n, off, NULL) < 0) {
+	if (cache_disk_read(m->data, buf, n, off, NULL) < 0) {
 		for (i = 0; i < count; i++)
 			atomic_store_explicit(&m->verified[first + i], 0, memory_order_relaxed);
 		return 0;
@@ -577,7 +570,7 @@ static size_t read_checking(struct cache_map *m, void *buf, size_t n, uint64_t o
 	size_t all = (size_t)cache_map_chunk_bytes(m, i);
 	uint8_t chunk[CACHE_CHUNK];
 	uint8_t *to = off == start && n >= all ? buf : chunk;
-	int r = io_pread(m->data, to, all, start, NULL);
+	int r = cache_disk_read(m->data, to, all, start, NULL);
 
 	read_barrier();
 	if (!is_same(m, i, word) || (r < 0 && r != -EIO))
@@ -630,7 +623,7 @@ uint64_t cache_map_claim(struct cache_map *m, uint64_t first, uint64_t count, un
 				       .l_start = (off_t)start,
 				       .l_len = (off_t)count };
 
-		if (fcntl(m->lock, F_OFD_GETLK, &other) < 0 || other.l_type == F_UNLCK)
+		if (m->lock.ops->look(m->lock.fd, &other) < 0 || other.l_type == F_UNLCK)
 			continue; /* gone by now */
 		if ((uint64_t)other.l_start <= start)
 			return 0;
@@ -661,7 +654,7 @@ bool cache_map_in_use(struct cache_map *m)
 		.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = IN_USE, .l_len = 1
 	};
 
-	return fcntl(m->lock, F_OFD_GETLK, &other) == 0 && other.l_type != F_UNLCK;
+	return m->lock.ops->look(m->lock.fd, &other) == 0 && other.l_type != F_UNLCK;
 }
 
 bool cache_map_take_alone(struct cache_map *m)
@@ -669,26 +662,29 @@ bool cache_map_take_alone(struct cache_map *m)
 	return cache_folder_lock(m->lock, F_WRLCK, IN_USE, 1) == 0;
 }
 
-void cache_map_remove_unmade(int root, const char *path)
+void cache_map_remove_unmade(struct cache_file root, const char *path)
 {
-	AUTO_CLOSE int folder = -1;
-	AUTO_CLOSE int lock = -1;
+	AUTO_CLOSE_FILE struct cache_file folder = CACHE_FILE_NONE;
+	AUTO_CLOSE_FILE struct cache_file lock = CACHE_FILE_NONE;
+	struct stat st;
 
 	if (cache_folder_enter(root, path, false, &folder, NULL) < 0)
 		return;
 	if (cache_folder_open_file(folder, "lock", false, &lock, NULL) < 0)
-		(void)unlinkat(root, path,
-			       AT_REMOVEDIR); /* whoever makes it makes that one first */
+		/* Whoever makes a map makes the lock first. */
+		(void)root.ops->remove_folder(root.fd, path);
 	else if (cache_folder_lock(lock, F_WRLCK, IN_USE, 1) == 0 &&
-		 faccessat(folder, "map", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+		 folder.ops->stat_at(folder.fd, "map", &st) == -ENOENT)
 		(void)cache_folder_remove(root, path, NULL);
 }
 
 int cache_map_sync(struct cache_map *m, struct err *e)
 {
-	if (fdatasync(m->data) < 0 || fdatasync(m->map) < 0)
-		return err_set(e, errno, "fdatasync: %s", strerror(errno));
-	return 0;
+	int r = m->data.ops->datasync(m->data.fd);
+
+	if (r == 0)
+		r = m->map.ops->datasync(m->map.fd);
+	return r < 0 ? err_set(e, -r, "fdatasync: %s", strerror(-r)) : 0;
 }
 
 void cache_map_set_hook(struct cache_map *m, void (*cleared)(void *arg), void *arg)

@@ -56,8 +56,8 @@ struct cache_map;
  * CACHE_MAP_ANY_SIZE when not.  -ENOENT: there is none (or with `create`: the place is not there).
  * -ESTALE: it was removed meanwhile, try again. -EUCLEAN: the map is damaged, or holds nothing and
  * is of another size: to be removed. -EBADMSG: of another size. */
-int cache_map_open(int root, const char *path, const char *digest, uint64_t size, bool create,
-		   const struct cache_map_counters *counters, struct cache_map **out,
+int cache_map_open(struct cache_file root, const char *path, const char *digest, uint64_t size,
+		   bool create, const struct cache_map_counters *counters, struct cache_map **out,
 		   struct err *e);
 void cache_map_close(struct cache_map *m); /* NULL is allowed */
 
@@ -68,7 +68,7 @@ uint64_t cache_map_present(const struct cache_map *m); /* bytes of the chunks th
 uint64_t cache_map_file_size(const struct cache_map *m); /* bytes of the map itself */
 
 /* Whether `path` leads to this map: false once it was removed, replaced or moved. */
-bool cache_map_is_at(const struct cache_map *m, int root, const char *path);
+bool cache_map_is_at(const struct cache_map *m, struct cache_file root, const char *path);
 
 unsigned cache_map_flags(const struct cache_map *m);
 void cache_map_change_flags(struct cache_map *m, unsigned set, unsigned clear);
@@ -105,7 +105,7 @@ bool cache_map_in_use(struct cache_map *m);
 bool cache_map_take_alone(struct cache_map *m);
 
 /* Removes a folder that has no map, unless somebody is about to make one there. */
-void cache_map_remove_unmade(int root, const char *path);
+void cache_map_remove_unmade(struct cache_file root, const char *path);
 
 /* Brings data and map to the disk. */
 int cache_map_sync(struct cache_map *m, struct err *e);

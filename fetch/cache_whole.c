@@ -17,7 +17,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
@@ -139,12 +138,13 @@ static int promote(struct cache_blob *b, struct err *e)
 		if (b->shared)
 			return merge(b, e);
 		cache_map_change_flags(b->own, 0, CACHE_MAP_WRONG);
-		if (renameat(b->cache->root, b->own_path, b->cache->root, b->shared_path) == 0)
+		r = b->cache->ops->rename(b->cache->root.fd, b->own_path, b->shared_path);
+		if (r == 0)
 			cache_blob_set_levels_locked(b, b->own, NULL);
-		else if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
+		else if (r == -ENOTEMPTY || r == -EEXIST || r == -ENOTDIR)
 			r = look_at_obstacle(b, e);
 		else
-			r = err_set(e, errno, "moving it to " CACHE_SHARED ": %s", strerror(errno));
+			err_set(e, -r, "moving it to " CACHE_SHARED ": %s", strerror(-r));
 	}
 	if (r < 0)
 		return r;

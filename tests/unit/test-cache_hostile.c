@@ -143,20 +143,20 @@ static void without_map(void **state)
 	struct user u = use(GOOD);
 	uint64_t freed;
 	struct err e;
-	int making;
+	struct cache_file making = { &cache_disk_system, -1 };
 
 	leave(&u);
 	run("rm \"$P/map\" && echo >\"$P/new.1\"", cachelib_path(GOOD, &blob, NULL));
 	run("mkdir \"$P\"", cachelib_path(GOOD, &other, NULL));
 	u.c = cachelib_open(0);
-	making = open(cachelib_path(GOOD, &blob, "lock"), O_RDWR);
+	making.fd = open(cachelib_path(GOOD, &blob, "lock"), O_RDWR);
 	assert_int_equal(cache_folder_lock(making, F_RDLCK, 0, 1), 0);
 	assert_int_equal(cache_usage(u.c), 0);
 	fill_another(u.c);
 	assert_int_equal(cache_prune(u.c, 0, &freed, &e), 0);
 	assert_true(cachelib_exists(cachelib_path(GOOD, &blob, NULL)));
 	assert_false(cachelib_exists(cachelib_path(GOOD, &other, NULL)));
-	close(making);
+	cache_disk_close(&making);
 	fill_another(u.c);
 	assert_int_equal(cache_prune(u.c, 0, &freed, &e), 0);
 	assert_false(cachelib_exists(cachelib_path(GOOD, &blob, NULL)));
