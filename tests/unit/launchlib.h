@@ -48,7 +48,7 @@ static struct image *image;
 static struct launch *launch;
 static struct fetch_settings *settings;
 static char identity[DIGEST_TEXT], cache[64], *store, asked[256];
-static char warnings[4096];
+static char warnings[4096], debug[4096];
 
 static struct {
 	uint64_t us;
@@ -173,12 +173,12 @@ static inline void join(pthread_t thread)
 	world.joined++;
 }
 
-static inline void take_warning(enum log_level level, const char *line)
+static inline void take_line(enum log_level level, const char *line)
 {
-	size_t n = strlen(warnings);
+	char *lines = level == LOG_WARNING ? warnings : debug;
+	size_t n = strlen(lines);
 
-	if (level == LOG_WARNING)
-		snprintf(warnings + n, sizeof warnings - n, "%s\n", line);
+	snprintf(lines + n, sizeof warnings - n, "%s\n", line);
 }
 
 /* ---- the launch ---- */
@@ -358,8 +358,8 @@ static inline int open_image(void **state)
 	manifest_digest = "";
 	pushed = acceleration = (struct answer){ .code = -ENOENT };
 	of_paths = NULL;
-	warnings[0] = '\0';
-	log_set_sink(take_warning);
+	warnings[0] = debug[0] = '\0';
+	log_set_sink(take_line);
 	return 0;
 }
 

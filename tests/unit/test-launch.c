@@ -60,7 +60,14 @@ static void too_little_and_too_much_is_no_startup(void **state)
 	static const struct {
 		uint64_t sectors;
 		bool kept;
-	} rows[] = { { MIB - 1, false }, { MIB, true }, { 2 * MIB, true }, { 2 * MIB + 1, false } };
+		const char *why;
+	} rows[] = {
+		{ MIB - 1, false, "image.yaml: less than 1 MiB read: the recording is not kept" },
+		{ MIB, true, "image.yaml: 16 reads kept in " },
+		{ 2 * MIB, true, "image.yaml: 32 reads kept in " },
+		{ 2 * MIB + 1, false,
+		  "image.yaml: over half of the data read: the recording is not kept" },
+	};
 	size_t i;
 
 	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -70,6 +77,8 @@ static void too_little_and_too_much_is_no_startup(void **state)
 		assert_false(launch_is_recording(launch));
 		close_launch();
 		assert_kept(store, 0, rows[i].kept ? rows[i].sectors : 0);
+		assert_non_null(strstr(debug, rows[i].why));
+		debug[0] = '\0';
 		unlink(store);
 	}
 	assert_warned("");
@@ -295,7 +304,7 @@ static void a_file_of_something_else_is_left_alone(void **state)
 	unlink(path);
 	settings->trace.file = stack.lowers[0].file;
 	open_launch();
-	assert_warned("image.yaml: no trace: ");
+	assert_warned("is a file of the image: ");
 	assert_false(launch_is_recording(launch));
 	close_launch();
 }
