@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "prefetch/plan.h"
 #include "tests/unit/allocs.h"
+#include "tests/unit/heap.h"
 #include "tests/unit/sequences.h"
 #include "tests/unit/stack.h"
 
@@ -277,6 +278,21 @@ static void lack_of_memory_is_told(void **state)
 	assert_string_equal(e.msg, "Cannot allocate memory");
 	assert_int_equal(p.chunks, 2);
 	plan_release(&p);
+}
+
+static void make_and_release(void)
+{
+	struct plan p = PLAN({ .lba = 0, .sectors = 1 }, { .lba = 33 * CHUNK, .sectors = 1 });
+
+	plan_release(&p);
+	assert_true(!p.ranges && !p.layers && p.count == 0 && p.layer_count == 0);
+	plan_release(&p); /* again is allowed */
+}
+
+static void nothing_is_left_behind(void **state)
+{
+	make_three_layers();
+	HEAP_STEADY(make_and_release());
 }
 
 /* Whoever may push to a registry may push such a trace.  A thread that plans it holds up the end of

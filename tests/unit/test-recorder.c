@@ -6,14 +6,18 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <pthread.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
 #include "core/base/clock.h"
 #include "prefetch/recorder.h"
+#include "tests/unit/alloc.h"
+#include "tests/unit/heap.h"
 
 enum { THREADS = 4, READS = 20000, FOREVER = 3600, SECOND = 1000000 };
 
@@ -33,6 +37,47 @@ static struct trace take(struct recorder *r, uint64_t disk)
 
 	assert_int_equal(recorder_take(r, disk, &t, NULL), 0);
 	return t;
+}
+
+static bool mappings_are_refused;
+
+void *__real_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t off);
+
+void *__wrap_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t off)
+{
+	return mappings_are_refused ? MAP_FAILED : __real_mmap64(at, n, prot, flags, fd, off);
+}
+
+static void open_without_memory(void)
+{
+	struct err e = { "" };
+	struct recorder *r;
+	struct trace t;
+	long k;
+
+	for (k = 0; k < 3; k++) {
+		alloc_left = k;
+		mappings_are_refused = k == 2;
+		assert_int_equal(recorder_open(1, 1, &r, &e), -ENOMEM);
+		assert_string_equal(e.msg, "out of memory");
+	}
+	mappings_are_refused = false;
+	alloc_left = -1;
+	r = make(1, 1);
+	recorder_note(r, 0, 512);
+	alloc_left = 0;
+	assert_int_equal(recorder_take(r, DISK, &t, &e), -ENOMEM);
+	assert_string_equal(e.msg, "out of memory");
+	alloc_left = -1;
+	recorder_close(r);
+	recorder_close(NULL);
+}
+
+/* A failed opening or taking leaves nothing behind. */
+static void lack_of_memory_is_told(void **state)
+{
+	HEAP_STEADY(open_without_memory());
 }
 
 static void reads_come_out_in_order(void **state)
@@ -336,6 +381,7 @@ static void windows_end_beside_readers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lack_of_memory_is_told),
 		cmocka_unit_test(reads_come_out_in_order),
 		cmocka_unit_test(a_closed_window_takes_nothing),
 		cmocka_unit_test(what_lies_beyond_the_disk_is_left_out),
