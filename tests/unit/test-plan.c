@@ -333,7 +333,8 @@ int main(void)
 		TEST(sectors_become_chunks),	      TEST(each_chunk_is_planned_at_its_first_use),
 		TEST(only_what_is_remote_is_planned), TEST(a_plan_knows_what_it_has),
 		TEST(many_ranges_keep_their_order),   TEST(repetitions_hide_nothing),
-		TEST(lack_of_memory_is_told),	      TEST(repetitions_take_no_time),
+		TEST(lack_of_memory_is_told),	      TEST(nothing_is_left_behind),
+		TEST(repetitions_take_no_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
