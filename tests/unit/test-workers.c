@@ -18,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "core/base/caller.h"
 #include "core/base/clock.h"
 #include "core/base/limits.h"
 #include "core/base/workers.h"
@@ -366,6 +367,46 @@ static void chance_differs(void **state)
 	random_is_refused = false;
 }
 
+static uint64_t still_us(void)
+{
+	return 7000999;
+}
+
+static void *look_at_deadline(void *arg)
+{
+	*(uint64_t *)arg = caller()->deadline;
+	return NULL;
+}
+
+/* One deadline for all that is done for a request, in its thread. */
+static void the_first_deadline_counts(void **state)
+{
+	struct clock_ops still = clock_system;
+	uint64_t first, second, other = 1;
+	pthread_t thread;
+
+	still.now_us = still_us;
+	clock_use(&still);
+	assert_int_equal(caller()->deadline, 0);
+	first = caller_begin(5);
+	assert_int_equal(first, 0);
+	assert_int_equal(caller()->deadline, 12000);
+	second = caller_begin(1);
+	assert_int_equal(second, 12000);
+	assert_int_equal(caller()->deadline, 12000);
+	assert_int_equal(pthread_create(&thread, NULL, look_at_deadline, &other), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(other, 0);
+	caller_end(second);
+	assert_int_equal(caller()->deadline, 12000);
+	caller_end(first);
+	assert_int_equal(caller()->deadline, 0);
+	first = caller_begin(0);
+	assert_true(caller()->deadline == CLOCK_NEVER);
+	caller_end(first);
+	clock_use(NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +421,7 @@ int main(void)
 		cmocka_unit_test(a_wait_ends_in_time),
 		cmocka_unit_test(all_who_wait_are_woken),
 		cmocka_unit_test(chance_differs),
+		cmocka_unit_test(the_first_deadline_counts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
