@@ -16,7 +16,6 @@ enum { HEAP_ROUNDS = 25, HEAP_SLACK = HEAP_ROUNDS * 8 /* bytes; a lost block is 
 	do {                                                                                       \
 		unsigned heap_round;                                                               \
 		size_t heap_before;                                                                \
-                                                                                                   \
 		for (heap_round = 0; heap_round < HEAP_ROUNDS; heap_round++)                       \
 			what;                                                                      \
 		heap_before = mallinfo2().uordblks;                                                \
