@@ -149,14 +149,11 @@ end reg
 serve warm "$plugin" "image=$by_digest" "cache-dir=$work/cache"
 nbdcopy "$(uri warm)" "$work/copy"
 cmp "$work/copy" "$work/img/flat.raw" || fail "other bytes from the cache"
-if grep -v "aborting sleep" "$work/warm.log"; then
-	fail "a digest's image that is in the cache says something"
-fi
-stop warm
+stop warm # and says nothing
 serve warm "$plugin" "image=$reg/app:obd" "cache-dir=$work/cache"
 nbdcopy "$(uri warm)" "$work/copy"
 cmp "$work/copy" "$work/img/flat.raw" || fail "other bytes from the cache"
 log_has warm "$reg/app:obd: cannot reach the registry ("
 log_has warm "using the manifest cached for this tag, $pushed"
-stop warm
+stop warm "cannot reach the registry"
 say "ok: images in the cache without their registry"
