@@ -183,6 +183,24 @@ static void turn(void)
 		(void)http_step(w.http);
 }
 
+/* The address that a helper would be asked about. */
+static char asked_about[TEXT];
+
+int __real_credentials_find(const struct credentials_source *source, const char *host,
+			    const char *repository, const char *blob_url, struct credentials *out,
+			    struct err *e);
+int __wrap_credentials_find(const struct credentials_source *source, const char *host,
+			    const char *repository, const char *blob_url, struct credentials *out,
+			    struct err *e);
+
+int __wrap_credentials_find(const struct credentials_source *source, const char *host,
+			    const char *repository, const char *blob_url, struct credentials *out,
+			    struct err *e)
+{
+	snprintf(asked_about, sizeof asked_about, "%s", blob_url);
+	return __real_credentials_find(source, host, repository, blob_url, out, e);
+}
+
 /* ---- events ---- */
 
 static const char *ask(struct asker *a)

@@ -439,6 +439,37 @@ static void a_lookup_needs_a_thread(void **state)
 	close_world();
 }
 
+#define HEX32 "0123456789abcdef0123456789abcdef"
+#define BLOBS "https://reg.io/v2/app/blobs/"
+#define EMPTY "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+/* A helper of the reference's users takes the repository from a whole blob's address. */
+static void helpers_are_told_a_whole_address(void **state)
+{
+	static const struct {
+		const char *path, *address;
+	} paths[] = {
+		{ "/blobs/sha256:" HEX32 HEX32, BLOBS "sha256:" HEX32 HEX32 },
+		{ "/blobs/sha512:" HEX32 HEX32 HEX32 HEX32,
+		  BLOBS "sha512:" HEX32 HEX32 HEX32 HEX32 },
+		{ "/manifests/sha256:" HEX32 HEX32, BLOBS "sha256:" HEX32 HEX32 },
+		{ "https://reg.io/sha/up?digest=sha256:" HEX32 HEX32 "&x=sha256:1",
+		  BLOBS "sha256:" HEX32 HEX32 },
+		{ "/manifests/latest", BLOBS EMPTY },
+		{ "/blobs/sha256:" HEX32 "0", BLOBS EMPTY },
+		{ NULL, BLOBS EMPTY },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(paths); i++) {
+		OPEN();
+		w.askers[1].wait.path = paths[i].path;
+		RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BASIC, "0" });
+		assert_string_equal(asked_about, paths[i].address);
+		close_world();
+	}
+}
+
 /* ---- the end ---- */
 
 static void whoever_waits_is_told_of_the_end(void **state)
@@ -505,6 +536,7 @@ int main(void)
 		cmocka_unit_test(who_is_refused_is_told_why_there_are_none),
 		cmocka_unit_test(a_login_outlives_its_file),
 		cmocka_unit_test(a_lookup_needs_a_thread),
+		cmocka_unit_test(helpers_are_told_a_whole_address),
 		cmocka_unit_test(whoever_waits_is_told_of_the_end),
 	};
 

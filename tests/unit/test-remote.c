@@ -171,6 +171,23 @@ static void sizes_are_asked_for(void **state)
 	}
 }
 
+#define LONG "sha512:" HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16
+
+static void a_sha512_digest_is_asked_for_in_full(void **state)
+{
+	struct route routes[] = {
+		{ "HEAD", BASE "/blobs/" LONG, NULL, 200, "Content-Length: 5\r\n", NULL, 0 },
+	};
+	uint64_t size;
+	struct err e;
+
+	fake_use(routes, 1);
+	open_remote("reg.io/app", NULL);
+	assert_int_equal(remote_blob_size(w.remote, LONG, &size, &e), 0);
+	close_remote();
+	expect_notes("sha512", "HEAD " BASE "/blobs/" LONG "\n");
+}
+
 /* ---- manifests ---- */
 
 #define MARKED                                                                                     \
@@ -458,6 +475,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_are_asked_for),
+		cmocka_unit_test(a_sha512_digest_is_asked_for_in_full),
 		cmocka_unit_test(manifests_are_asked_for),
 		cmocka_unit_test(nobody_here_is_told_at_once),
 		cmocka_unit_test(a_name_that_does_not_exist_is_told_at_once),
