@@ -474,6 +474,30 @@ static void make_world(void)
 	w.well_at = w.well_limit = w.interrupted_at = CLOCK_NEVER;
 }
 
+static void trace_world(void)
+{
+	unsigned i;
+
+	fibers_trace("timeout=%u, cache: %s, %s%s%s", w.timeout,
+		     w.real     ? "real"
+		     : w.cached ? "a model"
+				: "none",
+		     shelf.others ? "with others, " : "", w.opening ? "opening, " : "",
+		     w.interrupts ? "to be interrupted" : "");
+	for (i = 0; i < net.blob_count; i++)
+		fibers_trace("blob %u: %" PRIu64 " bytes", i, net.blobs[i].size);
+	for (i = 0; i < net.place_count; i++) {
+		const struct net_place *p = &net.places[i];
+
+		fibers_trace("place %u: %s%s%s%s%s", i, p->well ? "well" : net_kind_name(p->kinds[0]),
+			     p->liar ? ", lies" : "", p->redirects ? ", redirects" : "",
+			     p->auth == NET_BEARER  ? ", tokens"
+			     : p->auth == NET_BASIC ? ", passwords"
+						    : "",
+			     p->login_refused ? ", refuses logins" : "");
+	}
+}
+
 static void must(int r, const struct err *e)
 {
 	if (r < 0)
@@ -574,6 +598,7 @@ static void *run_world(void *arg)
 	unsigned i;
 
 	make_world();
+	trace_world();
 	open_world();
 	fibers_watch(watch);
 	if (fibers_one_in(4))
