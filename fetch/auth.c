@@ -97,6 +97,11 @@ struct auth {
 	struct inquiry inquiry;
 };
 
+static bool has_good_header(const struct auth *a)
+{
+	return a->state == AUTH_HAVE && !a->spoiled && clock_ms() < a->expires_at;
+}
+
 static void clear_secret(char **text)
 {
 	secret_free(*text);
@@ -211,6 +216,9 @@ static void settle(struct auth *a, int r, const struct err *e)
 	a->fresh = false;
 	if (r == 0)
 		a->failures = 0;
+	/* What the host said it wants may have been wrong, or have changed: it is asked again. */
+	if (r < 0 && a->state == AUTH_HAVE && !has_good_header(a))
+		a->state = AUTH_UNKNOWN;
 	if (r == -EACCES) {
 		a->refusal = *e;
 		a->refused_until = clock_ms() + REFUSED_FOR;
@@ -583,11 +591,6 @@ static enum auth_answer say_paused(const struct auth *a, struct err *e)
 {
 	err_set(e, EIO, "%s", a->trouble.msg);
 	return AUTH_PAUSED;
-}
-
-static bool has_good_header(const struct auth *a)
-{
-	return a->state == AUTH_HAVE && !a->spoiled && clock_ms() < a->expires_at;
 }
 
 enum auth_answer auth_ask(struct auth *a, struct auth_wait *w, const char **header, struct err *e)

@@ -61,8 +61,25 @@ struct blob *blob_of(struct source *s)
 	return (struct blob *)s;
 }
 
-static void advance(struct reading *rd, size_t n)
+/* Who finds what this read gives wrong comes with blob_drop, in this thread. */
+static void note_piece(uint64_t off, size_t n, unsigned drops)
 {
+	struct caller *c = caller();
+	struct caller_piece *last = c->piece_count ? &c->pieces[c->piece_count - 1] : NULL;
+
+	if (last && (last->drops == drops || c->piece_count == CALLER_PIECES)) {
+		last->end = off + n;
+		last->drops = drops;
+	} else {
+		c->pieces[c->piece_count++] = (struct caller_piece){ off, off + n, drops };
+	}
+}
+
+/* n bytes are there; the blob's count of drops was `drops` before they were taken. */
+static void advance(struct reading *rd, size_t n, unsigned drops)
+{
+	if (n > 0)
+		note_piece(rd->off, n, drops);
 	rd->buf += n;
 	rd->off += n;
 	rd->n -= n;
@@ -122,14 +139,23 @@ static void copy_unlocked(struct blob *b, struct flight *f, struct reading *rd, 
 			  uint64_t arrived)
 {
 	struct flight_bytes *bytes = flight_hold_locked(f);
-	unsigned before = f->taken_back;
+	unsigned before = f->taken_back, drops = b->drops;
 
 	pthread_mutex_unlock(&b->lock);
 	memcpy(rd->buf, bytes->data + skip, (size_t)(arrived - skip)); /* (3) */
 	pthread_mutex_lock(&b->lock);
 	if (f->taken_back == before)
-		advance(rd, (size_t)(arrived - skip));
+		advance(rd, (size_t)(arrived - skip), drops);
 	flight_let_go_locked(bytes);
+}
+
+/* Takes what the cache has, in order. */
+static void read_cache(struct blob *b, struct reading *rd)
+{
+	unsigned drops = b->drops;
+
+	if (b->cache)
+		advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off), drops);
 }
 
 /* Waits for what a flight has of the rest of a read, and takes it. */
@@ -365,6 +391,7 @@ static void rewind_reading(struct reading *rd)
 	rd->buf -= n;
 	rd->off -= n;
 	rd->n += n;
+	caller()->piece_count = 0;
 }
 
 /* A chunk that is there, but cannot be read: fetching it anew may help. */
@@ -382,8 +409,7 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 	int r = 0;
 
 	while (rd->n > 0 && r == 0) {
-		if (b->cache)
-			advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off));
+		read_cache(b, rd);
 		if (rd->n > 0 && b->cache && cache_blob_has(b->cache, rd->off / CACHE_CHUNK))
 			r = get_unstuck(b, rd, e);
 		if (rd->n > 0 && r == 0)
@@ -399,16 +425,6 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 	return r;
 }
 
-/* Who finds what this read gives wrong comes with blob_drop, in this thread. */
-static void note_reading(struct blob *b)
-{
-	struct caller *c = caller();
-
-	WITH_LOCK(&b->lock);
-	c->read_of = b;
-	c->read_drops = b->drops;
-}
-
 static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
 {
 	struct blob *b = blob_of(s);
@@ -418,15 +434,15 @@ static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struc
 
 	rd.began = clock_ms();
 	rd.deadline = deadline_of(b, rd.began);
-	note_reading(b);
+	caller()->read_of = b;
+	caller()->piece_count = 0;
 	if (is_wrong(b))
 		r = await_mending(b, rd.deadline, e);
 	if (r < 0)
 		return r;
 	stats_add(b->stats, STATS_READS, 1);
 	stats_add(b->stats, STATS_READ_BYTES, n);
-	if (b->cache)
-		advance(&rd, cache_blob_read(b->cache, rd.buf, rd.n, rd.off));
+	read_cache(b, &rd);
 	stats_add(b->stats, rd.n == 0 ? STATS_CACHE_HITS : STATS_CACHE_MISSES, 1);
 	if (readahead_note(&b->ahead, first, end))
 		ask_ahead(b, first, end);
@@ -475,20 +491,38 @@ static void blob_want(struct source *s, uint64_t off, uint64_t n)
 	flight_submit(made);
 }
 
+/* Whether all that the last read of this thread took of the chunks has been dropped by another
+ * since: what is there now came later, and is not to blame. */
+static bool was_dropped_locked(const struct blob *b, uint64_t first, uint64_t end)
+{
+	const struct caller *c = caller();
+	unsigned i, overlapping = 0;
+
+	for (i = 0; c->read_of == b && i < c->piece_count; i++) {
+		uint64_t from = max_u64(c->pieces[i].off / CACHE_CHUNK, first);
+		uint64_t to = min_u64((c->pieces[i].end + CACHE_CHUNK - 1) / CACHE_CHUNK, end);
+
+		if (from >= to)
+			continue;
+		overlapping++;
+		if (!flight_was_dropped_locked(b, from, to, c->pieces[i].drops))
+			return false;
+	}
+	return overlapping > 0;
+}
+
 /* The lock is held over the cache's part: another who drops the same must not find the old bytes.
  */
 static void blob_drop(struct source *s, uint64_t off, uint64_t n)
 {
 	struct blob *b = blob_of(s);
 	uint64_t first = off / CACHE_CHUNK, end = (off + n + CACHE_CHUNK - 1) / CACHE_CHUNK;
-	const struct caller *c = caller();
 
 	stats_add(b->stats, STATS_CRC_DROPS, 1);
 	WITH_LOCK(&b->lock);
 	while (b->publishing) /* it may be one of these chunks */
 		clock_wait(&b->changed, &b->lock, CLOCK_NEVER);
-	/* Dropped by another since this thread began to read it: what is there now came later. */
-	if (c->read_of == b && flight_was_dropped_locked(b, first, end, c->read_drops))
+	if (was_dropped_locked(b, first, end))
 		return;
 	flight_blame_locked(b, first, end);
 	flight_drop_locked(b, off, n);

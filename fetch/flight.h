@@ -32,7 +32,7 @@ enum {
 	KEPT_BYTES = 8 * 1024 * 1024, /* a blob */
 	HELD_BACK = CACHE_CHUNK, /* bytes, of an answer that has not ended */
 	GIVEN = 64, /* flights that are over, whose endpoints are remembered; a blob */
-	SUSPECTS = 32, /* ranges that were wrong; a blob */
+	SUSPECTS = 64, /* chunks that were wrong; a blob */
 	DROPPED = 64, /* drops that are remembered; a blob */
 	HINTS_MAX = 65536, /* a blob; more are ignored, for clients may send any number */
 };
@@ -118,8 +118,9 @@ struct blob {
 	struct readaround around; /* (L) */
 	struct origin given[GIVEN], suspects[SUSPECTS]; /* (L) rings */
 	unsigned given_next, suspects_next; /* (L) */
+	unsigned blames[ENDPOINTS_MAX]; /* (L) how often bytes of an endpoint were found wrong */
 	struct chunk_range dropped[DROPPED]; /* (L) a ring: the last that were found wrong */
-	unsigned drops; /* (L) how many were */
+	atomic_uint drops; /* how many were; changes under the lock */
 	bool publishing; /* (L) the engine gives a chunk to the cache */
 
 	/* The whole was wrong, so all of it is fetched once more, see blob.c. */

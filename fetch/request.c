@@ -26,6 +26,7 @@ enum {
 	LATER = 50, /* ms */
 	REDIRECTS_MAX = 8, /* a round */
 	PAGE_MAX = 64 * 1024, /* bytes of an error's body that are read before it is cut off */
+	AVOID_MAX = 10 * 1000, /* ms that other endpoints are waited for */
 	LEAST = 1024, /* bytes that an answer has to bring in HTTP_SILENCE seconds, */
 	LEAST_OF_MANY = 16 * 1024, /* and where another endpoint is left */
 };
@@ -674,15 +675,27 @@ static bool has_better(const struct request *q)
 	return false;
 }
 
-/* The first endpoint that is worth a try now; -1: none.  One whose bytes were wrong before is asked
- * only when every other has failed, also after waiting for them. */
-static int choose(const struct request *q)
+/* Until when another endpoint than those to avoid is waited for: half of the time that there is. */
+static uint64_t avoid_until(struct request *q, uint64_t now)
+{
+	uint64_t end = min_u64(deadline_of(q), q->retry_until);
+
+	if (q->avoid_until == 0)
+		q->avoid_until = end > now ? now + min_u64((end - now) / 2, AVOID_MAX) : now;
+	return q->avoid_until;
+}
+
+/* The first endpoint that is worth a try now; -1: none.  One whose bytes were wrong is asked again
+ * only when there is no other, or the others have not come back for long. */
+static int choose(struct request *q)
 {
 	int place = first_usable(q, q->avoid);
 
-	if (place < 0 && q->avoid && (q->desperate || !has_better(q)))
-		place = first_usable(q, 0);
-	return place;
+	if (place >= 0 || !q->avoid || (has_better(q) && clock_ms() < avoid_until(q, clock_ms())))
+		return place;
+	if (q->rather < ENDPOINTS_MAX)
+		place = first_usable(q, ~(1u << q->rather));
+	return place >= 0 ? place : first_usable(q, 0);
 }
 
 static bool all_are_final(const struct request *q)
