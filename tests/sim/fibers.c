@@ -421,6 +421,12 @@ uint64_t fibers_now(void)
 	return sim.now;
 }
 
+void fibers_alone(bool on)
+{
+	if (sim.running)
+		sim.locks += on ? 1 : -1u;
+}
+
 void fibers_stand_still(uint64_t us)
 {
 	fibers_trace("the process stands still for %" PRIu64 " ms", us / 1000);

@@ -157,11 +157,13 @@ void rival_act(void)
 
 void rival_calm(void)
 {
+	fibers_alone(true); /* or others would act as the rival */
 	memdisk_heal();
 	memdisk_set_room(0);
 	memdisk_as(rival.process);
 	close_theirs();
 	memdisk_as(OURS);
+	fibers_alone(false);
 }
 
 /* ---- all of it ---- */

@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +121,11 @@ static void fail_run(const char *why)
 	snprintf(seed, sizeof seed, "%" PRIu64, w.seed);
 	execl("/proc/self/exe", "test-sim", seed, (char *)NULL);
 	_exit(1);
+}
+
+static void on_abort(int signal)
+{
+	fail_run("aborted");
 }
 
 static void fail_read(const struct reader *rd, const char *why, int r, const char *text)
@@ -644,6 +650,9 @@ int main(int argc, char **argv)
 	fibers_traced = argc == 2;
 	w.brief = argc > 3;
 	fibers_fail = fail_run;
+	signal(SIGABRT, on_abort);
+	if (fibers_traced)
+		setlinebuf(stdout);
 	log_set_sink(take_line);
 	setenv("HOME", "/nonexistent", 1); /* no credentials of ours */
 	unsetenv("XDG_RUNTIME_DIR");
