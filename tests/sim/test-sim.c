@@ -557,6 +557,7 @@ static void close_world(void)
 	endpoint_list_close(&w.endpoints);
 	http_close(w.http);
 	shelf_check_closed();
+	shelf.others = false;
 	if (w.real)
 		rival_close();
 	if (net.running > 0)
