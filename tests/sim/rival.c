@@ -61,8 +61,7 @@ static struct cache_blob *open_theirs(unsigned i)
 {
 	struct err e;
 
-	if (!rival.theirs &&
-	    cache_open_on(&memdisk_ops, "/cache", 1 << 20, &rival.theirs, &e) < 0)
+	if (!rival.theirs && cache_open_on(&memdisk_ops, "/cache", 1 << 20, &rival.theirs, &e) < 0)
 		rival.theirs = NULL;
 	if (rival.theirs && !rival.blobs[i] &&
 	    cache_blob_open(rival.theirs, "o", net.blobs[i].digest, net.blobs[i].size,
@@ -177,7 +176,8 @@ struct cache *rival_open(void)
 	rival.noted = 0;
 	memset(rival.notes, 0, sizeof rival.notes);
 	memdisk_as(OURS);
-	if (cache_open_on(&memdisk_ops, "/cache", fibers_one_in(2) ? 0 : 1 << 20, &rival.ours, &e) < 0 ||
+	if (cache_open_on(&memdisk_ops, "/cache", fibers_one_in(2) ? 0 : 1 << 20, &rival.ours, &e) <
+		    0 ||
 	    cache_start(rival.ours, &e) < 0)
 		fibers_fail(e.msg);
 	return rival.ours;

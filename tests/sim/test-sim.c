@@ -18,8 +18,8 @@
  * (6) In the end all is closed: no exchange, claim or blob is left, nor memory (under ASan).
  * (7) A read takes no error while one place is well from its beginning to its end, but that its
  *     time is over.
- * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile does,
- * drops them, and reads once more: that must not fail while another place is well. */
+ * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile
+ * does, drops them, and reads once more: that must not fail while another place is well. */
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
@@ -99,7 +99,8 @@ static void make_truths(void)
 		char *digest = malloc(DIGEST_TEXT);
 
 		for (k = 0; k < sizes[i]; k++)
-			bytes[k] = (uint8_t)((random = random * 6364136223846793005u + i) >> 40 | 1);
+			bytes[k] =
+				(uint8_t)((random = random * 6364136223846793005u + i) >> 40 | 1);
 		for (k = 0; k < sizes[i]; k += 7)
 			bytes[k] = (uint8_t)(k / 4096);
 		if (digest_bytes(bytes, (size_t)sizes[i], digest, NULL) < 0)
@@ -340,8 +341,7 @@ static void read_some(struct reader *rd)
 	source_drop(w.blobs[b], off, n);
 	was_well = some_place_is_well(true);
 	r = read_once(rd, b, n, off, &e);
-	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && was_well &&
-	    !was_healed_since(rd))
+	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && was_well && !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
 }
 
@@ -485,7 +485,7 @@ static void trace_world(void)
 	unsigned i;
 
 	fibers_trace("timeout=%u, cache: %s, %s%s%s", w.timeout,
-		     w.real     ? "real"
+		     w.real	? "real"
 		     : w.cached ? "a model"
 				: "none",
 		     shelf.others ? "with others, " : "", w.opening ? "opening, " : "",
@@ -495,8 +495,9 @@ static void trace_world(void)
 	for (i = 0; i < net.place_count; i++) {
 		const struct net_place *p = &net.places[i];
 
-		fibers_trace("place %u: %s%s%s%s%s", i, p->well ? "well" : net_kind_name(p->kinds[0]),
-			     p->liar ? ", lies" : "", p->redirects ? ", redirects" : "",
+		fibers_trace("place %u: %s%s%s%s%s", i,
+			     p->well ? "well" : net_kind_name(p->kinds[0]), p->liar ? ", lies" : "",
+			     p->redirects ? ", redirects" : "",
 			     p->auth == NET_BEARER  ? ", tokens"
 			     : p->auth == NET_BASIC ? ", passwords"
 						    : "",
