@@ -108,6 +108,8 @@ static void end(void *state, struct http_exchange *x)
 
 static void perform(void *state)
 {
+	if (stage.perform)
+		stage.perform();
 }
 
 static void poll_state(void *state, int ms)

@@ -25,6 +25,7 @@ struct stage {
 	unsigned begun, seen; /* exchanges so far; those that stage_next has returned */
 	unsigned wakeups, renewals;
 	bool refuses; /* the transport begins nothing */
+	void (*perform)(void); /* called when bytes are taken; NULL: none come on their own */
 	bool over; /* set by the test: stage_next need not wait any more */
 };
 
