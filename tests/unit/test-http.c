@@ -459,21 +459,11 @@ static void test_thread(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_calls),
-		TEST(test_timers),
-		TEST(test_calls_before_timers),
-		TEST(test_good),
-		TEST(test_bare),
-		TEST(test_first_failure),
-		TEST(test_long_head),
-		TEST(test_bad_header),
-		TEST(test_not_begun),
-		TEST(test_again),
-		TEST(test_cancel),
-		TEST(test_interrupt),
-		TEST(test_silence),
-		TEST(test_pace),
-		TEST(test_bytes_before_timers),
+		TEST(test_calls),     TEST(test_timers),     TEST(test_calls_before_timers),
+		TEST(test_good),      TEST(test_bare),	     TEST(test_first_failure),
+		TEST(test_long_head), TEST(test_bad_header), TEST(test_not_begun),
+		TEST(test_again),     TEST(test_cancel),     TEST(test_interrupt),
+		TEST(test_silence),   TEST(test_pace),	     TEST(test_bytes_before_timers),
 		TEST(test_thread),
 	};
 
