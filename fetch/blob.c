@@ -30,7 +30,8 @@ enum {
 	PATIENCE_2 = 15 * 1000, /* ms for the second one, more than a stalled exchange lives */
 	GRACE = 250, /* ms */
 	STUCK_DROP = 16, /* rounds after which a chunk that cannot be read is dropped, */
-	STUCK_MAX = 64, /* and the read fails */
+	STUCK_MAX = 64, /* and the cache is passed over */
+	PASS_CACHE = 60 * 1000, /* ms that a cache that gives errors is passed over */
 	LOOK_EVERY = 20, /* ms between two looks, at most */
 	HEAD = 16 * 1024, /* bytes of a layer's beginning that opening reads */
 	TAIL_MIN = 64 * 1024, /* of its end */
@@ -154,7 +155,7 @@ static void read_cache(struct blob *b, struct reading *rd)
 {
 	unsigned drops = b->drops;
 
-	if (b->cache)
+	if (flight_has_cache(b))
 		advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off), drops);
 }
 
@@ -169,7 +170,7 @@ static int read_flight_locked(struct blob *b, struct flight *f, struct reading *
 	extend_deadline(f, rd->deadline);
 	flight_promote_locked(f);
 	while (f->arrived < end && !f->done && f->listed && clock_ms() < late(rd)) {
-		if (b->cache && cache_blob_has(b->cache, rd->off / CACHE_CHUNK))
+		if (flight_is_cached(b, rd->off / CACHE_CHUNK))
 			break; /* a whole blob passes by */
 		flight_await_locked(f, end, late(rd));
 		end = min_u64(skip + rd->n, flight_size(f)); /* it may have become longer */
@@ -275,7 +276,7 @@ static int read_missing(struct blob *b, struct reading *rd, struct err *e)
 		pthread_mutex_unlock(&b->lock);
 		return r;
 	}
-	if (!b->cache || !cache_blob_has(b->cache, chunk))
+	if (!flight_is_cached(b, chunk))
 		r = ask_locked(b, rd, &made, e);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
@@ -288,7 +289,7 @@ uint64_t blob_present(const struct blob *b, uint64_t off, uint64_t n)
 
 	for (at = off; b->cache && at < end; at = next) {
 		next = min_u64((at / CACHE_CHUNK + 1) * CACHE_CHUNK, end);
-		present += cache_blob_has(b->cache, at / CACHE_CHUNK) ? next - at : 0;
+		present += flight_is_cached(b, at / CACHE_CHUNK) ? next - at : 0;
 	}
 	return present;
 }
@@ -394,13 +395,21 @@ static void rewind_reading(struct reading *rd)
 	caller()->piece_count = 0;
 }
 
-/* A chunk that is there, but cannot be read: fetching it anew may help. */
-static int get_unstuck(struct blob *b, struct reading *rd, struct err *e)
+/* A chunk that is there, but cannot be read: fetching it anew may help.  If it does not, for the
+ * disk lets it neither be read nor dropped, the registry has it still. */
+static void get_unstuck(struct blob *b, struct reading *rd)
 {
 	rd->stuck++;
 	if (rd->stuck == STUCK_DROP)
 		cache_blob_drop(b->cache, rd->off, 1);
-	return rd->stuck < STUCK_MAX ? 0 : err_set(e, EIO, "the cache cannot be read");
+	if (rd->stuck < STUCK_MAX)
+		return;
+	log_warn(
+		"%s: what the cache has of it cannot be read (a bad disk?); it is fetched from the "
+		"registry for %d s",
+		b->digest, PASS_CACHE / 1000);
+	atomic_store(&b->passed_until, clock_ms() + PASS_CACHE);
+	rd->stuck = 0;
 }
 
 static int read_rest(struct blob *b, struct reading *rd, struct err *e)
@@ -410,8 +419,8 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 
 	while (rd->n > 0 && r == 0) {
 		read_cache(b, rd);
-		if (rd->n > 0 && b->cache && cache_blob_has(b->cache, rd->off / CACHE_CHUNK))
-			r = get_unstuck(b, rd, e);
+		if (rd->n > 0 && flight_is_cached(b, rd->off / CACHE_CHUNK))
+			get_unstuck(b, rd);
 		if (rd->n > 0 && r == 0)
 			r = read_missing(b, rd, e);
 		if (r == 0 && is_wrong(b)) {

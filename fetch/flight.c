@@ -222,7 +222,8 @@ bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 	int r;
 
 	pthread_mutex_lock(&b->lock);
-	if (f->dropped || flight_was_dropped_locked(b, chunk, chunk + 1, f->drops)) {
+	if (!flight_has_cache(b) || f->dropped ||
+	    flight_was_dropped_locked(b, chunk, chunk + 1, f->drops)) {
 		pthread_mutex_unlock(&b->lock);
 		return false;
 	}
@@ -239,7 +240,6 @@ bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 /* Hands over chunks that are complete, up to `end` bytes.  False: one could not be kept. */
 static bool publish_up_to(struct flight *f, uint64_t end)
 {
-	struct blob *b = f->blob;
 	uint64_t size = flight_size(f), next;
 	bool all = true;
 
@@ -247,8 +247,7 @@ static bool publish_up_to(struct flight *f, uint64_t end)
 		next = min_u64(f->published + CACHE_CHUNK, size);
 		if (next > end)
 			break;
-		all = b->cache &&
-		      flight_publish(f, f->first + f->published / CACHE_CHUNK,
+		all = flight_publish(f, f->first + f->published / CACHE_CHUNK,
 				     f->bytes->data + f->published) &&
 		      all;
 	}
@@ -387,7 +386,7 @@ static bool all_is_cached_locked(const struct flight *f)
 	uint64_t i;
 
 	for (i = 0; i < f->count; i++)
-		if (!f->blob->cache || !cache_blob_has(f->blob->cache, f->first + i))
+		if (!flight_is_cached(f->blob, f->first + i))
 			return false;
 	return true;
 }
@@ -528,8 +527,7 @@ static uint64_t missing_run_locked(const struct blob *b, uint64_t first, uint64_
 {
 	uint64_t n = 0;
 
-	while (n < most && !(b->cache && cache_blob_has(b->cache, first + n)) &&
-	       !flight_find_locked(b, first + n))
+	while (n < most && !flight_is_cached(b, first + n) && !flight_find_locked(b, first + n))
 		n++;
 	return n;
 }

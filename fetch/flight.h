@@ -21,6 +21,7 @@
 
 #include <pthread.h>
 
+#include "core/base/clock.h"
 #include "core/base/source.h"
 #include "fetch/blob.h"
 #include "fetch/readahead.h"
@@ -102,6 +103,7 @@ struct blob {
 	struct source source; /* first member */
 	struct queue *queue;
 	struct cache_blob *cache; /* NULL: none */
+	_Atomic uint64_t passed_until; /* ms: the cache is passed over, for it gives errors; 0 */
 	struct stats *stats;
 	char *digest, *path;
 	unsigned timeout;
@@ -139,6 +141,20 @@ static inline uint64_t blob_chunks(const struct blob *b)
 static inline uint64_t flight_start(const struct flight *f)
 {
 	return f->first * CACHE_CHUNK;
+}
+
+/* Whether there is a cache that can be used now. */
+static inline bool flight_has_cache(const struct blob *b)
+{
+	uint64_t until = atomic_load_explicit(&b->passed_until, memory_order_relaxed);
+
+	return b->cache && (until == 0 || clock_ms() >= until);
+}
+
+/* Whether the chunk can be had from the cache (it may be gone the next moment). */
+static inline bool flight_is_cached(const struct blob *b, uint64_t chunk)
+{
+	return flight_has_cache(b) && cache_blob_has(b->cache, chunk);
 }
 
 /* Bytes of it. */

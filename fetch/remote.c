@@ -81,8 +81,7 @@ static int set_up(struct remote *r, struct fetcher *f, const struct reference *r
 		x = queue_open(fetcher_http(f), &r->endpoints, r->settings->connections, &r->queue,
 			       e);
 	if (x == 0 && !push && r->settings->cache_dir)
-		x = fetcher_cache(f, r->settings->cache_dir, r->settings->cache_limit, &r->cache,
-				  e);
+		x = fetcher_cache(f, r->settings, &r->cache, e);
 	return x == 0 && !push ? name_origin(r, e) : x;
 }
 

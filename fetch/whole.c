@@ -41,7 +41,7 @@ static bool publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 {
 	struct blob *b = f->blob;
 
-	if (cache_blob_has(b->cache, chunk))
+	if (flight_is_cached(b, chunk))
 		return true;
 	if (!note_run(&b->whole, chunk) || !flight_publish(f, chunk, bytes))
 		return false;

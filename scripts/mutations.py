@@ -36,6 +36,9 @@ TYPE_NAME = re.compile(r"(?:void|char|short|int|long|unsigned|signed|bool|float|
 # a function named after what it does.
 SYNC = re.compile(r"(?:fsync|fdatasync|syncfs|msync|sync_file_range|(?:data)?sync|"
                   r"sync_folder(?:_of)?|sync_data|\w+_sync)$")
+# Calls of which two arguments can change places: always, or where only equality is asked for.
+SYMMETRIC = re.compile(r"(?:min|max|MIN|MAX)(?:_\w+)?$")
+EQUAL = re.compile(r"str(?:case)?cmp$")
 LOCK = re.compile(r"pthread_(?:mutex|rwlock)_(?:timed)?(?:rd|wr)?lock$")
 UNLOCK = re.compile(r"pthread_(?:mutex|rwlock)_unlock$")
 SCOPE_LOCK = re.compile(r"WITH_\w*LOCK$")
@@ -233,6 +236,9 @@ class Finder:
         return arguments
 
     def swap_arguments(self, i):
+        if SYMMETRIC.match(self.text(i)) or EQUAL.match(self.text(i)) and (
+                self.is_op(i - 1, "!") or self.is_op(self.partners[i + 1] + 1, "==", "!=")):
+            return
         arguments = self.arguments(i)
         for left, right in zip(arguments, arguments[1:]):
             # Words of a message are not what is tested here.

@@ -151,16 +151,13 @@ end reg
 serve warm "$plugin" "image=$by_digest" "cache-dir=$work/cache"
 nbdcopy "$(uri warm)" "$work/copy"
 cmp "$work/copy" "$work/img/flat.raw" || fail "other bytes from the cache"
-if grep -v "aborting sleep" "$work/warm.log"; then
-	fail "a digest's image that is in the cache says something"
-fi
-stop warm
+stop warm # and says nothing
 serve warm "$plugin" "image=$reg/app:obd" "cache-dir=$work/cache"
 nbdcopy "$(uri warm)" "$work/copy"
 cmp "$work/copy" "$work/img/flat.raw" || fail "other bytes from the cache"
 log_has warm "$reg/app:obd: the registry is away ("
 log_has warm "going on with $pushed, its last meaning"
-stop warm
+stop warm "the registry is away"
 say "ok: images in the cache without their registry"
 
 for pid in "${waiting[@]}"; do

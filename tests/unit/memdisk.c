@@ -320,6 +320,16 @@ void memdisk_poke(const char *path, uint64_t off, const void *buf, size_t n)
 		memdisk_bug("there is no room", path);
 }
 
+void memdisk_link(const char *path, const char *to)
+{
+	struct node *folder;
+	const char *last;
+
+	if (memdisk_find_parent(disk.top, to, &folder, &last) < 0)
+		memdisk_bug("no such folder", to);
+	memdisk_add_entry(folder, last, look_up_file(path));
+}
+
 void memdisk_share(const char *path)
 {
 	struct node *f = look_up_file(path);

@@ -46,7 +46,7 @@ enum memdisk_op {
 	MEMDISK_ROOM,
 	MEMDISK_LIST,
 	MEMDISK_MAKE_FOLDER,
-	MEMDISK_LINK,
+	MEMDISK_NAME,
 	MEMDISK_RENAME,
 	MEMDISK_UNLINK,
 	MEMDISK_REMOVE_FOLDER,
@@ -119,6 +119,9 @@ uint64_t memdisk_allocated(const char *path); /* bytes of its blocks */
 unsigned memdisk_syncs(const char *path); /* how often it was synced, under whatever name */
 void memdisk_peek(const char *path, uint64_t off, void *buf, size_t n);
 void memdisk_poke(const char *path, uint64_t off, const void *buf, size_t n);
+
+/* A second name of a file. */
+void memdisk_link(const char *path, const char *to);
 
 /* All blocks of a file are shared from now on, as by a snapshot: a store needs a new one. */
 void memdisk_share(const char *path);

@@ -77,10 +77,15 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 		const char *name;
 		uint64_t number;
 	} numbers[] = {
-		{ "cache-limit", s->cache_limit },  { "connections", s->connections },
-		{ "download", s->download.enable }, { "insecure", s->insecure },
-		{ "timeout", s->timeout },	    { "trace", s->trace.mode },
-		{ "trace-idle", s->trace.idle },    { "trace-seconds", s->trace.seconds },
+		{ "cache-limit", s->cache_limit },
+		{ "connections", s->connections },
+		{ "download", s->download.enable },
+		{ "insecure", s->insecure },
+		{ "acceleration-paths", s->trace.follows_paths },
+		{ "timeout", s->timeout },
+		{ "trace", s->trace.mode },
+		{ "trace-idle", s->trace.idle },
+		{ "trace-seconds", s->trace.seconds },
 	};
 	size_t i;
 
@@ -109,6 +114,7 @@ static const struct {
 	const char *said[LEVELS];
 	const char *shown[1 + LEVELS]; /* the first: the built-in default */
 } rows[] = {
+	{ "acceleration-paths", { "true", "false", "true" }, { "0", "1", "0", "1" } },
 	{ "cache-dir", { "a", "b", "c" }, { "/cache/overlaybd", "@/svc/a", "@/img/b", "/w/c" } },
 	{ "cache-limit", { "1K", "2K", "3K" }, { "10737418240", "1024", "2048", "3072" } },
 	{ "cainfo", { "a", "b", "/c" }, { "", "@/svc/a", "@/img/b", "/c" } },
