@@ -68,12 +68,13 @@ static const struct key lower_keys[] = {
 	{ "gzipIndex", KEY_TEXT, TURBO },
 };
 
-enum { UPPER_DATA, UPPER_INDEX };
+/* vsize, in GiB, is what the reference's snapshotter made the upper with: the upper itself says its
+ * size. */
+enum { UPPER_DATA, UPPER_INDEX, UPPER_VSIZE };
 
 static const struct key upper_keys[] = {
-	[UPPER_DATA] = { "data", KEY_TEXT, NULL },
-	[UPPER_INDEX] = { "index", KEY_TEXT, NULL },
-	{ "target", KEY_TEXT, TURBO },
+	[UPPER_DATA] = { "data", KEY_TEXT, NULL },  [UPPER_INDEX] = { "index", KEY_TEXT, NULL },
+	[UPPER_VSIZE] = { "vsize", KEY_ANY, NULL }, { "target", KEY_TEXT, TURBO },
 	{ "gzipIndex", KEY_TEXT, TURBO },
 };
 
@@ -119,9 +120,10 @@ static int read_digest(const struct reader *rd, const struct yaml_node *value, c
 {
 	if (!value)
 		return 0;
-	if (!digest_is_valid(value->text))
+	if (!digest_is_any(value->text))
 		return keys_fail(&rd->place, value->line, EINVAL,
-				 "digest '%.96s' is not 'sha256:' and 64 hex digits in lower case",
+				 "digest '%.96s' is not 'sha256:' and 64 hex digits in lower case, "
+				 "nor 'sha512:' and 128",
 				 value->text);
 	return copy_text(rd, value, out);
 }
@@ -463,9 +465,13 @@ static int parse(const char *path, const char *text, size_t n, const struct conf
 		return err_set(e, ENOMEM, "%s: out of memory", path);
 	r = yaml_doc_parse(path, text, n, &doc, e);
 	if (r == 0) {
+		const struct yaml_node *root = yaml_doc_root(doc);
 		struct reader rd = { .place = { .file = path, .e = e }, .folder = folder };
 
-		r = read_image(&rd, yaml_doc_root(doc), options, c);
+		/* Programs write JSON, and what a later version of theirs adds is not a slip of
+		 * the pen. */
+		rd.place.unknown = yaml_is_json(root) ? KEYS_WARN : KEYS_REFUSE;
+		r = read_image(&rd, root, options, c);
 		yaml_doc_free(doc);
 	}
 	return r;

@@ -3,7 +3,9 @@
  * (nearly) YAML too; or just its name in a registry.
  *
  * All paths come out absolute, counted from the config file's folder.  Null and an empty string
- * mean absent.  An unknown or duplicate key is an error with file, line and the nearest known key.
+ * mean absent.  An unknown key is an error with file, line and the nearest known key; in a file
+ * that is JSON, which is what the reference's programs write, it is a warning.  A duplicate key is
+ * an error.
  * How blobs are fetched is said by built-in defaults, the service file, the config and the caller's
  * options; the later one counts (config_setting.h).  In messages the bottom layer is layer 0. */
 #ifndef OVERLAYBD_CORE_CONFIG_H
@@ -20,7 +22,7 @@
 struct lower_config {
 	char *file; /* absolute path, NULL: not said */
 	char *dir; /* absolute path of a folder to look in, NULL: not said */
-	char *digest; /* "sha256:<64 hex digits>", or NULL */
+	char *digest; /* a sha256 or sha512, see core/base/digest.h, or NULL */
 	uint64_t size; /* bytes of the blob, 0: not said */
 	const char *repo_blob_url; /* the config's: with a digest, it can be fetched from there */
 	unsigned line; /* of the config file, where it begins */

@@ -48,17 +48,14 @@ static int digest_of_tail(struct source *data, char out[DIGEST_TEXT], struct err
 
 static int add_layer(struct digest *all, const struct image_layer *l, struct err *e)
 {
-	char text[DIGEST_TEXT];
-	int r = 0;
+	char tail[DIGEST_TEXT];
+	const char *text = l->digest ? l->digest : tail;
+	int r = l->digest ? 0 : digest_of_tail(l->layer.data, tail, e);
 
-	if (l->digest)
-		memcpy(text, l->digest, sizeof text);
-	else
-		r = digest_of_tail(l->layer.data, text, e);
 	if (r < 0)
 		return err_wrap(e, r, "%s", l->path);
-	text[DIGEST_TEXT - 1] = '\n';
-	return digest_update(all, text, sizeof text, e);
+	r = digest_update(all, text, strlen(text), e);
+	return r < 0 ? r : digest_update(all, "\n", 1, e);
 }
 
 int image_identity(struct image *image, char out[DIGEST_TEXT], struct err *e)

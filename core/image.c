@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/base/le.h"
+#include "core/base/log.h"
 #include "core/base/scope.h"
 #include "core/base/workers.h"
 #include "core/chain.h"
@@ -89,9 +90,12 @@ static int open_lower(struct open_job *j)
 	l->digest = lower->digest;
 	if (r == 0)
 		r = open_stages(l, bytes, j->number, &j->e);
+	/* Its stages fit each other, so it is a whole layer: the reference does not look at the
+	 * size of a local file, and configs of its users have wrong ones. */
 	if (r == 0 && lower->size != 0 && lower->size != l->file_size)
-		r = err_set(&j->e, EBADMSG, "%" PRIu64 " bytes, but the config says %" PRIu64,
-			    l->file_size, lower->size);
+		log_warn("%s: layer %zu (%s): %" PRIu64 " bytes, but the config says %" PRIu64
+			 "; it is served as it is",
+			 j->image->config->path, j->number, l->path, l->file_size, lower->size);
 	if (r < 0 && l->path)
 		(void)err_wrap(&j->e, r, "%s: layer %zu (%s)", j->image->config->path, j->number,
 			       l->path);

@@ -360,7 +360,7 @@ static int init_blob(struct cache_blob *b, const char *origin, const char *diges
 	size_t i;
 
 	if (!digest_is_valid(digest))
-		return err_set(e, EINVAL, "'%.96s' is not a digest", digest);
+		return err_set(e, EINVAL, "'%.136s' is not a sha256 digest", digest);
 	b->size = size;
 	b->chunks = size / CACHE_CHUNK + (size % CACHE_CHUNK != 0);
 	memcpy(b->digest, digest, DIGEST_TEXT);

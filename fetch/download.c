@@ -196,24 +196,25 @@ static int copy_bytes(struct job *j, int fd, struct digest *sum, void *piece, st
 	return r;
 }
 
-static int copy_and_digest(struct job *j, int fd, char digest[DIGEST_TEXT], struct err *e)
+static int copy_and_digest(struct job *j, int fd, char digest[DIGEST_ANY_TEXT], struct err *e)
 {
 	AUTO_FREE void *piece = malloc(STEP);
 	struct digest sum;
-	int r = piece ? digest_open(&sum, e) : err_set(e, ENOMEM, "out of memory");
+	int r = piece ? digest_open_like(blob_digest(j->blob), &sum, e)
+		      : err_set(e, ENOMEM, "out of memory");
 
 	if (r < 0)
 		return r;
 	r = copy_bytes(j, fd, &sum, piece, e);
 	if (r == 0)
-		r = digest_finish(&sum, digest, e);
+		r = digest_finish_any(&sum, digest, e);
 	digest_close(&sum);
 	return r;
 }
 
 static int write_copy(struct job *j, int fd, const char *from, const char *to, struct err *e)
 {
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	int r = copy_and_digest(j, fd, digest, e);
 
 	if (r < 0)

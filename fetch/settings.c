@@ -69,6 +69,11 @@ void fetch_settings_release(struct fetch_settings *s)
 	free(s->client_cert);
 	free(s->client_key);
 	free(s->credentials);
+	free(s->service.helper);
+	free(s->service.ca);
+	free(s->service.cert);
+	free(s->service.key);
+	free(s->service.fault);
 	free(s->user);
 	secret_free(s->password);
 	free(s->platform);

@@ -35,6 +35,14 @@ struct fetch_download {
 	uint64_t block_size; /* bytes a request, default 262144 */
 };
 
+/* What the service file says of credentials beyond `credentials`, all NULL without it. */
+struct fetch_credentials {
+	char *helper; /* the files are for this helper, when `credentials` names it */
+	char *ca, *cert, *key; /* absolute paths, PEM; NULL: the system's, none, in `cert` */
+	char *fault; /* why nothing can be looked for, when `credentials` is NULL: told to those
+		      * who need a login */
+};
+
 enum {
 	FETCH_TRACE_SECONDS = 120,
 	FETCH_TRACE_IDLE = 15, /* s */
@@ -71,6 +79,7 @@ struct fetch_settings {
 	char *client_key; /* absolute path, PEM; NULL: in client_cert */
 	char *credentials; /* absolute path of a docker-style file; or a helper's http://, https://
 			    * or unix:/PATH address; NULL: where docker and podman keep theirs */
+	struct fetch_credentials service;
 	char *user; /* with `password`: for the image's registry, before any file */
 	char *password;
 	char *platform; /* "linux/arm64" or "linux/arm/v7"; NULL: this machine's */

@@ -96,6 +96,16 @@ static int take_files(struct push *x, char **paths, size_t count, struct err *e)
 	return r;
 }
 
+static int compare_digest(const char *expected, struct source *bytes, struct err *e)
+{
+	char digest[DIGEST_ANY_TEXT];
+	int r = digest_source_like(expected, bytes, digest, e);
+
+	if (r < 0 || strcmp(digest, expected) == 0)
+		return r;
+	return err_set(e, EBADMSG, "its digest is %s, the config says %s", digest, expected);
+}
+
 /* A layer of a config: a file, or a blob of another repository that goes from there to here. */
 static int take_lower(struct push *x, size_t i, struct err *e)
 {
@@ -107,17 +117,16 @@ static int take_lower(struct push *x, size_t i, struct err *e)
 		return p->name ? err_wrap(e, r, "%s: layer %zu (%s)", x->config->path, i, p->name)
 			       : r;
 	p->described.size = p->bytes->size;
-	if (p->name == x->lowers.list[i].digest) {
+	if (p->name == x->lowers.list[i].digest && digest_is_valid(p->name)) {
 		memcpy(p->described.digest, p->name, DIGEST_TEXT);
 		return 0;
 	}
-	r = read_layer(p->name, &p->described.vsize, e);
+	if (p->name != x->lowers.list[i].digest)
+		r = read_layer(p->name, &p->described.vsize, e);
 	if (r == 0)
 		r = digest_source(p->bytes, p->described.digest, e);
-	if (r == 0 && x->lowers.list[i].digest &&
-	    strcmp(x->lowers.list[i].digest, p->described.digest) != 0)
-		r = err_set(e, EBADMSG, "its digest is %s, the config says %s", p->described.digest,
-			    x->lowers.list[i].digest);
+	if (r == 0 && x->lowers.list[i].digest)
+		r = compare_digest(x->lowers.list[i].digest, p->bytes, e);
 	return r < 0 ? err_wrap(e, r, "%s: layer %zu (%s)", x->config->path, i, p->name) : 0;
 }
 

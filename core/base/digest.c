@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* digest.c - sha256 through libcrypto, see digest.h. */
+/* digest.c - sha256 and sha512 through libcrypto, see digest.h. */
 #include "core/base/digest.h"
 
 #include <errno.h>
@@ -13,16 +13,33 @@
 
 enum { PIECE = 1024 * 1024 };
 
+static bool has_form(const char *text, const char *name, size_t digits)
+{
+	return strncmp(text, name, 7) == 0 && strspn(text + 7, "0123456789abcdef") == digits &&
+	       text[7 + digits] == '\0';
+}
+
 bool digest_is_valid(const char *text)
 {
-	return strncmp(text, "sha256:", 7) == 0 && strspn(text + 7, "0123456789abcdef") == 64 &&
-	       text[7 + 64] == '\0';
+	return has_form(text, "sha256:", 64);
+}
+
+bool digest_is_any(const char *text)
+{
+	return digest_is_valid(text) || has_form(text, "sha512:", 128);
 }
 
 int digest_open(struct digest *d, struct err *e)
 {
+	return digest_open_like("sha256:", d, e);
+}
+
+int digest_open_like(const char *like, struct digest *d, struct err *e)
+{
+	d->is_sha512 = strncmp(like, "sha512:", 7) == 0;
 	d->context = EVP_MD_CTX_new();
-	if (d->context && EVP_DigestInit_ex(d->context, EVP_sha256(), NULL) == 1)
+	if (d->context &&
+	    EVP_DigestInit_ex(d->context, d->is_sha512 ? EVP_sha512() : EVP_sha256(), NULL) == 1)
 		return 0;
 	digest_close(d);
 	return err_set(e, ENOMEM, "out of memory");
@@ -31,21 +48,32 @@ int digest_open(struct digest *d, struct err *e)
 int digest_update(struct digest *d, const void *bytes, size_t n, struct err *e)
 {
 	if (EVP_DigestUpdate(d->context, bytes, n) != 1)
-		return err_set(e, ENOMEM, "sha256 failed");
+		return err_set(e, ENOMEM, "computing a digest failed");
+	return 0;
+}
+
+/* `out` has room for the digest's kind. */
+static int finish(struct digest *d, char *out, struct err *e)
+{
+	uint8_t sum[EVP_MAX_MD_SIZE];
+	unsigned i, n = d->is_sha512 ? 64 : 32;
+
+	if (EVP_DigestFinal_ex(d->context, sum, NULL) != 1)
+		return err_set(e, ENOMEM, "computing a digest failed");
+	memcpy(out, d->is_sha512 ? "sha512:" : "sha256:", 7);
+	for (i = 0; i < n; i++)
+		snprintf(out + 7 + 2 * i, 3, "%02x", sum[i]);
 	return 0;
 }
 
 int digest_finish(struct digest *d, char out[DIGEST_TEXT], struct err *e)
 {
-	uint8_t sum[EVP_MAX_MD_SIZE];
-	unsigned i;
+	return finish(d, out, e);
+}
 
-	if (EVP_DigestFinal_ex(d->context, sum, NULL) != 1)
-		return err_set(e, ENOMEM, "sha256 failed");
-	memcpy(out, "sha256:", 7);
-	for (i = 0; i < 32; i++)
-		snprintf(out + 7 + 2 * i, 3, "%02x", sum[i]);
-	return 0;
+int digest_finish_any(struct digest *d, char out[DIGEST_ANY_TEXT], struct err *e)
+{
+	return finish(d, out, e);
 }
 
 void digest_close(struct digest *d)
@@ -83,7 +111,8 @@ static int feed(struct digest *d, struct source *s, void *piece, struct err *e)
 	return r;
 }
 
-int digest_source(struct source *s, char out[DIGEST_TEXT], struct err *e)
+/* `out` has room for the kind of `like`. */
+static int digest_all(const char *like, struct source *s, char *out, struct err *e)
 {
 	AUTO_FREE void *piece = malloc(PIECE);
 	struct digest d;
@@ -91,12 +120,22 @@ int digest_source(struct source *s, char out[DIGEST_TEXT], struct err *e)
 
 	if (!piece)
 		return err_set(e, ENOMEM, "out of memory");
-	r = digest_open(&d, e);
+	r = digest_open_like(like, &d, e);
 	if (r < 0)
 		return r;
 	r = feed(&d, s, piece, e);
 	if (r == 0)
-		r = digest_finish(&d, out, e);
+		r = finish(&d, out, e);
 	digest_close(&d);
 	return r;
+}
+
+int digest_source(struct source *s, char out[DIGEST_TEXT], struct err *e)
+{
+	return digest_all("sha256:", s, out, e);
+}
+
+int digest_source_like(const char *like, struct source *s, char out[DIGEST_ANY_TEXT], struct err *e)
+{
+	return digest_all(like, s, out, e);
 }

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* digest.h - sha256 digests as the registries write them: "sha256:" and 64 hex digits in lower
- * case. */
+/* digest.h - digests as the registries write them: "sha256:" and 64 hex digits in lower case, or
+ * "sha512:" and 128.
+ *
+ * Ours are all sha256: manifests, blobs in the cache, what we write.  A sha512 digest comes from a
+ * config only, and is compared, never made. */
 #ifndef OVERLAYBD_BASE_DIGEST_H
 #define OVERLAYBD_BASE_DIGEST_H
 
@@ -8,21 +11,32 @@
 
 #include "core/base/source.h"
 
-enum { DIGEST_TEXT = 7 + 64 + 1 }; /* with the NUL */
+enum {
+	DIGEST_TEXT = 7 + 64 + 1, /* of a sha256, with the NUL */
+	DIGEST_ANY_TEXT = 7 + 128 + 1, /* of either */
+};
 
-/* Whether text has exactly this form. */
+/* Whether text is a sha256 digest of exactly this form. */
 bool digest_is_valid(const char *text);
+
+/* Whether it is a digest of either form. */
+bool digest_is_any(const char *text);
 
 /* Of bytes that come one after the other.  Threads: one at a time. */
 struct digest {
 	struct evp_md_ctx_st *context; /* libcrypto's */
+	bool is_sha512;
 };
 
 int digest_open(struct digest *d, struct err *e);
+
+/* One of the kind that `like`, a digest, is; digest_finish_any ends it. */
+int digest_open_like(const char *like, struct digest *d, struct err *e);
 int digest_update(struct digest *d, const void *bytes, size_t n, struct err *e);
 
 /* The digest of all of them; only digest_close may follow. */
 int digest_finish(struct digest *d, char out[DIGEST_TEXT], struct err *e);
+int digest_finish_any(struct digest *d, char out[DIGEST_ANY_TEXT], struct err *e);
 void digest_close(struct digest *d);
 
 /* The digest of n bytes of memory. */
@@ -30,5 +44,9 @@ int digest_bytes(const void *bytes, size_t n, char out[DIGEST_TEXT], struct err 
 
 /* The digest of all bytes of s, read in large pieces. */
 int digest_source(struct source *s, char out[DIGEST_TEXT], struct err *e);
+
+/* The same, of the kind that `like` is. */
+int digest_source_like(const char *like, struct source *s, char out[DIGEST_ANY_TEXT],
+		       struct err *e);
 
 #endif

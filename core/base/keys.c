@@ -38,9 +38,12 @@ static int unknown_key(const struct keys_place *place, const struct key *keys, s
 		       const struct yaml_node *key)
 {
 	const char *names[KEYS_MAX], *meant;
+	struct err text;
+	struct keys_place own = *place;
 	size_t i;
+	int r;
 
-	if (place->ignores_unknown) {
+	if (place->unknown == KEYS_IGNORE) {
 		log_debug("%s:%u: unknown key '%.64s' is ignored", place->file, key->line,
 			  key->text);
 		return 0;
@@ -48,10 +51,14 @@ static int unknown_key(const struct keys_place *place, const struct key *keys, s
 	for (i = 0; i < n; i++)
 		names[i] = keys[i].name;
 	meant = nearest_word(key->text, names, n);
-	if (!meant)
-		return keys_fail(place, key->line, EINVAL, "unknown key '%.64s'", key->text);
-	return keys_fail(place, key->line, EINVAL, "unknown key '%.64s' (did you mean '%s'?)",
-			 key->text, meant);
+	own.e = &text;
+	r = meant ? keys_fail(&own, key->line, EINVAL, "unknown key '%.64s' (did you mean '%s'?)",
+			      key->text, meant)
+		  : keys_fail(&own, key->line, EINVAL, "unknown key '%.64s'", key->text);
+	if (place->unknown == KEYS_REFUSE)
+		return err_set(place->e, -r, "%s", text.msg);
+	log_warn("%s is ignored", text.msg);
+	return 0;
 }
 
 static bool has_type(const struct yaml_node *value, enum key_want want)

@@ -27,11 +27,18 @@ struct key {
 	const char *refusal;
 };
 
+/* What becomes of a key that the table does not have. */
+enum keys_unknown {
+	KEYS_REFUSE, /* it is an error */
+	KEYS_WARN, /* it is ignored with a warning */
+	KEYS_IGNORE, /* it is ignored with a line of the debug log */
+};
+
 /* Where the reader of a file is. */
 struct keys_place {
 	const char *file; /* as messages name it */
 	char part[32]; /* "layer 3", or "" */
-	bool ignores_unknown; /* an unknown key is a line of the debug log, and no error */
+	enum keys_unknown unknown;
 	struct err *e;
 };
 
@@ -41,7 +48,8 @@ int keys_fail(const struct keys_place *place, unsigned line, int code, const cha
 
 /* Checks `map` against keys[0..n), at most KEYS_MAX, and sets values[i] to what keys[i] has.  NULL
  * stands for a key that is absent, null or an empty string, which is allowed whatever the key
- * wants.  Errors: EINVAL for an unknown key, a value of a wrong type, a refused key. */
+ * wants.  Errors: EINVAL for an unknown key (see enum keys_unknown), a value of a wrong type, a
+ * refused key. */
 int keys_read(const struct keys_place *place, const struct yaml_node *map, const struct key *keys,
 	      size_t n, const struct yaml_node **values);
 

@@ -370,6 +370,18 @@ static bool is_plain(const struct yaml_node *node, const char *text)
 	return node->kind == YAML_SCALAR && !node->quoted && strcmp(node->text, text) == 0;
 }
 
+bool yaml_is_json(const struct yaml_node *node)
+{
+	const struct yaml_node *value;
+
+	if (node->kind == YAML_SCALAR)
+		return true;
+	for (value = node->first; value; value = value->next)
+		if ((value->key && !value->key->quoted) || !yaml_is_json(value))
+			return false;
+	return node->flow;
+}
+
 bool yaml_is_null(const struct yaml_node *node)
 {
 	return is_plain(node, "") || is_plain(node, "~") || is_plain(node, "null") ||

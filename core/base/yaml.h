@@ -57,6 +57,10 @@ void yaml_doc_free(struct yaml_doc *doc);
 /* Whether a scalar stands for nothing: an unquoted ~, null, Null, NULL, or no text at all. */
 bool yaml_is_null(const struct yaml_node *node);
 
+/* Whether a tree has the form of JSON: all its lists and maps stand in brackets and braces, and all
+ * keys in quotes. */
+bool yaml_is_json(const struct yaml_node *node);
+
 /* Whether it is a text: a scalar that is quoted, or is neither null, true, false nor a number. */
 bool yaml_is_text(const struct yaml_node *node);
 

@@ -172,7 +172,23 @@ exits 0 ": ok" "$overlaybd" check "$d/config.v1.json"
 describe "${good/[0-4]/9}" 89088
 finds 1 "layer 0 ($d/layer0.obd): its digest is sha256:$good, the config says sha256:"
 describe "$good" 89089
-finds 1 "layer 0 ($d/layer0.obd): its size is 89088, the config says 89089"
+warns "layer 0 ($d/layer0.obd): its size is 89088, the config says 89089"
+same "lines" "$(wc -l <"$work/out")" 2
+describe "$good" '89088, "colour": 1'
+exits 0 "layer 0: unknown key 'colour' is ignored" "$overlaybd" check "$d/config.v1.json"
+sha512=$(sha512sum "$d/layer0.obd" | cut -d' ' -f1)
+wrong=$(tr 0-9a-f 1-9a-f0 <<<"${sha512:0:1}")${sha512:1}
+for digest in "$sha512" "$wrong"; do
+	cat >"$d/config.v1.json" <<-END
+	{"lowers": [{"file": "layer0.obd", "digest": "sha512:$digest"},
+	            {"file": "layer1.obd"}, {"file": "layer2.obd"}]}
+	END
+	if [ "$digest" = "$sha512" ]; then
+		exits 0 ": ok" "$overlaybd" check "$d/config.v1.json"
+	else
+		finds 1 "layer 0 ($d/layer0.obd): its digest is sha512:$sha512, the config says sha512:$wrong"
+	fi
+done
 describe "$good" 89088
 flip "$d/layer0.obd" $(($(block "$d/layer0.obd" 7) + 9))
 finds 2 "layer 0 ($d/layer0.obd): zfile block 7: " "layer 0 ($d/layer0.obd): its digest is "

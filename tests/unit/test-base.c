@@ -299,8 +299,36 @@ static void digests(void **state)
 	assert_true(digest_is_valid(abc));
 	assert_false(digest_is_valid("sha256:BA7816"));
 	assert_false(digest_is_valid("md5:00"));
+	assert_true(digest_is_any(abc));
 	text[70] = '\0';
 	assert_false(digest_is_valid(text));
+	assert_false(digest_is_any(text));
+}
+
+static void sha512_digests(void **state)
+{
+	static const char abc[] =
+		"sha512:ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
+		"2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
+	char text[DIGEST_ANY_TEXT];
+	struct source *s;
+
+	assert_int_equal(source_open_memory("abc", 3, &s, NULL), 0);
+	assert_int_equal(digest_source_like(abc, s, text, NULL), 0);
+	assert_string_equal(text, abc);
+	assert_int_equal(digest_source_like("sha256:", s, text, NULL), 0);
+	assert_true(digest_is_valid(text));
+	source_close(s);
+	assert_true(digest_is_any(abc));
+	assert_false(digest_is_valid(abc)); /* buffers of DIGEST_TEXT would be too small */
+	memcpy(text, abc, sizeof text);
+	text[DIGEST_ANY_TEXT - 2] = '\0';
+	assert_false(digest_is_any(text));
+	text[DIGEST_ANY_TEXT - 2] = 'F';
+	assert_false(digest_is_any(text));
+	memcpy(text, abc, DIGEST_TEXT);
+	text[DIGEST_TEXT - 1] = '\0';
+	assert_false(digest_is_any(text));
 }
 
 struct count_job {
@@ -352,6 +380,7 @@ int main(void)
 		cmocka_unit_test(sink_writes_under_a_long_name),
 		cmocka_unit_test(absolute_paths),
 		cmocka_unit_test(digests),
+		cmocka_unit_test(sha512_digests),
 		cmocka_unit_test(workers_run_every_job_once),
 	};
 
