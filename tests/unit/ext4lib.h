@@ -88,6 +88,7 @@ static inline void begin_file_system(ext2_ino_t *in_root)
 static inline void begin_change(void)
 {
 	OK(ext2fs_open(raw, EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0, unix_io_manager, &fs));
+	OK(ext2fs_read_bitmaps(fs));
 }
 
 static inline void end_change(void)
