@@ -59,8 +59,8 @@ struct params {
 	"trace-seconds=SECONDS Recording ends, default 120.\n"                                     \
 	"upper=PATH            Write to the upper PATH.data, PATH.index on top of the image.\n"    \
 	"upper-garbage=PERCENT Rewrite the upper's index when so much is dead, default 50.\n"      \
-	"user=NAME             Who we are to the registry.\n"                                      \
-	"user-agent=TEXT       What we call ourselves."
+	"user=NAME             User name for the registry.\n"                                      \
+	"user-agent=TEXT       HTTP User-Agent to send."
 
 /* Takes one KEY=VALUE; relative paths count from the working directory.  A password is only taken
  * in the forms -, -FD and +FILE, and read by `read_password` (nbdkit_read_password: 0, or -1 after

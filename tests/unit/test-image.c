@@ -469,7 +469,9 @@ static void sparse_uppers(void **state)
 	assert_int_equal(ftruncate(fd, 4096 + (1 << 20)), 0);
 	image = open_image();
 	assert_int_equal(image_size(image), 1 << 20);
+	assert_true(image_layer(image, 0)->is_upper);
 	assert_true(image_layer(image, 0)->upper.sparse);
+	assert_string_equal(image_layer(image, 0)->path, data);
 	assert_true(index_count(image_index(image)) >= 1);
 	assert_int_equal(image_pread(image, bytes, sizeof bytes, 65536 - 2048, &e), 0);
 	assert_int_equal(bytes[2047], 0);
