@@ -20,6 +20,7 @@
 #include "core/base/scope.h"
 #include "nbdkit-plugin/exports.h"
 #include "nbdkit-plugin/params.h"
+#include "tests/unit/loglib.h"
 
 /* What the machine's own file says must not matter. */
 static const struct config_options no_service = { .service = "none" };
@@ -378,6 +379,7 @@ static int make_folder(void **state)
 	if (!mkdtemp(name))
 		return -1;
 	*state = strdup(name);
+	loglib_listen();
 	return *state ? 0 : -1;
 }
 
@@ -386,6 +388,7 @@ static int remove_folder(void **state)
 	AUTO_FREE char *command = NULL;
 	int status = -1;
 
+	loglib_expect_none();
 	if (asprintf(&command, "rm -rf '%s'", (char *)*state) > 0)
 		status = system(command);
 	free(*state);
