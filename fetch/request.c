@@ -159,7 +159,7 @@ static uint64_t rest_time(const struct request *q)
 {
 	uint64_t ms = REST, span;
 
-	ms = min_u64(ms << (q->rounds < 8 ? q->rounds - 1 : 7), REST_MAX);
+	ms = min_u64(ms << (q->rounds < 8 ? max_u64(q->rounds, 1) - 1 : 7), REST_MAX);
 	span = ms / 2 + 1;
 	ms = ms / 2 + clock_chance() % span;
 	return ms;
@@ -172,15 +172,44 @@ static uint64_t asked_until(const struct request *q, const struct endpoint *p)
 	return p->asked_until < min_u64(q->retry_until, deadline_of(q)) ? p->asked_until : 0;
 }
 
-static uint64_t first_asked_until(const struct request *q)
+/* Whether some endpoint is neither final nor one to avoid. */
+static bool has_better(const struct request *q)
 {
 	const struct endpoint_list *list = queue_endpoints(q->queue);
-	uint64_t first = CLOCK_NEVER;
 	size_t i;
 
 	for (i = 0; i < list->count; i++)
-		if (!(q->final & 1u << i) && !list->items[i].unused)
-			first = min_u64(first, asked_until(q, &list->items[i]));
+		if (!((q->final | q->avoid) & 1u << i) && !list->items[i].unused)
+			return true;
+	return false;
+}
+
+/* Until when another endpoint than those to avoid is waited for: half of the time that there is. */
+static uint64_t avoid_until(struct request *q, uint64_t now)
+{
+	uint64_t end = min_u64(deadline_of(q), q->retry_until);
+
+	if (q->avoid_until == 0)
+		q->avoid_until = end > now ? now + min_u64((end - now) / 2, AVOID_MAX) : now;
+	return q->avoid_until;
+}
+
+/* When the first endpoint may be asked that is not to be left alone then. */
+static uint64_t first_worth_asking(struct request *q, uint64_t now)
+{
+	const struct endpoint_list *list = queue_endpoints(q->queue);
+	bool better = has_better(q);
+	uint64_t first = CLOCK_NEVER, from;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		if (q->final & 1u << i || list->items[i].unused)
+			continue;
+		from = asked_until(q, &list->items[i]);
+		if (better && q->avoid & 1u << i)
+			from = max_u64(from, avoid_until(q, now));
+		first = min_u64(first, from);
+	}
 	return first;
 }
 
@@ -189,11 +218,12 @@ static void end_round(struct request *q)
 {
 	uint64_t now = clock_ms(), until;
 
-	q->rounds++;
+	q->rounds += q->tries != q->round_tries; /* not one in which nobody was to be asked */
+	q->round_tries = q->tries;
 	q->redirects = 0;
 	q->failed = 0;
 	q->desperate = true;
-	until = max_u64(now + rest_time(q), first_asked_until(q));
+	until = max_u64(now + rest_time(q), first_worth_asking(q, now));
 	if (until >= min_u64(q->retry_until, deadline_of(q))) {
 		finish_late(q);
 		return;
@@ -661,28 +691,6 @@ static int first_usable(const struct request *q, uint32_t without)
 			return (int)i;
 	}
 	return -1;
-}
-
-/* Whether some endpoint is neither final nor one to avoid. */
-static bool has_better(const struct request *q)
-{
-	const struct endpoint_list *list = queue_endpoints(q->queue);
-	size_t i;
-
-	for (i = 0; i < list->count; i++)
-		if (!((q->final | q->avoid) & 1u << i) && !list->items[i].unused)
-			return true;
-	return false;
-}
-
-/* Until when another endpoint than those to avoid is waited for: half of the time that there is. */
-static uint64_t avoid_until(struct request *q, uint64_t now)
-{
-	uint64_t end = min_u64(deadline_of(q), q->retry_until);
-
-	if (q->avoid_until == 0)
-		q->avoid_until = end > now ? now + min_u64((end - now) / 2, AVOID_MAX) : now;
-	return q->avoid_until;
 }
 
 /* The first endpoint that is worth a try now; -1: none.  One whose bytes were wrong is asked again

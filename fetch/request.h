@@ -113,7 +113,7 @@ struct request {
 	struct auth_wait auth_wait;
 	size_t place; /* of the endpoint in use */
 	uint32_t failed, final; /* endpoints, by bit: in this round; for good */
-	unsigned rounds, strikes, redirects, tries;
+	unsigned rounds, strikes, redirects, tries, round_tries;
 	bool desperate; /* waiting is over: endpoints that are left alone are taken as well */
 	bool to_target; /* the exchange goes to a redirect's target... */
 	bool remembered; /* ...which an earlier request has found */

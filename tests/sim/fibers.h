@@ -35,6 +35,9 @@ bool fibers_one_in(uint32_t n);
 void fibers_wait(const void *place, uint64_t until);
 void fibers_wake(const void *place);
 
+/* The fiber gives way to no other until this is off again. */
+void fibers_alone(bool on);
+
 /* The whole process stands still: time passes, and nothing runs. */
 void fibers_stand_still(uint64_t us);
 

@@ -53,6 +53,7 @@ struct net_wire {
 	bool trickles; /* ...one a second */
 	bool headless; /* it ends before its head */
 	bool silent; /* nothing ever comes */
+	bool cut; /* by net_heal */
 	CURLcode end; /* how libcurl would say that it ended */
 	uint64_t due; /* when the next of it comes, us */
 };

@@ -61,8 +61,7 @@ static struct cache_blob *open_theirs(unsigned i)
 {
 	struct err e;
 
-	if (!rival.theirs &&
-	    cache_open_on(&memdisk_ops, "/cache", 1 << 20, &rival.theirs, &e) < 0)
+	if (!rival.theirs && cache_open_on(&memdisk_ops, "/cache", 1 << 20, &rival.theirs, &e) < 0)
 		rival.theirs = NULL;
 	if (rival.theirs && !rival.blobs[i] &&
 	    cache_blob_open(rival.theirs, "o", net.blobs[i].digest, net.blobs[i].size,
@@ -157,11 +156,13 @@ void rival_act(void)
 
 void rival_calm(void)
 {
+	fibers_alone(true); /* or others would act as the rival */
 	memdisk_heal();
 	memdisk_set_room(0);
 	memdisk_as(rival.process);
 	close_theirs();
 	memdisk_as(OURS);
+	fibers_alone(false);
 }
 
 /* ---- all of it ---- */
@@ -175,7 +176,8 @@ struct cache *rival_open(void)
 	rival.noted = 0;
 	memset(rival.notes, 0, sizeof rival.notes);
 	memdisk_as(OURS);
-	if (cache_open_on(&memdisk_ops, "/cache", fibers_one_in(2) ? 0 : 1 << 20, &rival.ours, &e) < 0 ||
+	if (cache_open_on(&memdisk_ops, "/cache", fibers_one_in(2) ? 0 : 1 << 20, &rival.ours, &e) <
+		    0 ||
 	    cache_start(rival.ours, &e) < 0)
 		fibers_fail(e.msg);
 	return rival.ours;

@@ -164,6 +164,7 @@ void shelf_judge(void)
 		return;
 	}
 	b->sealed = false;
+	b->verdicts++;
 	b->state = CACHE_WHOLE;
 	for (c = 0; c < chunks_of(b); c++)
 		if (!is_right(b, c))

@@ -18,17 +18,21 @@
  * (6) In the end all is closed: no exchange, claim or blob is left, nor memory (under ASan).
  * (7) A read takes no error while one place is well from its beginning to its end, but that its
  *     time is over.
- * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile does,
- * drops them, and reads once more: that must not fail while another place is well. */
+ * (8) A read does not succeed while the whole is known to be wrong.
+ * (9) All that is read for one request of a client has one deadline.
+ * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile
+ * does, drops them, and reads once more: that must not fail while another place is well. */
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/caller.h"
 #include "core/base/clock.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
@@ -52,6 +56,7 @@ enum {
 	LOGIN_MS = 7000, /* the longest pause of auth.c */
 	FILL_MS = 5000, /* the longest rest of a request that only a fill waits for */
 	SHUTDOWN_MS = 1000,
+	REVOKE_US = 5000 * 1000,
 };
 
 struct reader {
@@ -78,6 +83,7 @@ static struct {
 	uint64_t well_at; /* ms; CLOCK_NEVER: not yet */
 	uint64_t well_limit; /* ms: by then what waits must have ended */
 	uint64_t interrupted_at; /* ms; CLOCK_NEVER */
+	uint64_t revoked_at; /* us; when a token last was */
 } w;
 
 /* ---- what blobs hold ---- */
@@ -98,7 +104,8 @@ static void make_truths(void)
 		char *digest = malloc(DIGEST_TEXT);
 
 		for (k = 0; k < sizes[i]; k++)
-			bytes[k] = (uint8_t)((random = random * 6364136223846793005u + i) >> 40 | 1);
+			bytes[k] =
+				(uint8_t)((random = random * 6364136223846793005u + i) >> 40 | 1);
 		for (k = 0; k < sizes[i]; k += 7)
 			bytes[k] = (uint8_t)(k / 4096);
 		if (digest_bytes(bytes, (size_t)sizes[i], digest, NULL) < 0)
@@ -120,6 +127,11 @@ static void fail_run(const char *why)
 	snprintf(seed, sizeof seed, "%" PRIu64, w.seed);
 	execl("/proc/self/exe", "test-sim", seed, (char *)NULL);
 	_exit(1);
+}
+
+static void on_abort(int signal)
+{
+	fail_run("aborted");
 }
 
 static void fail_read(const struct reader *rd, const char *why, int r, const char *text)
@@ -200,6 +212,15 @@ static void check_limits(void)
 	}
 }
 
+/* Some token does not count any more; not so soon after the last that none could be used. */
+static void revoke_token(void)
+{
+	if (fibers_now() < w.revoked_at + REVOKE_US)
+		return;
+	w.revoked_at = fibers_now();
+	net.places[fibers_below(net.place_count)].token++;
+}
+
 /* What happens to the world, between any two steps. */
 static void disturb(void)
 {
@@ -222,7 +243,7 @@ static void disturb(void)
 	if (w.stops && fibers_one_in(300))
 		fibers_stand_still((1 + fibers_below(12)) * 1000 * 1000);
 	if (fibers_one_in(200))
-		net.places[fibers_below(net.place_count)].token++; /* the old one runs out */
+		revoke_token();
 }
 
 static void watch(void)
@@ -260,6 +281,10 @@ static void begin_read(struct reader *rd, struct source *s)
 	rd->begun = fibers_now();
 	rd->stood = fibers_stood();
 	rd->limit_ms = w.timeout ? rd->begun / 1000 + w.timeout * 1000 + GRACE_MS : CLOCK_NEVER;
+	if (caller()->deadline)
+		rd->limit_ms = caller()->deadline == CLOCK_NEVER
+				       ? CLOCK_NEVER
+				       : max_u64(caller()->deadline, rd->begun / 1000) + GRACE_MS;
 	rd->blob = (struct blob *)s;
 	rd->fills = false;
 	rd->busy = true;
@@ -268,6 +293,8 @@ static void begin_read(struct reader *rd, struct source *s)
 /* Its time was over, or opening's. */
 static bool was_short(const struct reader *rd, int r)
 {
+	if (r == -ETIMEDOUT && caller()->deadline)
+		return true;
 	return r == -ETIMEDOUT && ((w.timeout > 0 && w.timeout <= 15) || w.opening || w.stops);
 }
 
@@ -291,7 +318,9 @@ static void judge_error(const struct reader *rd, bool was_well, int r, const str
 
 static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, struct err *e)
 {
-	bool was_well;
+	const struct shelf_blob *s = &shelf.blobs[b];
+	bool was_well, was_wrong = s->state == CACHE_WRONG;
+	unsigned verdicts = s->verdicts;
 	int r;
 
 	was_well = some_place_is_well(true);
@@ -301,6 +330,8 @@ static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, stru
 	r = source_pread(w.blobs[b], rd->buf, n, off, e);
 	rd->busy = false;
 	fibers_trace("has read: %d %s", r, r < 0 ? e->msg : "");
+	if (r == 0 && was_wrong && s->state == CACHE_WRONG && s->verdicts == verdicts)
+		fail_read(rd, "(8) the whole is wrong, and a read succeeds", 0, "");
 	if (r < 0)
 		judge_error(rd, was_well && some_place_is_well(true), r, e);
 	return r;
@@ -312,7 +343,7 @@ static bool was_healed_since(const struct reader *rd)
 	return w.well_at != CLOCK_NEVER && rd->begun / 1000 <= w.well_at;
 }
 
-static void read_some(struct reader *rd)
+static int read_some(struct reader *rd)
 {
 	unsigned b = fibers_below(net.blob_count);
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
@@ -328,15 +359,15 @@ static void read_some(struct reader *rd)
 		n = (size_t)min_u64(n, BLOCK); /* as zfile reads what it can check */
 	r = read_once(rd, b, n, off, &e);
 	if (r < 0 || memcmp(rd->buf, truth + off, n) == 0)
-		return;
+		return r;
 	if (!net.lied)
 		fail_read(rd, "(1) wrong bytes", 0, "");
 	source_drop(w.blobs[b], off, n);
 	was_well = some_place_is_well(true);
 	r = read_once(rd, b, n, off, &e);
-	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && was_well &&
-	    !was_healed_since(rd))
+	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && was_well && !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
+	return r;
 }
 
 static void fill_some(struct reader *rd)
@@ -373,13 +404,27 @@ static void hint(void)
 	}
 }
 
+/* One request of a client, for which several layers are read. */
+static void read_layers(struct reader *rd)
+{
+	uint64_t before = caller_begin(w.timeout);
+	unsigned i;
+
+	for (i = 0; i < 3 && read_some(rd) == 0; i++)
+		;
+	caller_end(before);
+}
+
 static void act(struct reader *rd)
 {
 	if (w.hints && fibers_one_in(3))
 		hint();
 	if (w.hints && fibers_one_in(8))
 		fill_some(rd);
-	read_some(rd);
+	if (fibers_one_in(6))
+		read_layers(rd);
+	else
+		(void)read_some(rd);
 	if (fibers_one_in(2))
 		clock_sleep(fibers_below(fibers_one_in(3) ? 5000 : 50));
 }
@@ -471,7 +516,33 @@ static void make_world(void)
 	shelf.others = w.cached && fibers_one_in(3);
 	w.reader_count = 1 + fibers_below(READERS_MAX);
 	w.reads = 1 + fibers_below(3);
+	w.revoked_at = 0;
 	w.well_at = w.well_limit = w.interrupted_at = CLOCK_NEVER;
+}
+
+static void trace_world(void)
+{
+	unsigned i;
+
+	fibers_trace("timeout=%u, cache: %s, %s%s%s", w.timeout,
+		     w.real	? "real"
+		     : w.cached ? "a model"
+				: "none",
+		     shelf.others ? "with others, " : "", w.opening ? "opening, " : "",
+		     w.interrupts ? "to be interrupted" : "");
+	for (i = 0; i < net.blob_count; i++)
+		fibers_trace("blob %u: %" PRIu64 " bytes", i, net.blobs[i].size);
+	for (i = 0; i < net.place_count; i++) {
+		const struct net_place *p = &net.places[i];
+
+		fibers_trace("place %u: %s%s%s%s%s", i,
+			     p->well ? "well" : net_kind_name(p->kinds[0]), p->liar ? ", lies" : "",
+			     p->redirects ? ", redirects" : "",
+			     p->auth == NET_BEARER  ? ", tokens"
+			     : p->auth == NET_BASIC ? ", passwords"
+						    : "",
+			     p->login_refused ? ", refuses logins" : "");
+	}
 }
 
 static void must(int r, const struct err *e)
@@ -527,6 +598,7 @@ static void close_world(void)
 	endpoint_list_close(&w.endpoints);
 	http_close(w.http);
 	shelf_check_closed();
+	shelf.others = false;
 	if (w.real)
 		rival_close();
 	if (net.running > 0)
@@ -574,6 +646,7 @@ static void *run_world(void *arg)
 	unsigned i;
 
 	make_world();
+	trace_world();
 	open_world();
 	fibers_watch(watch);
 	if (fibers_one_in(4))
@@ -619,6 +692,9 @@ int main(int argc, char **argv)
 	fibers_traced = argc == 2;
 	w.brief = argc > 3;
 	fibers_fail = fail_run;
+	signal(SIGABRT, on_abort);
+	if (fibers_traced)
+		setlinebuf(stdout);
 	log_set_sink(take_line);
 	setenv("HOME", "/nonexistent", 1); /* no credentials of ours */
 	unsetenv("XDG_RUNTIME_DIR");
