@@ -10,9 +10,13 @@
  *   401                       a new token or new credentials, then again; thrice is EACCES
  *   403, 404, 410, 416, ...   final for this place, on to the next one; EACCES, ENOENT, EBADMSG
  *   3xx                       to its target, without credentials unless scheme, host and port are
- * the same; a target is remembered for a blob until it answers with 4xx 408, 429, 5xx, no answer, a
- * short, mislabelled or garbled one: on to the next place; when all have failed, all of them again
- * after a while (back-off with jitter, Retry-After), until the deadline
+ *                             the same; a target that wants a login of its own gets what belongs
+ *                             to its name; a target is remembered for a blob until it answers with
+ *                             4xx
+ *   408, 425, 429, 5xx (but   on to the next place; when all have failed, all of them again after a
+ *   501, 505), no answer, a   while (back-off with jitter, Retry-After), until the deadline; no such
+ *   short, mislabelled or     host, and nobody on this machine, is final while the image is opened
+ *   garbled one
  *
  * Threads: the engine's (http.h), but for request_submit, queue_feed, queue_open and queue_close.
  * Units: bytes, milliseconds of clock_ms. */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -112,6 +113,30 @@ static void programs_answer(void **state)
 		assert_null(c.registry_token);
 		credentials_release(&c);
 	}
+}
+
+/* What poll says next, in place of the system; 0: the system is asked. */
+static int poll_fails;
+
+int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
+
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	errno = poll_fails;
+	return poll_fails ? -1 : __real_poll(fds, n, timeout);
+}
+
+static void waiting_may_fail(void **state)
+{
+	struct credentials c;
+	struct err e;
+
+	poll_fails = EINVAL;
+	assert_int_equal(keychain_get("good", SERVER, 60, &c, &e), -EINVAL);
+	poll_fails = 0;
+	assert_string_equal(e.msg, "docker-credential-good: poll: Invalid argument");
+	assert_null(c.user);
 }
 
 static void a_long_name_of_a_server_is_refused(void **state)
@@ -281,6 +306,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(programs_answer),
 		cmocka_unit_test(a_long_name_of_a_server_is_refused),
+		cmocka_unit_test(waiting_may_fail),
 		cmocka_unit_test(a_program_that_hangs_is_killed),
 		cmocka_unit_test(no_status_is_left_where_children_are_ignored),
 		cmocka_unit_test(no_descriptor_is_left),

@@ -297,6 +297,27 @@ static void manifests_are_asked_for(void **state)
 	}
 }
 
+static void a_digest_is_asked_for_by_itself(void **state)
+{
+	char digest[DIGEST_TEXT], name[160], url[160], got[DIGEST_TEXT] = "";
+	struct route routes[] = { { "GET", url, NULL, 200, NULL, MARKED, 0 } };
+	struct manifest m = { 0 };
+	struct err e;
+
+	assert_int_equal(digest_bytes(MARKED, strlen(MARKED), digest, &e), 0);
+	snprintf(name, sizeof name, "reg.io/app@%s", digest);
+	snprintf(url, sizeof url, BASE "/manifests/%s", digest);
+	fake_use(routes, 1);
+	open_remote(name, NULL);
+	if (remote_resolve(w.remote, &m, got, &e) != 0)
+		fail_msg("%s", e.msg);
+	close_remote();
+	assert_string_equal(got, digest);
+	assert_int_equal(m.layer_count, 1);
+	assert_int_equal(m.layers[0].size, 5);
+	manifest_release(&m);
+}
+
 /* ---- who cannot be reached ---- */
 
 static int resolve(struct err *e)
@@ -496,6 +517,7 @@ int main(void)
 		cmocka_unit_test(a_head_without_answer_is_given_up),
 		cmocka_unit_test(a_sha512_digest_is_asked_for_in_full),
 		cmocka_unit_test(manifests_are_asked_for),
+		cmocka_unit_test(a_digest_is_asked_for_by_itself),
 		cmocka_unit_test(nobody_here_is_told_at_once),
 		cmocka_unit_test(a_name_that_does_not_exist_is_told_at_once),
 		cmocka_unit_test(others_are_waited_for),
