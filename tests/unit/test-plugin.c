@@ -164,10 +164,8 @@ static void tick(int count)
 
 static void a_second_is_a_look_and_ten_are_a_report(void **state)
 {
-	has_ticks = true;
 	ticks_left = 20;
 	serve("config", "written.yaml");
-	sem_wait(&waiting);
 	forget_calls();
 	tick(9);
 	assert_null(strstr(calls.text, "report"));
@@ -178,7 +176,6 @@ static void a_second_is_a_look_and_ten_are_a_report(void **state)
 	tick(10);
 	assert_non_null(strstr(calls.text, "report 1\n"));
 	forget_calls();
-	sem_post(&ticks); /* the end */
 	end();
 	assert_string_equal(calls.text, "flush\ninterrupt\nend\nreport 1\nreport 1 last\nclose\n");
 	assert_string_equal(nbdkit_errors.text, "");
@@ -186,7 +183,6 @@ static void a_second_is_a_look_and_ten_are_a_report(void **state)
 
 static void a_flush_that_fails_at_the_end_is_told_and_no_more(void **state)
 {
-	has_ticks = true;
 	serve("config", "written.yaml");
 	failing = "flush";
 	failure = EIO;
@@ -204,13 +200,14 @@ static void a_signal_is_enough(void **state)
 	struct sigaction own = { .sa_handler = handler };
 	void *client;
 
+	has_ticks = false;
 	assert_int_equal(sigaction(SIGTERM, &own, NULL), 0);
 	serve("config", "written.yaml");
 	client = plugin->open(0);
 	forget_calls();
 	raise(SIGTERM);
 	sem_wait(&reported);
-	assert_string_equal(calls.text, "flush\ninterrupt\nend\nreport 1\n");
+	assert_non_null(strstr(calls.text, "flush\ninterrupt\nend\nreport 1\n"));
 	plugin->close(client);
 	end();
 	assert_string_equal(nbdkit_errors.text, "");
@@ -221,7 +218,6 @@ static void the_end_of_a_folder_is_that_of_its_open_disks(void **state)
 {
 	void *a, *b;
 
-	has_ticks = true;
 	serve("dir", "");
 	nbdkit_name = "plain";
 	a = plugin->open(1);
@@ -229,7 +225,6 @@ static void the_end_of_a_folder_is_that_of_its_open_disks(void **state)
 	b = plugin->open(0);
 	assert_non_null(a);
 	assert_non_null(b);
-	sem_wait(&waiting);
 	forget_calls();
 	failing = "acquire_all"; /* no memory for a list: nothing is done, once */
 	failure = ENOMEM;
@@ -326,6 +321,7 @@ static void statistics_reach_the_output_that_there_was(void **state)
 	char text[4096];
 	size_t i;
 
+	has_ticks = false;
 	for (i = 0; i < COUNT_OF(rows); i++) {
 		char path[128];
 
