@@ -298,6 +298,13 @@ static bool has_ticks; /* false: it waits for time */
 static sem_t ticks, waiting;
 static int ticks_left;
 
+int __real_quit_watch(struct err *e);
+int __wrap_quit_watch(struct err *e);
+int __wrap_quit_watch(struct err *e)
+{
+	return refused("watch") ? err_set(e, failure, "%s", cause) : __real_quit_watch(e);
+}
+
 bool __real_quit_wait(unsigned ms);
 bool __wrap_quit_wait(unsigned ms);
 bool __wrap_quit_wait(unsigned ms)
@@ -440,8 +447,10 @@ static inline void serve(const char *key, const char *value)
 
 static inline void end(void)
 {
-	if (watchers > 0 && has_ticks)
+	if (watchers > 0 && has_ticks) {
+		ticks_left = 0;
 		sem_post(&ticks); /* the last */
+	}
 	watchers = 0;
 	plugin->cleanup();
 	plugin->unload();

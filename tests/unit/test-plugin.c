@@ -112,24 +112,36 @@ static void handler(int number)
 
 static void what_fails_after_the_fork_ends_the_server(void **state)
 {
+	static const struct {
+		const char *failing, *message;
+		int thread_code;
+	} rows[] = {
+		{ "resume", "the cause\n", 0 },
+		{ "watch", "the cause\n", 0 },
+		{ "", "starting a thread: Resource temporarily unavailable\n", EAGAIN },
+	};
 	struct sigaction now, own = { .sa_handler = handler };
+	size_t i;
 
 	assert_int_equal(sigaction(SIGTERM, &own, NULL), 0);
-	config("config", "written.yaml");
-	begin();
-	failing = "resume";
-	failure = EAGAIN;
-	assert_int_equal(plugin->after_fork(), -1);
-	assert_string_equal(nbdkit_errors.text, "the cause\n");
-	nbdkit_forget();
-	failing = "";
-	thread_code = EAGAIN;
-	assert_int_equal(plugin->after_fork(), -1);
-	assert_string_equal(nbdkit_errors.text,
-			    "starting a thread: Resource temporarily unavailable\n");
-	assert_int_equal(sigaction(SIGTERM, NULL, &now), 0);
-	assert_ptr_equal(now.sa_handler, handler); /* nbdkit's signals are its own again */
-	end(); /* there is no thread to wait for */
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		config("config", "written.yaml");
+		begin();
+		failing = rows[i].failing;
+		failure = EMFILE;
+		thread_code = rows[i].thread_code;
+		threads = 0;
+		assert_int_equal(plugin->after_fork(), -1);
+		assert_string_equal(nbdkit_errors.text, rows[i].message);
+		assert_int_equal(threads, thread_code != 0);
+		/* nbdkit's signals are its own. */
+		assert_int_equal(sigaction(SIGTERM, NULL, &now), 0);
+		assert_ptr_equal(now.sa_handler, handler);
+		failing = "";
+		thread_code = 0;
+		end(); /* there is no thread to wait for */
+		nbdkit_forget();
+	}
 	signal(SIGTERM, SIG_DFL);
 }
 
