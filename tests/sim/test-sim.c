@@ -17,7 +17,7 @@
  *     that were begun before: a request's rest, a Retry-After, a renewal of a login.
  * (6) In the end all is closed: no exchange, claim or blob is left, nor memory (under ASan).
  * (7) A read takes no error while one place is well from its beginning to its end, but that its
- *     time is over.
+ *     time is over; and it does not wait for more than FAIL_OVER_MS.
  * (8) A read does not succeed while the whole is known to be wrong.
  * (9) All that is read for one request of a client has one deadline.
  * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile
@@ -49,11 +49,13 @@ enum {
 	SEEDS_FULL = 1000 * 1000,
 	READERS_MAX = 4,
 	READ_MAX = 24 * CACHE_CHUNK,
-	BLOCK = 6000,
+	BLOCK = 6000, /* what can be checked is read by itself, and all of it comes from one place
+		       */
 	GRACE_MS = 250 + 100, /* blob.c's, and what the model takes */
 	WELL_MS = 2000,
 	SETTLING_MS = 100, /* in which all that the healing has cut is at rest or on its way */
 	LOGIN_MS = 7000, /* the longest pause of auth.c */
+	FAIL_OVER_MS = 100 * 1000, /* in which each place that is not well has been given up */
 	FILL_MS = 5000, /* the longest rest of a request that only a fill waits for */
 	SHUTDOWN_MS = 1000,
 	REVOKE_US = 5000 * 1000,
@@ -64,6 +66,7 @@ struct reader {
 	uint8_t *buf;
 	/* The read under way. */
 	bool busy, fills;
+	bool was_well; /* some place, when it began */
 	uint64_t begun, stood; /* us; what the process had stood still by then */
 	uint64_t limit_ms; /* by which it must have ended; CLOCK_NEVER */
 	struct blob *blob;
@@ -177,6 +180,16 @@ static void note_pauses(void)
 	}
 }
 
+static bool some_place_is_well(bool truthful)
+{
+	unsigned i;
+
+	for (i = 0; i < net.place_count; i++)
+		if (net.places[i].well && !(truthful && net.places[i].liar))
+			return true;
+	return false;
+}
+
 /* A liar was there, and the cache may have condemned all that the blob had. */
 static bool was_wrong_whole(const struct reader *rd)
 {
@@ -208,6 +221,9 @@ static void check_limits(void)
 				fail_read(rd, "(1) a read does not end at shutdown", 0, "");
 		} else if (w.well_at != CLOCK_NEVER && !was_wrong_whole(rd) && now > well) {
 			fail_read(rd, "(5) the world is well, and a read waits", 0, "");
+		} else if (rd->was_well && some_place_is_well(true) && !rd->fills &&
+			   now > rd->begun / 1000 + FAIL_OVER_MS + stood_ms(rd)) {
+			fail_read(rd, "(7) one place is well, and a read waits", 0, "");
 		}
 	}
 }
@@ -256,16 +272,6 @@ static void watch(void)
 
 /* ---- reading ---- */
 
-static bool some_place_is_well(bool truthful)
-{
-	unsigned i;
-
-	for (i = 0; i < net.place_count; i++)
-		if (net.places[i].well && !(truthful && net.places[i].liar))
-			return true;
-	return false;
-}
-
 static bool some_place_lies(void)
 {
 	unsigned i;
@@ -287,6 +293,7 @@ static void begin_read(struct reader *rd, struct source *s)
 				       : max_u64(caller()->deadline, rd->begun / 1000) + GRACE_MS;
 	rd->blob = (struct blob *)s;
 	rd->fills = false;
+	rd->was_well = some_place_is_well(true);
 	rd->busy = true;
 }
 
@@ -319,11 +326,10 @@ static void judge_error(const struct reader *rd, bool was_well, int r, const str
 static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, struct err *e)
 {
 	const struct shelf_blob *s = &shelf.blobs[b];
-	bool was_well, was_wrong = s->state == CACHE_WRONG;
+	bool was_wrong = s->state == CACHE_WRONG;
 	unsigned verdicts = s->verdicts;
 	int r;
 
-	was_well = some_place_is_well(true);
 	e->msg[0] = '\0';
 	begin_read(rd, w.blobs[b]);
 	fibers_trace("reads blob %u, %zu bytes at %" PRIu64, b, n, off);
@@ -333,7 +339,7 @@ static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, stru
 	if (r == 0 && was_wrong && s->state == CACHE_WRONG && s->verdicts == verdicts)
 		fail_read(rd, "(8) the whole is wrong, and a read succeeds", 0, "");
 	if (r < 0)
-		judge_error(rd, was_well && some_place_is_well(true), r, e);
+		judge_error(rd, rd->was_well && some_place_is_well(true), r, e);
 	return r;
 }
 
@@ -349,23 +355,21 @@ static int read_some(struct reader *rd)
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
 	size_t n = 1 + fibers_below((uint32_t)min_u64(size - off, READ_MAX));
 	const uint8_t *truth = net.blobs[b].bytes;
-	bool was_well;
 	struct err e;
 	int r;
 
 	if (fibers_one_in(4))
 		off = 0;
 	if (some_place_lies())
-		n = (size_t)min_u64(n, BLOCK); /* as zfile reads what it can check */
+		n = (size_t)min_u64(min_u64(n, BLOCK), CACHE_CHUNK - off % CACHE_CHUNK);
 	r = read_once(rd, b, n, off, &e);
 	if (r < 0 || memcmp(rd->buf, truth + off, n) == 0)
 		return r;
 	if (!net.lied)
 		fail_read(rd, "(1) wrong bytes", 0, "");
 	source_drop(w.blobs[b], off, n);
-	was_well = some_place_is_well(true);
 	r = read_once(rd, b, n, off, &e);
-	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && was_well && !was_healed_since(rd))
+	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && rd->was_well && !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
 	return r;
 }
@@ -642,7 +646,7 @@ static void heal(void)
 
 static void *run_world(void *arg)
 {
-	static const unsigned seconds[] = { 1, 5, 20, 60 };
+	static const unsigned seconds[] = { 1, 5, 20, 60, 200 };
 	unsigned i;
 
 	make_world();
@@ -658,7 +662,7 @@ static void *run_world(void *arg)
 		rd->busy = rd->done = false;
 		rd->fiber = fibers_start(run_reader, rd);
 	}
-	await_well(fibers_now() + fibers_below(seconds[fibers_below(4)] * 1000 * 1000));
+	await_well(fibers_now() + fibers_below(seconds[fibers_below(5)] * 1000 * 1000));
 	if (w.interrupts) {
 		fibers_trace("interrupted");
 		w.interrupted_at = fibers_now() / 1000;
