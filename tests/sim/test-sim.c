@@ -66,7 +66,6 @@ struct reader {
 	uint8_t *buf;
 	/* The read under way. */
 	bool busy, fills;
-	bool was_well; /* some place, when it began */
 	uint64_t begun, stood; /* us; what the process had stood still by then */
 	uint64_t limit_ms; /* by which it must have ended; CLOCK_NEVER */
 	struct blob *blob;
@@ -180,13 +179,18 @@ static void note_pauses(void)
 	}
 }
 
-static bool some_place_is_well(bool truthful)
+/* From the beginning of a read on, some place that tells the truth has been well. */
+static bool some_place_stayed_well(const struct reader *rd)
 {
+	bool healed = w.well_at != CLOCK_NEVER && rd->begun / 1000 > w.well_at;
 	unsigned i;
 
-	for (i = 0; i < net.place_count; i++)
-		if (net.places[i].well && !(truthful && net.places[i].liar))
+	for (i = 0; i < net.place_count; i++) {
+		const struct net_place *p = &net.places[i];
+
+		if (!p->liar && p->well && (healed || !p->fallen))
 			return true;
+	}
 	return false;
 }
 
@@ -221,7 +225,7 @@ static void check_limits(void)
 				fail_read(rd, "(1) a read does not end at shutdown", 0, "");
 		} else if (w.well_at != CLOCK_NEVER && !was_wrong_whole(rd) && now > well) {
 			fail_read(rd, "(5) the world is well, and a read waits", 0, "");
-		} else if (rd->was_well && some_place_is_well(true) && !rd->fills &&
+		} else if (some_place_stayed_well(rd) && !rd->fills &&
 			   now > rd->begun / 1000 + FAIL_OVER_MS + stood_ms(rd)) {
 			fail_read(rd, "(7) one place is well, and a read waits", 0, "");
 		}
@@ -255,6 +259,7 @@ static void disturb(void)
 
 		fibers_trace("place %u falls ill", i);
 		net.places[i].well = false;
+		net.places[i].fallen = true;
 	}
 	if (w.stops && fibers_one_in(300))
 		fibers_stand_still((1 + fibers_below(12)) * 1000 * 1000);
@@ -293,7 +298,6 @@ static void begin_read(struct reader *rd, struct source *s)
 				       : max_u64(caller()->deadline, rd->begun / 1000) + GRACE_MS;
 	rd->blob = (struct blob *)s;
 	rd->fills = false;
-	rd->was_well = some_place_is_well(true);
 	rd->busy = true;
 }
 
@@ -339,7 +343,7 @@ static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, stru
 	if (r == 0 && was_wrong && s->state == CACHE_WRONG && s->verdicts == verdicts)
 		fail_read(rd, "(8) the whole is wrong, and a read succeeds", 0, "");
 	if (r < 0)
-		judge_error(rd, rd->was_well && some_place_is_well(true), r, e);
+		judge_error(rd, some_place_stayed_well(rd), r, e);
 	return r;
 }
 
@@ -369,7 +373,8 @@ static int read_some(struct reader *rd)
 		fail_read(rd, "(1) wrong bytes", 0, "");
 	source_drop(w.blobs[b], off, n);
 	r = read_once(rd, b, n, off, &e);
-	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && rd->was_well && !was_healed_since(rd))
+	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && some_place_stayed_well(rd) &&
+	    !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
 	return r;
 }
@@ -395,7 +400,8 @@ static void hint(void)
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
 	uint64_t n = 1 + fibers_below((uint32_t)(size - off));
 
-	switch (fibers_below(3)) {
+	/* Where somebody lies, none but he is blamed. */
+	switch (fibers_below(some_place_lies() ? 2 : 3)) {
 	case 0:
 		source_prefetch(w.blobs[b], off, n);
 		break;
@@ -474,6 +480,7 @@ static void make_place(struct net_place *p, bool registry)
 	unsigned i, kind = fibers_below(net_kind_count);
 
 	p->well = fibers_one_in(2);
+	p->fallen = !p->well;
 	for (i = 0; i < NET_KINDS; i++)
 		p->kinds[i] = fibers_one_in(2) ? kind : fibers_below(net_kind_count);
 	p->sick_in = 1 + fibers_below(3);
