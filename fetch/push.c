@@ -34,7 +34,7 @@ static struct document ask(struct remote *r, const char *method, const char *pat
 
 static int look(struct remote *r, const char *method, const char *digest, struct err *e)
 {
-	char path[sizeof "/blobs/" + DIGEST_TEXT];
+	char path[sizeof "/blobs/" + DIGEST_ANY_TEXT];
 	struct document d;
 	int x;
 

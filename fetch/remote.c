@@ -369,7 +369,7 @@ int remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_TE
 static int ask_size(struct remote *r, const char *method, const char *digest, uint64_t *size,
 		    struct err *e)
 {
-	char path[sizeof "/blobs/" + DIGEST_TEXT];
+	char path[sizeof "/blobs/" + DIGEST_ANY_TEXT];
 	const struct http_answer *a;
 	struct document d;
 	int x;

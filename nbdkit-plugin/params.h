@@ -60,8 +60,8 @@ struct params {
 	"trace-seconds=SECONDS Recording ends, default 120.\n"                                     \
 	"upper=PATH            Write to the upper PATH.data, PATH.index on top of the image.\n"    \
 	"upper-garbage=PERCENT Rewrite the upper's index when so much is dead, default 50.\n"      \
-	"user=NAME             Who we are to the registry.\n"                                      \
-	"user-agent=TEXT       What we call ourselves.\n"                                          \
+	"user=NAME             User name for the registry.\n"                                      \
+	"user-agent=TEXT       HTTP User-Agent to send.\n"                                         \
 	"verify-cache=SECONDS|always|once  When cached data are checked again, default 60."
 
 /* Takes one KEY=VALUE; relative paths count from the working directory.  A password is only taken

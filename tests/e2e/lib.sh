@@ -146,7 +146,7 @@ stop()
 	[ ! -S "$work/$1.sock" ] || says_only "$@"
 }
 
-# says_only NAME [TEXT...]: the log of that name holds no other lines, see stop.
+# says_only NAME [TEXT...]: the log of that name holds no other lines of nbdkit's, see stop.
 says_only()
 {
 	local name=$1 text options=(-e ': debug: ')
@@ -155,7 +155,7 @@ says_only()
 	for text; do
 		options+=(-e "$text")
 	done
-	if grep -vF "${options[@]}" "$work/$name.log" >"$work/unexpected"; then
+	if grep -a '^nbdkit: ' "$work/$name.log" | grep -avF "${options[@]}" >"$work/unexpected"; then
 		fail "server $name says: $(head -5 "$work/unexpected")"
 	fi
 }

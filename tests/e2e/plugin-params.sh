@@ -80,7 +80,7 @@ cat >"$work/service.json" <<-end
 end
 serve all "$plugin" "$config" service=service.json "${all[@]}" mirror=http://localhost/second
 same "size" "$(nbdinfo --size "$(uri all)")" "$(expected raw-5 virtual_size)"
-stop all
+stop all "no replay: the disk holds no ext4 file system"
 
 say "no secret in an error, wherever it stands"
 printf 'lowers: [{file: x}]\nproxy: "ftp://me:hush@proxy"\n' >"$work/proxy.yaml"

@@ -25,7 +25,7 @@ read_all()
 # serves NAME REFERENCE PARAMETER...: with a cache of its own, cold and then warm.
 serves()
 {
-	local name=disk-$1 reference=$2 # a registry has that name, and a log of its own
+	local name=$1 reference=$2
 
 	shift 2
 	serve "$name" "$plugin" "image=$reference" "cache-dir=$work/cache-$name" "$@"

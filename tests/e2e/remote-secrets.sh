@@ -199,7 +199,7 @@ make_ca
 start_registry tls --dir "$work/reg" --tls "$work/server.pem" "$work/server.key" --redirect
 tell reg /reset
 tell tls /settings "{\"target\": \"http://127.0.0.1:${port[reg-target]}\"}"
-refuses "a redirect that leads nowhere we may go" "image=https://127.0.0.1:${port[tls]}/app:obd" \
+refuses "redirect refused: the Location is missing, malformed, not http(s), or leaves TLS" "image=https://127.0.0.1:${port[tls]}/app:obd" \
 	"cainfo=$work/ca.pem" cache-dir=none timeout=5
 same "requests of the target" "$(count reg requests signed)" 0
 

@@ -163,6 +163,21 @@ void memdisk_free(void)
 	memset(&disk, 0, sizeof disk);
 }
 
+bool memdisk_abandon(void)
+{
+	bool any = disk.mappings != NULL;
+	size_t i;
+
+	while (disk.mappings)
+		memdisk_ops.unmap(disk.mappings->at, disk.mappings->n);
+	for (i = 0; i < disk.fd_count; i++)
+		if (disk.fds[i].file) {
+			any = true;
+			memdisk_ops.close(FIRST_FD + (int)i);
+		}
+	return any;
+}
+
 void memdisk_make(uint64_t room)
 {
 	memdisk_free();

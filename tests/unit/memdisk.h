@@ -76,6 +76,10 @@ void memdisk_make(uint64_t room);
 /* Frees the disk.  Aborts when a process that was not killed has left something open or mapped. */
 void memdisk_free(void);
 
+/* Closes and unmaps all that is still open, and returns whether that was anything: for the end of a
+ * test that failed. */
+bool memdisk_abandon(void);
+
 void memdisk_set_room(uint64_t room);
 uint64_t memdisk_used(void); /* bytes of all blocks */
 

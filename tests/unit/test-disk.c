@@ -18,10 +18,10 @@
 #include <cmocka.h>
 
 #include "core/base/io.h"
-#include "core/base/log.h"
 #include "core/base/scope.h"
 #include "nbdkit-plugin/disk.h"
 #include "nbdkit-plugin/report.h"
+#include "tests/unit/loglib.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -133,22 +133,12 @@ int __wrap_stats_write(struct stats_group *const *groups, size_t count, const ch
 
 /* ---- images ---- */
 
-static char warnings[4096];
-
-static void keep_warning(enum log_level level, const char *line)
-{
-	size_t n = strlen(warnings);
-
-	if (level == LOG_WARNING)
-		snprintf(warnings + n, sizeof warnings - n, "%s\n", line);
-}
-
 static int set_up(void **state)
 {
 	snprintf(folder, sizeof folder, "/tmp/test-disk.XXXXXX");
-	calls[0] = written[0] = warnings[0] = '\0';
+	calls[0] = written[0] = '\0';
 	failing = "";
-	log_set_sink(keep_warning);
+	loglib_listen();
 	return mkdtemp(folder) ? 0 : -1;
 }
 
@@ -156,7 +146,7 @@ static int tear_down(void **state)
 {
 	char command[128];
 
-	log_set_sink(NULL);
+	loglib_expect_none();
 	snprintf(command, sizeof command, "rm -rf '%s'", folder);
 	return system(command);
 }
@@ -277,7 +267,7 @@ static void no_socket_is_made_unasked(void **state)
 	disk_start(d);
 	assert_null(strstr(calls, "control_start"));
 	disk_close(d);
-	assert_string_equal(warnings, "");
+	loglib_expect("");
 }
 
 /* ---- what runs beside the reads ---- */
@@ -299,7 +289,7 @@ static void what_cannot_run_beside_the_reads_is_a_warning(void **state)
 		struct disk *d = open_disk(1, "control: c");
 		bool named = rows[i].warning[0] == ':';
 
-		calls[0] = warnings[0] = '\0';
+		calls[0] = '\0';
 		failing = rows[i].failing;
 		disk_start(d);
 		failing = "";
@@ -307,7 +297,7 @@ static void what_cannot_run_beside_the_reads_is_a_warning(void **state)
 		assert_string_equal(calls, "after_fork\nlaunch_start\ncontrol_start\ndownload\n");
 		snprintf(expected, sizeof expected, "%s%s%s", named ? folder : "",
 			 named ? "/image.yaml" : "", rows[i].warning);
-		assert_string_equal(warnings, expected);
+		loglib_expect(expected);
 		calls[0] = '\0';
 		disk_close(d);
 		/* Nobody asks any more; reads that wait are let go before they are waited for. */
@@ -342,10 +332,10 @@ static void each_file_is_written_once(void **state)
 	written[0] = '\0';
 	report_write(disks + 1, 1, true);
 	assert_string_equal(written, "");
-	assert_string_equal(warnings, "");
+	loglib_expect("");
 	failing = "stats_write";
 	report_write(disks, 1, true);
-	assert_string_equal(warnings, "statistics: no stats_write\n");
+	loglib_expect("statistics: no stats_write\n");
 	for (i = 0; i < COUNT_OF(disks); i++)
 		disk_close(disks[i]);
 }

@@ -20,6 +20,7 @@
 #include "core/base/scope.h"
 #include "nbdkit-plugin/exports.h"
 #include "nbdkit-plugin/params.h"
+#include "tests/unit/loglib.h"
 
 /* What the machine's own file says must not matter. */
 static const struct config_options no_service = { .service = "none" };
@@ -139,6 +140,14 @@ static void test_each_param(void **state)
 		{ "config", "a.yaml", "", "config= is empty" },
 		{ "dir", "d", "", "dir= is empty" },
 		{ "control", "c", "", "control= is empty" },
+		{ "digest",
+		  "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+		  "sha256:0", "digest=: not 'sha256:' and 64 hex digits in lower case" },
+		{ "image", "r/a:b", "",
+		  "image=: a name is HOST/REPOSITORY:TAG or ...@sha256:DIGEST, of printable ASCII "
+		  "characters" },
+		{ "upper-garbage", "7", "101",
+		  "upper-garbage=: '101' is not a percentage, 0 to 100" },
 		{ "service", "s", "", "service= is empty" },
 		{ "service", "none", "", "service= is empty" },
 		{ "upper", "u", "u.index",
@@ -370,6 +379,7 @@ static int make_folder(void **state)
 	if (!mkdtemp(name))
 		return -1;
 	*state = strdup(name);
+	loglib_listen();
 	return *state ? 0 : -1;
 }
 
@@ -378,6 +388,7 @@ static int remove_folder(void **state)
 	AUTO_FREE char *command = NULL;
 	int status = -1;
 
+	loglib_expect_none();
 	if (asprintf(&command, "rm -rf '%s'", (char *)*state) > 0)
 		status = system(command);
 	free(*state);

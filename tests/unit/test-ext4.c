@@ -7,92 +7,27 @@
 #include <stdint.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
-#include <ext2fs/ext2fs.h>
 
 #include "core/base/io.h"
-#include "core/base/le.h"
-#include "prefetch/ext4.h"
 #include "tests/unit/alloc.h"
+#include "tests/unit/ext4lib.h"
 #include "tests/unit/heap.h"
-#include "tests/unit/stack.h"
-
-enum {
-	BLOCK = 1024,
-	BLOCKS = 4096,
-	PER_BLOCK = BLOCK / SECTOR,
-	SUPER = 1024, /* where the superblock is */
-};
-
-static char raw[64]; /* the file system's file */
-static ext2_filsys fs;
 
 /* What the tests look at. */
 static ext2_ino_t folder, file, mapped, fast_link, long_link, fifo;
 
-#define OK(call) assert_int_equal((call), 0)
-
-static struct stack stack;
-static struct image *image;
-
-/* ---- making ---- */
-
-static ext2_ino_t add_inode(const char *name, unsigned mode, int type, bool extents)
-{
-	struct ext2_inode node = { 0 };
-	ext2_ino_t inode;
-
-	OK(ext2fs_new_inode(fs, folder, (int)mode, NULL, &inode));
-	node.i_mode = (uint16_t)mode;
-	node.i_links_count = 1;
-	if (extents)
-		node.i_flags |= EXT4_EXTENTS_FL;
-	OK(ext2fs_write_new_inode(fs, inode, &node));
-	ext2fs_inode_alloc_stats2(fs, inode, 1, 0);
-	OK(ext2fs_link(fs, folder, name, inode, type));
-	return inode;
-}
-
-static ext2_ino_t add_file(const char *name, bool extents, size_t blocks)
-{
-	ext2_ino_t inode = add_inode(name, LINUX_S_IFREG | 0644, EXT2_FT_REG_FILE, extents);
-	char bytes[BLOCK] = "x";
-	ext2_file_t out;
-	unsigned n;
-	size_t i;
-
-	OK(ext2fs_file_open(fs, inode, EXT2_FILE_WRITE, &out));
-	for (i = 0; i < blocks; i++)
-		OK(ext2fs_file_write(out, bytes, BLOCK, &n));
-	OK(ext2fs_file_close(out));
-	return inode;
-}
-
 static void make_file_system(void)
 {
-	struct ext2_super_block how = { 0 };
 	char target[200];
-	ext2_ino_t i;
 
-	how.s_feature_incompat = EXT2_FEATURE_INCOMPAT_FILETYPE | EXT3_FEATURE_INCOMPAT_EXTENTS;
-	ext2fs_blocks_count_set(&how, BLOCKS);
-	OK(ext2fs_initialize(raw, EXT2_FLAG_64BITS, &how, unix_io_manager, &fs));
-	assert_int_equal(fs->blocksize, BLOCK);
-	OK(ext2fs_allocate_tables(fs));
-	OK(ext2fs_mkdir(fs, EXT2_ROOT_INO, EXT2_ROOT_INO, NULL));
-	for (i = EXT2_ROOT_INO + 1; i < EXT2_FIRST_INODE(fs->super); i++)
-		ext2fs_inode_alloc_stats2(fs, i, 1, 0);
-	OK(ext2fs_mkdir(fs, EXT2_ROOT_INO, 0, "folder"));
-	OK(ext2fs_lookup(fs, EXT2_ROOT_INO, "folder", 6, NULL, &folder));
-	file = add_file("file", true, 5);
-	mapped = add_file("mapped", false, 20); /* without extents, and with an indirect block */
-	fifo = add_inode("fifo", LINUX_S_IFIFO | 0644, EXT2_FT_FIFO, false);
+	begin_file_system(&folder);
+	file = add_file(folder, "file", true, 5);
+	mapped = add_file(folder, "mapped", false,
+			  20); /* without extents, and with an indirect block */
+	fifo = add_inode(folder, "fifo", LINUX_S_IFIFO | 0644, EXT2_FT_FIFO, false);
 	OK(ext2fs_symlink(fs, folder, 0, "fast", "target"));
 	memset(target, 't', sizeof target);
 	target[199] = '\0';
@@ -100,93 +35,6 @@ static void make_file_system(void)
 	OK(ext2fs_lookup(fs, folder, "fast", 4, NULL, &fast_link));
 	OK(ext2fs_lookup(fs, folder, "long", 4, NULL, &long_link));
 	OK(ext2fs_close(fs));
-}
-
-/* ---- changing ---- */
-
-static void begin_change(void)
-{
-	OK(ext2fs_open(raw, EXT2_FLAG_RW | EXT2_FLAG_64BITS, 0, 0, unix_io_manager, &fs));
-}
-
-static void end_change(void)
-{
-	OK(ext2fs_close(fs));
-}
-
-static struct ext2_inode node_of(ext2_ino_t inode)
-{
-	struct ext2_inode node;
-
-	begin_change();
-	OK(ext2fs_read_inode(fs, inode, &node));
-	end_change();
-	return node;
-}
-
-static void set_node(ext2_ino_t inode, struct ext2_inode node)
-{
-	begin_change();
-	OK(ext2fs_write_inode(fs, inode, &node));
-	end_change();
-}
-
-/* Where the blocks of a file are. */
-static size_t blocks_of(ext2_ino_t inode, blk64_t *out)
-{
-	size_t n = 0;
-
-	begin_change();
-	for (;; n++) {
-		OK(ext2fs_bmap2(fs, inode, NULL, NULL, 0, n, NULL, &out[n]));
-		if (out[n] == 0)
-			break;
-	}
-	end_change();
-	return n;
-}
-
-/* ---- opening ---- */
-
-/* The file system, as it is now, as the disk of an image. */
-static void open_image(void)
-{
-	struct layer_writer *w;
-	char *bytes;
-	size_t n;
-
-	OK(io_read_file(raw, 1 << 30, &bytes, &n, NULL));
-	assert_int_equal(n, BLOCKS * BLOCK);
-	stack_init(&stack);
-	w = stack_add(&stack, n / SECTOR);
-	OK(layer_writer_data(w, 0, bytes, n / SECTOR, NULL));
-	stack_finish(w);
-	free(bytes);
-	image = stack_open(&stack);
-}
-
-static void close_image(void)
-{
-	image_close(image);
-	stack_release(&stack);
-}
-
-static struct ext4 *open_ext4(void)
-{
-	struct ext4 *x;
-	struct err e = { "" };
-
-	open_image();
-	if (ext4_open(image, &x, &e) < 0)
-		fail_msg("%s", e.msg);
-	assert_false(ext4_failed(x));
-	return x;
-}
-
-static void close_ext4(struct ext4 *x)
-{
-	ext4_close(x);
-	close_image();
 }
 
 /* ---- files ---- */
@@ -616,14 +464,8 @@ static void nothing_is_left_behind(void **state)
 
 static int set_up(void **state)
 {
-	int fd;
-
-	initialize_ext2_error_table();
-	strcpy(raw, "/tmp/test-ext4.XXXXXX");
-	fd = mkstemp(raw);
-	if (fd < 0 || ftruncate(fd, BLOCKS * BLOCK) < 0)
+	if (make_raw_file() < 0)
 		return -1;
-	close(fd);
 	make_file_system();
 	return 0;
 }

@@ -13,10 +13,10 @@
 #include <cmocka.h>
 
 #include "core/base/io.h"
-#include "core/base/log.h"
 #include "core/layer.h"
 #include "core/layer_writer.h"
 #include "tests/testlib.h"
+#include "tests/unit/loglib.h"
 
 static char folder[] = "/tmp/test-layer_writer.XXXXXX";
 static char path[64];
@@ -177,21 +177,13 @@ static void an_empty_layer(void **state)
 	layer_close(&l);
 }
 
-static char warning[256];
-
-static void keep_warning(enum log_level level, const char *line)
-{
-	if (level == LOG_WARNING)
-		snprintf(warning, sizeof warning, "%s", line);
-}
-
 /* Padding does not count. */
 static void more_mappings_than_the_reference_reads_are_told(void **state)
 {
 	struct layer_writer_options options = { .name = "x.obd" };
 	uint64_t count, i;
 
-	log_set_sink(keep_warning);
+	loglib_listen();
 	for (count = FORMAT_REFERENCE_ENTRIES; count <= FORMAT_REFERENCE_ENTRIES + 1; count++) {
 		struct testlib_output out = { 0 };
 		struct layer_writer *w;
@@ -199,16 +191,16 @@ static void more_mappings_than_the_reference_reads_are_told(void **state)
 		assert_int_equal(layer_writer_open(testlib_open_sink(&out), &options, &w, NULL), 0);
 		for (i = 0; i < count; i++)
 			assert_int_equal(layer_writer_zeroes(w, 2 * i, 1, NULL), 0);
-		assert_string_equal(warning, "");
+		loglib_expect("");
 		assert_int_equal(layer_writer_finish(w, NULL), 0);
 		layer_writer_close(w);
 		free(out.bytes);
 		if (count == FORMAT_REFERENCE_ENTRIES)
-			assert_string_equal(warning, "");
+			loglib_expect("");
 	}
-	log_set_sink(NULL);
-	assert_string_equal(warning, "x.obd: 1000001 mappings: overlaybd itself reads no layer of "
-				     "more than 1000000");
+	loglib_expect("x.obd: 1000001 mappings: overlaybd itself reads no layer of "
+		      "more than 1000000\n");
+	loglib_expect_none();
 }
 
 static void what_breaks_a_rule_is_refused(void **state)

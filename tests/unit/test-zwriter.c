@@ -11,9 +11,9 @@
 #include <cmocka.h>
 
 #include "core/base/le.h"
-#include "core/base/log.h"
 #include "tests/fault.h"
 #include "tests/testlib.h"
+#include "tests/unit/loglib.h"
 #include "zfile/tar.h"
 #include "zfile/zfile.h"
 #include "zfile/zwriter.h"
@@ -246,16 +246,6 @@ static void each_write_fails_once(void **state)
 }
 
 /* Given up half way: nothing finished, nothing left running. */
-static char warnings[512];
-
-static void keep_warning(enum log_level level, const char *line)
-{
-	size_t n = strlen(warnings);
-
-	if (level == LOG_WARNING)
-		snprintf(warnings + n, sizeof warnings - n, "%s\n", line);
-}
-
 /* Blocks of 64 KiB that do not shrink: the reference writes them too, and cannot read them back. */
 static void blocks_that_the_reference_cannot_read_are_told(void **state)
 {
@@ -281,25 +271,24 @@ static void blocks_that_the_reference_cannot_read_are_told(void **state)
 
 	testlib_fill(bytes, 2 * 65536, 0, &seed);
 	assert_int_equal(workers_open(2, &pool, NULL), 0);
-	log_set_sink(keep_warning);
+	loglib_listen();
 	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
 		struct zwriter_options options = { .algorithm = rows[i].algorithm,
 						   .block_size = rows[i].block_size };
 		struct testlib_output out = { 0 };
 		struct source *file, *zfile;
 
-		warnings[0] = '\0';
 		name = rows[i].name;
 		assert_int_equal(
 			compress(testlib_open_sink(&out), &options, pool, bytes, SIZE, NULL), 0);
-		assert_string_equal(warnings, rows[i].warnings);
+		loglib_expect(rows[i].warnings);
 		assert_int_equal(source_open_memory(out.bytes, out.n, &file, NULL), 0);
 		assert_int_equal(zfile_open(file, &zfile, NULL), 0);
 		assert_int_equal(zfile_count_large(zfile), rows[i].block_size == 65536 ? 2 : 0);
 		source_close(zfile);
 		free(out.bytes);
 	}
-	log_set_sink(NULL);
+	loglib_expect_none();
 	name = NULL;
 	workers_close(pool);
 	free(bytes);
