@@ -28,6 +28,7 @@ enum net_auth { NET_OPEN, NET_BEARER, NET_BASIC };
 
 struct net_place {
 	bool well;
+	bool fallen; /* it was not, at some time */
 	bool liar; /* with one of three answers */
 	enum net_auth auth;
 	unsigned token; /* the number of the one that counts */

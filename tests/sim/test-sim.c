@@ -17,7 +17,7 @@
  *     that were begun before: a request's rest, a Retry-After, a renewal of a login.
  * (6) In the end all is closed: no exchange, claim or blob is left, nor memory (under ASan).
  * (7) A read takes no error while one place is well from its beginning to its end, but that its
- *     time is over.
+ *     time is over; and it does not wait for more than FAIL_OVER_MS.
  * (8) A read does not succeed while the whole is known to be wrong.
  * (9) All that is read for one request of a client has one deadline.
  * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile
@@ -49,11 +49,13 @@ enum {
 	SEEDS_FULL = 1000 * 1000,
 	READERS_MAX = 4,
 	READ_MAX = 24 * CACHE_CHUNK,
-	BLOCK = 6000,
+	BLOCK = 6000, /* what can be checked is read by itself, and all of it comes from one place
+		       */
 	GRACE_MS = 250 + 100, /* blob.c's, and what the model takes */
 	WELL_MS = 2000,
 	SETTLING_MS = 100, /* in which all that the healing has cut is at rest or on its way */
 	LOGIN_MS = 7000, /* the longest pause of auth.c */
+	FAIL_OVER_MS = 100 * 1000, /* in which each place that is not well has been given up */
 	FILL_MS = 5000, /* the longest rest of a request that only a fill waits for */
 	SHUTDOWN_MS = 1000,
 	REVOKE_US = 5000 * 1000,
@@ -177,6 +179,21 @@ static void note_pauses(void)
 	}
 }
 
+/* From the beginning of a read on, some place that tells the truth has been well. */
+static bool some_place_stayed_well(const struct reader *rd)
+{
+	bool healed = w.well_at != CLOCK_NEVER && rd->begun / 1000 > w.well_at;
+	unsigned i;
+
+	for (i = 0; i < net.place_count; i++) {
+		const struct net_place *p = &net.places[i];
+
+		if (!p->liar && p->well && (healed || !p->fallen))
+			return true;
+	}
+	return false;
+}
+
 /* A liar was there, and the cache may have condemned all that the blob had. */
 static bool was_wrong_whole(const struct reader *rd)
 {
@@ -208,6 +225,9 @@ static void check_limits(void)
 				fail_read(rd, "(1) a read does not end at shutdown", 0, "");
 		} else if (w.well_at != CLOCK_NEVER && !was_wrong_whole(rd) && now > well) {
 			fail_read(rd, "(5) the world is well, and a read waits", 0, "");
+		} else if (some_place_stayed_well(rd) && !rd->fills &&
+			   now > rd->begun / 1000 + FAIL_OVER_MS + stood_ms(rd)) {
+			fail_read(rd, "(7) one place is well, and a read waits", 0, "");
 		}
 	}
 }
@@ -239,6 +259,7 @@ static void disturb(void)
 
 		fibers_trace("place %u falls ill", i);
 		net.places[i].well = false;
+		net.places[i].fallen = true;
 	}
 	if (w.stops && fibers_one_in(300))
 		fibers_stand_still((1 + fibers_below(12)) * 1000 * 1000);
@@ -255,16 +276,6 @@ static void watch(void)
 }
 
 /* ---- reading ---- */
-
-static bool some_place_is_well(bool truthful)
-{
-	unsigned i;
-
-	for (i = 0; i < net.place_count; i++)
-		if (net.places[i].well && !(truthful && net.places[i].liar))
-			return true;
-	return false;
-}
 
 static bool some_place_lies(void)
 {
@@ -319,11 +330,10 @@ static void judge_error(const struct reader *rd, bool was_well, int r, const str
 static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, struct err *e)
 {
 	const struct shelf_blob *s = &shelf.blobs[b];
-	bool was_well, was_wrong = s->state == CACHE_WRONG;
+	bool was_wrong = s->state == CACHE_WRONG;
 	unsigned verdicts = s->verdicts;
 	int r;
 
-	was_well = some_place_is_well(true);
 	e->msg[0] = '\0';
 	begin_read(rd, w.blobs[b]);
 	fibers_trace("reads blob %u, %zu bytes at %" PRIu64, b, n, off);
@@ -333,7 +343,7 @@ static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, stru
 	if (r == 0 && was_wrong && s->state == CACHE_WRONG && s->verdicts == verdicts)
 		fail_read(rd, "(8) the whole is wrong, and a read succeeds", 0, "");
 	if (r < 0)
-		judge_error(rd, was_well && some_place_is_well(true), r, e);
+		judge_error(rd, some_place_stayed_well(rd), r, e);
 	return r;
 }
 
@@ -349,23 +359,22 @@ static int read_some(struct reader *rd)
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
 	size_t n = 1 + fibers_below((uint32_t)min_u64(size - off, READ_MAX));
 	const uint8_t *truth = net.blobs[b].bytes;
-	bool was_well;
 	struct err e;
 	int r;
 
 	if (fibers_one_in(4))
 		off = 0;
 	if (some_place_lies())
-		n = (size_t)min_u64(n, BLOCK); /* as zfile reads what it can check */
+		n = (size_t)min_u64(min_u64(n, BLOCK), CACHE_CHUNK - off % CACHE_CHUNK);
 	r = read_once(rd, b, n, off, &e);
 	if (r < 0 || memcmp(rd->buf, truth + off, n) == 0)
 		return r;
 	if (!net.lied)
 		fail_read(rd, "(1) wrong bytes", 0, "");
 	source_drop(w.blobs[b], off, n);
-	was_well = some_place_is_well(true);
 	r = read_once(rd, b, n, off, &e);
-	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && was_well && !was_healed_since(rd))
+	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && some_place_stayed_well(rd) &&
+	    !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
 	return r;
 }
@@ -391,7 +400,8 @@ static void hint(void)
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
 	uint64_t n = 1 + fibers_below((uint32_t)(size - off));
 
-	switch (fibers_below(3)) {
+	/* Where somebody lies, none but he is blamed. */
+	switch (fibers_below(some_place_lies() ? 2 : 3)) {
 	case 0:
 		source_prefetch(w.blobs[b], off, n);
 		break;
@@ -470,6 +480,7 @@ static void make_place(struct net_place *p, bool registry)
 	unsigned i, kind = fibers_below(net_kind_count);
 
 	p->well = fibers_one_in(2);
+	p->fallen = !p->well;
 	for (i = 0; i < NET_KINDS; i++)
 		p->kinds[i] = fibers_one_in(2) ? kind : fibers_below(net_kind_count);
 	p->sick_in = 1 + fibers_below(3);
@@ -642,7 +653,7 @@ static void heal(void)
 
 static void *run_world(void *arg)
 {
-	static const unsigned seconds[] = { 1, 5, 20, 60 };
+	static const unsigned seconds[] = { 1, 5, 20, 60, 200 };
 	unsigned i;
 
 	make_world();
@@ -658,7 +669,7 @@ static void *run_world(void *arg)
 		rd->busy = rd->done = false;
 		rd->fiber = fibers_start(run_reader, rd);
 	}
-	await_well(fibers_now() + fibers_below(seconds[fibers_below(4)] * 1000 * 1000));
+	await_well(fibers_now() + fibers_below(seconds[fibers_below(5)] * 1000 * 1000));
 	if (w.interrupts) {
 		fibers_trace("interrupted");
 		w.interrupted_at = fibers_now() / 1000;
