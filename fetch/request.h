@@ -13,10 +13,10 @@
  *                             the same; a target that wants a login of its own gets what belongs
  *                             to its name; a target is remembered for a blob until it answers with
  *                             4xx
- *   408, 425, 429, 5xx (but   on to the next place; when all have failed, all of them again after a
- *   501, 505), no answer, a   while (back-off with jitter, Retry-After), until the deadline; no such
- *   short, mislabelled or     host, and nobody on this machine, is final while the image is opened
- *   garbled one
+ *   408, 425, 429, 5xx (but   on to the next place; when all have failed, all of them again after
+ *   501, 505), no answer, a   a while (back-off with jitter, Retry-After), until the deadline; no
+ *   short, mislabelled or     such host, and nobody on this machine, is final while the image is
+ *   garbled one               opened
  *
  * Threads: the engine's (http.h), but for request_submit, queue_feed, queue_open and queue_close.
  * Units: bytes, milliseconds of clock_ms. */
