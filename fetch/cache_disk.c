@@ -6,6 +6,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -13,9 +17,7 @@
 #include <sys/statfs.h>
 #include <unistd.h>
 
-#ifndef MADV_POPULATE_WRITE /* Linux 5.14; older headers lack it */
-#define MADV_POPULATE_WRITE 23
-#endif
+#include "core/base/le.h"
 
 /* ---- the system's ---- */
 
@@ -226,16 +228,9 @@ static void system_unmap(void *at, size_t n)
 	(void)munmap(at, n);
 }
 
-/* The kernel makes the pages writable as a store would, but answers EFAULT where that would raise
- * SIGBUS.  One that is too old to know the advice stores as ever. */
 static int system_prepare(void *at, size_t n)
 {
-	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE),
-			first = (uintptr_t)at & ~(page - 1);
-
-	if (madvise((void *)first, (uintptr_t)at + n - first, MADV_POPULATE_WRITE) == 0)
-		return 0;
-	return errno == EFAULT || errno == ENOMEM ? -ENOSPC : 0;
+	return 0; /* the kernel tells when it comes to it */
 }
 
 const struct cache_disk_ops cache_disk_system = {
@@ -326,4 +321,92 @@ int cache_disk_write(struct cache_file f, const void *buf, size_t n, uint64_t of
 		done += (size_t)r;
 	}
 	return 0;
+}
+
+/* ---- stores that may raise SIGBUS ---- */
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct sigaction others; /* what SIGBUS did before */
+static _Thread_local sigjmp_buf *guard; /* where a store of this thread goes on that failed */
+
+/* One that is not ours goes where it would have gone: the instruction is tried again without us. */
+static void on_bus_error(int number)
+{
+	if (guard)
+		siglongjmp(*guard, 1);
+	(void)sigaction(SIGBUS, &others, NULL);
+}
+
+static void catch_bus_errors(void)
+{
+	struct sigaction ours = { .sa_handler = on_bus_error, .sa_flags = SA_NODEFER };
+
+	sigemptyset(&ours.sa_mask);
+	(void)sigaction(SIGBUS, &ours, &others);
+}
+
+static void change(_Atomic uint64_t *at, enum cache_disk_change how, uint64_t value)
+{
+	uint64_t old;
+
+	switch (how) {
+	case CACHE_DISK_SET:
+		atomic_store(at, value);
+		break;
+	case CACHE_DISK_OR:
+		atomic_fetch_or(at, value);
+		break;
+	case CACHE_DISK_AND:
+		atomic_fetch_and(at, value);
+		break;
+	case CACHE_DISK_ADD:
+		atomic_fetch_add(at, value);
+		break;
+	case CACHE_DISK_SUBTRACT:
+		old = atomic_load(at);
+		while (!atomic_compare_exchange_weak(at, &old, old - min_u64(value, old)))
+			;
+		break;
+	}
+}
+
+int cache_disk_change(const struct cache_disk_ops *ops, _Atomic uint64_t *at,
+		      enum cache_disk_change how, uint64_t value)
+{
+	sigjmp_buf failed;
+	int r = ops->prepare(at, sizeof *at);
+
+	if (r < 0)
+		return r;
+	pthread_once(&once, catch_bus_errors);
+	if (sigsetjmp(failed, 0) == 0) {
+		guard = &failed;
+		atomic_signal_fence(memory_order_seq_cst);
+		change(at, how, value);
+		atomic_signal_fence(memory_order_seq_cst);
+		guard = NULL;
+		return 0;
+	}
+	guard = NULL;
+	return -ENOSPC;
+}
+
+int cache_disk_copy(const struct cache_disk_ops *ops, void *to, const void *from, size_t n)
+{
+	sigjmp_buf failed;
+	int r = ops->prepare(to, n);
+
+	if (r < 0)
+		return r;
+	pthread_once(&once, catch_bus_errors);
+	if (sigsetjmp(failed, 0) == 0) {
+		guard = &failed;
+		atomic_signal_fence(memory_order_seq_cst);
+		memcpy(to, from, n);
+		atomic_signal_fence(memory_order_seq_cst);
+		guard = NULL;
+		return 0;
+	}
+	guard = NULL;
+	return -ENOSPC;
 }

@@ -69,8 +69,8 @@ struct cache_disk_ops {
 	 * there (NULL: anywhere). */
 	int (*map)(int fd, size_t n, void *where, void **out);
 	void (*unmap)(void *at, size_t n);
-	/* Whether a store to [at, at + n) of a mapping will be kept, now: -ENOSPC where it would
-	 * raise SIGBUS, for want of a block to copy a shared one to. */
+	/* Before each store to [at, at + n) of a mapping, which cache_disk_change and
+	 * cache_disk_copy do: -ENOSPC where it is known that there is no block for it. */
 	int (*prepare)(void *at, size_t n);
 };
 
@@ -99,6 +99,21 @@ void cache_disk_close(struct cache_file *f);
 /* Opens `name` in a folder.  Returns 0 or -errno; *out is then none. */
 int cache_disk_open(struct cache_file at, const char *name, int flags, mode_t mode,
 		    struct cache_file *out);
+
+/* Stores to a mapping.  0, or -ENOSPC: the store needed a block (a snapshot or a copy shares the
+ * old one), the disk has none, and nothing was stored.  The kernel says that by SIGBUS, which is
+ * caught here and nowhere else: no call makes a page ready for sure, for btrfs may write it back,
+ * and want a block again, before the store comes. */
+enum cache_disk_change {
+	CACHE_DISK_SET,
+	CACHE_DISK_OR,
+	CACHE_DISK_AND,
+	CACHE_DISK_ADD,
+	CACHE_DISK_SUBTRACT, /* not below 0 */
+};
+int cache_disk_change(const struct cache_disk_ops *ops, _Atomic uint64_t *at,
+		      enum cache_disk_change how, uint64_t value);
+int cache_disk_copy(const struct cache_disk_ops *ops, void *to, const void *from, size_t n);
 
 /* All n bytes at off; the file's end before that is EIO. */
 int cache_disk_read(struct cache_file f, void *buf, size_t n, uint64_t off, struct err *e);

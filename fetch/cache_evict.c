@@ -220,10 +220,9 @@ static void load_hand(const struct cache *c, struct hand *hand)
 
 static void store_hand(struct cache *c, const struct hand *hand)
 {
-	if (c->ops->prepare(c->page, sizeof *c->page) < 0)
-		return; /* the next one begins where this one did */
-	memcpy(c->page->hand_path, hand->path, CACHE_PATH);
-	atomic_store(&c->page->hand_chunk, hand->chunk);
+	/* Where that fails the next one begins where this one did. */
+	if (cache_disk_copy(c->ops, c->page->hand_path, hand->path, CACHE_PATH) == 0)
+		(void)cache_disk_change(c->ops, &c->page->hand_chunk, CACHE_DISK_SET, hand->chunk);
 }
 
 static void set_hand(struct hand *hand, const char *path, uint64_t chunk)

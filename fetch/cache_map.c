@@ -5,9 +5,8 @@
  *     whoever sees `present` finds the data in the page cache.  The map is fully allocated, never
  *     truncated, only replaced: a load never raises SIGBUS.  (Nothing protects from somebody else
  *     who truncates it while it is mapped; the mode of the folder keeps others out.)  A store can
- *     need a new block even so, where a snapshot or a copy shares the old one: before each one
- *     the page is made ready (cache_disk_ops.prepare), and where there is no block, the store is
- *     left out as on any full disk.
+ *     need a new block even so, where a snapshot or a copy shares the old one: cache_disk_change
+ *     does them all, and where there is no block the store is left out as on any full disk.
  * (2) A reader loads the word, reads the data, loads the word again.  If it changed, the bytes do
  *     not count.  The referenced bit does not matter here, and changes by atomic or/and alone.
  * (3) Publishing a chunk (write, store) and discarding it (clear, punch) exclude each other by the
@@ -68,10 +67,11 @@ uint64_t cache_map_present(const struct cache_map *m)
 	return sum;
 }
 
-/* Before each store, (1). */
-static int prepare(const struct cache_map *m, _Atomic uint64_t *at)
+/* Every store to the map, (1). */
+static int change(const struct cache_map *m, _Atomic uint64_t *at, enum cache_disk_change how,
+		  uint64_t value)
 {
-	return m->map.ops->prepare(at, sizeof *at);
+	return cache_disk_change(m->map.ops, at, how, value);
 }
 
 static _Atomic uint64_t *flags_of(const struct cache_map *m)
@@ -86,13 +86,9 @@ unsigned cache_map_flags(const struct cache_map *m)
 
 int cache_map_change_flags(struct cache_map *m, unsigned set, unsigned clear)
 {
-	int r = cache_map_is_made(m) ? prepare(m, flags_of(m)) : -ENOENT;
+	int r = cache_map_is_made(m) ? change(m, flags_of(m), CACHE_DISK_OR, set) : -ENOENT;
 
-	if (r < 0)
-		return r;
-	atomic_fetch_or(flags_of(m), set);
-	atomic_fetch_and(flags_of(m), ~(uint64_t)clear);
-	return 0;
+	return r < 0 ? r : change(m, flags_of(m), CACHE_DISK_AND, ~(uint64_t)clear);
 }
 
 bool cache_map_set_whole(struct cache_map *m)
@@ -145,18 +141,12 @@ static void unlock_chunk(struct cache_map *m, uint64_t i)
 
 void cache_map_add(const struct cache_disk_ops *ops, _Atomic uint64_t *counter, uint64_t n)
 {
-	if (ops->prepare(counter, sizeof *counter) == 0)
-		atomic_fetch_add(counter, n);
+	(void)cache_disk_change(ops, counter, CACHE_DISK_ADD, n);
 }
 
 void cache_map_subtract(const struct cache_disk_ops *ops, _Atomic uint64_t *counter, uint64_t n)
 {
-	uint64_t old = atomic_load(counter);
-
-	if (ops->prepare(counter, sizeof *counter) < 0)
-		return;
-	while (!atomic_compare_exchange_weak(counter, &old, old - min_u64(n, old)))
-		;
+	(void)cache_disk_change(ops, counter, CACHE_DISK_SUBTRACT, n);
 }
 
 /* Past the end of the file too, so that its last block goes as a whole. */
@@ -168,9 +158,8 @@ static void punch(const struct cache_map *m, uint64_t i)
 /* Returns the bytes that are free now; 0: it has to stay, for want of a block for its word. */
 static uint64_t discard_locked(struct cache_map *m, uint64_t i)
 {
-	if (prepare(m, &m->words[i]) < 0 || prepare(m, flags_of(m)) < 0)
+	if (change(m, &m->words[i], CACHE_DISK_AND, ~(CACHE_WORD_GENERATION - 1)) < 0)
 		return 0;
-	atomic_fetch_and(&m->words[i], ~(CACHE_WORD_GENERATION - 1));
 	if (cache_map_flags(m) & CACHE_MAP_WHOLE)
 		(void)cache_map_change_flags(m, 0, CACHE_MAP_WHOLE);
 	if (m->cleared)
@@ -190,9 +179,6 @@ static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bo
 		return 0;
 	if (!checked && (cache_map_flags(m) & CACHE_MAP_SEALED)) /* (5) */
 		return -ESTALE;
-	r = prepare(m, &m->words[i]);
-	if (r < 0)
-		return r;
 	r = cache_disk_write(m->data, bytes, n, i * CACHE_CHUNK, NULL);
 	if (r < 0) {
 		punch(m, i);
@@ -200,7 +186,11 @@ static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bo
 	}
 	word = (word & ~(CACHE_WORD_GENERATION - 1)) + CACHE_WORD_GENERATION;
 	word |= CACHE_WORD_PRESENT | crc32c_raw(CACHE_MAP_SEED, bytes, n);
-	atomic_store(&m->words[i], word);
+	r = change(m, &m->words[i], CACHE_DISK_SET, word);
+	if (r < 0) {
+		punch(m, i);
+		return r;
+	}
 	cache_map_add(m->map.ops, m->counters.usage, n);
 	return 0;
 }
@@ -254,8 +244,7 @@ uint64_t cache_map_evict(struct cache_map *m, uint64_t i)
 	uint64_t word = load_word(m, i), freed = 0;
 
 	if (word & CACHE_WORD_REFERENCED) {
-		if (prepare(m, &m->words[i]) == 0)
-			atomic_fetch_and(&m->words[i], ~CACHE_WORD_REFERENCED);
+		(void)change(m, &m->words[i], CACHE_DISK_AND, ~CACHE_WORD_REFERENCED);
 	} else if ((word & CACHE_WORD_PRESENT) && lock_chunk(m, i, 0) == 0) {
 		word = load_word(m, i);
 		if ((word & CACHE_WORD_PRESENT) && !(word & CACHE_WORD_REFERENCED))
@@ -285,8 +274,8 @@ static bool is_same(const struct cache_map *m, uint64_t i, uint64_t word)
 
 static void touch_word(struct cache_map *m, uint64_t i, uint64_t word)
 {
-	if (!(word & CACHE_WORD_REFERENCED) && prepare(m, &m->words[i]) == 0)
-		atomic_fetch_or_explicit(&m->words[i], CACHE_WORD_REFERENCED, memory_order_relaxed);
+	if (!(word & CACHE_WORD_REFERENCED))
+		(void)change(m, &m->words[i], CACHE_DISK_OR, CACHE_WORD_REFERENCED);
 }
 
 /* How a read is done, for all of its chunks. */

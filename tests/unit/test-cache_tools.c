@@ -10,6 +10,8 @@
 
 #include <cmocka.h>
 
+#include "core/base/crc32c.h"
+#include "core/base/le.h"
 #include "core/base/scope.h"
 #include "tests/unit/memcache.h"
 
@@ -46,6 +48,52 @@ static void verifying_marks_nothing(void **state)
 			 0);
 	for (i = 0; i < 4; i++)
 		assert_true(cache_blob_has(p.b, i));
+	memcache_leave(&p);
+}
+
+static void add_bytes(void *arg, uint64_t bytes)
+{
+	*(uint64_t *)arg += bytes;
+}
+
+/* Progress hears of every byte: once of the chunks, and once more of a whole. */
+static void progress(void **state)
+{
+	struct process p = use_full();
+	uint64_t checked, bad, sum = 0;
+	struct err e;
+
+	assert_int_equal(cache_verify_all(p.c, add_bytes, &sum, &checked, &bad, &e), 0);
+	assert_int_equal(sum, SIZE);
+	assert_int_equal(cache_blob_verify(p.b, &e), 0);
+	sum = 0;
+	assert_int_equal(cache_verify_all(p.c, add_bytes, &sum, &checked, &bad, &e), 0);
+	assert_int_equal(sum, 2 * SIZE);
+	memcache_leave(&p);
+}
+
+/* What lies in a folder that an earlier version made, byte by byte: see cache_map.h. */
+static void format_of_a_map(void **state)
+{
+	struct process p = use_full();
+	const char *path = memcache_path(GOOD, &blob, "map");
+	uint8_t raw[CACHE_MAP_HEADER + 8 * CHUNKS];
+	uint8_t chunk[CACHE_CHUNK];
+
+	assert_int_equal(memdisk_size(path), sizeof raw);
+	memdisk_peek(path, 0, raw, sizeof raw);
+	assert_memory_equal(raw, "obdcache", 8);
+	assert_int_equal(le32_get(raw + 8), 1);
+	assert_int_equal(le32_get(raw + 12), 16384);
+	assert_int_equal(le64_get(raw + 16), SIZE);
+	assert_memory_equal(raw + 24, blob.digest, sizeof blob.digest);
+	assert_int_equal(le32_get(raw + 24 + sizeof blob.digest),
+			 crc32c_raw(UINT32_MAX, raw, 24 + sizeof blob.digest));
+	assert_int_equal(le64_get(raw + 2048), 0);
+	cachelib_chunk(&blob, 3, chunk);
+	assert_int_equal(le64_get(raw + 4096 + 8 * 3), crc32c_raw(UINT32_MAX, chunk, sizeof chunk) |
+							       (uint64_t)1 << 32 |
+							       (uint64_t)1 << 34);
 	memcache_leave(&p);
 }
 
@@ -214,13 +262,9 @@ static void oldest_document_first(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(verifying_marks_nothing),
-		TEST(checking_marks_nothing),
-		TEST(who_waits),
-		TEST(cannot_drop),
-		TEST(grows_while_deleted),
-		TEST(largest_document),
-		TEST(oldest_document_first),
+		TEST(verifying_marks_nothing), TEST(progress),	       TEST(format_of_a_map),
+		TEST(checking_marks_nothing),  TEST(who_waits),	       TEST(cannot_drop),
+		TEST(grows_while_deleted),     TEST(largest_document), TEST(oldest_document_first),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
