@@ -412,6 +412,11 @@ static void get_unstuck(struct blob *b, struct reading *rd)
 	rd->stuck = 0;
 }
 
+static void note_cache(const struct blob *b)
+{
+	stats_set(b->stats, STATS_CACHE_ENABLED, b->cache && cache_blob_is_filling(b->cache));
+}
+
 static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 {
 	uint64_t began = clock_us();
@@ -431,6 +436,7 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 	stats_demand(b->stats, clock_us() - began);
 	if (b->cache)
 		stats_set(b->stats, STATS_CACHE_DROPS, cache_blob_bad_chunks(b->cache));
+	note_cache(b);
 	return r;
 }
 
@@ -631,6 +637,7 @@ int blob_open(const struct blob_options *o, struct source **out, struct err *e)
 		blob_unref(b);
 		return r;
 	}
+	note_cache(b);
 	*out = &b->source;
 	return 0;
 }

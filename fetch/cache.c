@@ -527,6 +527,11 @@ bool cache_blob_is_sealed(const struct cache_blob *b)
 	return sealed;
 }
 
+bool cache_blob_is_filling(const struct cache_blob *b)
+{
+	return cache_is_filling(b->cache);
+}
+
 uint64_t cache_blob_bad_chunks(const struct cache_blob *b)
 {
 	return atomic_load_explicit(&b->bad, memory_order_relaxed);

@@ -145,6 +145,8 @@ void cache_blob_empty(struct cache_blob *b);
 /* Whether this process may fill now: not for a minute after a full disk or missing rights. */
 bool cache_is_filling(const struct cache *c);
 
+bool cache_blob_is_filling(const struct cache_blob *b); /* the same of its cache */
+
 /* Small files beside the blobs: manifests by digest (`name` "sha256:..", checked when read) and
  * what a tag meant last.  `origin` NULL: shared by all origins.  Replaced as a whole.  get: -ENOENT
  * when there is none; the caller frees *out. */

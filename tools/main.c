@@ -80,9 +80,11 @@ static int flush_output(int status, const char *made)
 
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
-	err_set(&e, errno, "writing to standard output: %s%s%s%s", strerror(errno),
-		made ? "; what it tells of is done: " : "", made ? made : "",
-		made ? " is complete" : "");
+	if (made)
+		err_set(&e, errno, "writing to standard output: %s (%s is complete)",
+			strerror(errno), made);
+	else
+		err_set(&e, errno, "writing to standard output: %s", strerror(errno));
 	return complain(EXIT_FAILURE, &e);
 }
 

@@ -224,8 +224,8 @@ if [ -w /dev/full ]; then
 
 		shift
 		exits 1 "" bash -c '"$@" >/dev/full' - "$overlaybd" "$@"
-		same "message" "$(cat "$work/out")" "overlaybd: writing to standard output: No space left on device; what\
- it tells of is done: $made is complete"
+		same "message" "$(cat "$work/out")" \
+			"overlaybd: writing to standard output: No space left on device ($made is complete)"
 	}
 	full "$work/full.obd" commit --raw "$work/a.raw" -o "$work/full.obd"
 	commit --raw "$work/a.raw" -o "$work/told.obd"

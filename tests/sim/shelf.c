@@ -190,6 +190,7 @@ uint64_t __wrap_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t 
 void __wrap_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, unsigned rank);
 enum cache_state __wrap_cache_blob_state(const struct cache_blob *b);
 bool __wrap_cache_blob_is_sealed(const struct cache_blob *b);
+bool __wrap_cache_blob_is_filling(const struct cache_blob *b);
 uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b);
 
 int __real_cache_blob_open(struct cache *c, const char *origin, const char *digest, uint64_t size,
@@ -204,6 +205,7 @@ uint64_t __real_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t 
 void __real_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, unsigned rank);
 enum cache_state __real_cache_blob_state(const struct cache_blob *b);
 bool __real_cache_blob_is_sealed(const struct cache_blob *b);
+bool __real_cache_blob_is_filling(const struct cache_blob *b);
 uint64_t __real_cache_blob_bad_chunks(const struct cache_blob *b);
 
 /* A blob of the real cache goes there. */
@@ -351,4 +353,9 @@ bool __wrap_cache_blob_is_sealed(const struct cache_blob *b)
 uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b)
 {
 	return is_ours(b) ? 0 : __real_cache_blob_bad_chunks(b);
+}
+
+bool __wrap_cache_blob_is_filling(const struct cache_blob *b)
+{
+	return is_ours(b) ? !shelf.full : __real_cache_blob_is_filling(b);
 }

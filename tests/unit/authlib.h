@@ -413,7 +413,7 @@ static void close_world(void)
 #define RUN(...)                                                                                   \
 	do {                                                                                       \
 		const struct step steps_[] = { __VA_ARGS__ };                                      \
-                                                                                                   \
+	                                                                                           \
 		run(__func__, steps_, COUNT_OF(steps_));                                           \
 	} while (0)
 

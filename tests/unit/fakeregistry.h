@@ -30,7 +30,7 @@ struct route {
 	const char *method; /* NULL: any */
 	const char *url; /* all of it, or with a '*' at its end its beginning */
 	const char *auth; /* what Authorization must be; NULL: anything, "": none */
-	unsigned status; /* 0: the connection is refused; 1: there is no such host */
+	unsigned status; /* 0: the connection is refused; 1: there is no such host; 2: it breaks */
 	const char *headers; /* lines, each with its "\r\n"; NULL: none */
 	const char *body; /* NULL: none */
 	unsigned times; /* that it answers; 0: always */
@@ -162,7 +162,7 @@ static void fake_serve(struct http_exchange *x)
 	for (i = 0; !r && i < fake.count; i++)
 		if (fake_fits(&fake.routes[i], x))
 			r = &fake.routes[i];
-	if (r && r->status < 2)
+	if (r && r->status < 3)
 		fake_fail(x, r->status);
 	else
 		fake_answer(x, r ? r : &nothing);

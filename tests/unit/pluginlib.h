@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -222,12 +223,39 @@ WRAP_FETCHER(close)
 
 static sem_t reported; /* is posted at each */
 
+static atomic_uint reporting; /* that write at this moment */
+static bool report_waits; /* the first that writes waits for, */
+static sem_t report_may_end;
+static sem_t next_has_come; /* until the next one has come as far as it can */
+static _Thread_local bool is_next;
+
+int __real_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *lock)
+{
+	int r = pthread_mutex_trylock(lock);
+
+	if (r == 0)
+		return 0;
+	if (is_next)
+		sem_post(&next_has_come);
+	return __real_pthread_mutex_lock(lock);
+}
+
 void __real_report_write(struct disk *const *disks, size_t count, bool last);
 void __wrap_report_write(struct disk *const *disks, size_t count, bool last);
 void __wrap_report_write(struct disk *const *disks, size_t count, bool last)
 {
+	assert_int_equal(atomic_fetch_add(&reporting, 1), 0); /* one at a time */
+	if (report_waits && !is_next) {
+		sem_post(&reported);
+		sem_wait(&report_may_end);
+	}
+	if (is_next)
+		sem_post(&next_has_come);
 	note("report %zu%s", count, last ? " last" : "");
 	__real_report_write(disks, count, last);
+	atomic_fetch_sub(&reporting, 1);
 	sem_post(&reported);
 }
 
@@ -266,9 +294,16 @@ int __wrap_exports_acquire_all(struct exports *x, struct disk ***out, size_t *co
 }
 
 /* The watcher waits for the test's word, not for time: a tick is a second. */
-static bool has_ticks;
+static bool has_ticks; /* false: it waits for time */
 static sem_t ticks, waiting;
 static int ticks_left;
+
+int __real_quit_watch(struct err *e);
+int __wrap_quit_watch(struct err *e);
+int __wrap_quit_watch(struct err *e)
+{
+	return refused("watch") ? err_set(e, failure, "%s", cause) : __real_quit_watch(e);
+}
 
 bool __real_quit_wait(unsigned ms);
 bool __wrap_quit_wait(unsigned ms);
@@ -284,12 +319,14 @@ bool __wrap_quit_wait(unsigned ms)
 
 static int thread_code; /* what starting one gives */
 static size_t threads;
+static unsigned watchers; /* that run */
 
 int __real_clock_thread(pthread_t *out, void *(*body)(void *arg), void *arg);
 int __wrap_clock_thread(pthread_t *out, void *(*body)(void *arg), void *arg);
 int __wrap_clock_thread(pthread_t *out, void *(*body)(void *arg), void *arg)
 {
 	threads++;
+	watchers += thread_code == 0;
 	return thread_code ? thread_code : __real_clock_thread(out, body, arg);
 }
 
@@ -354,7 +391,9 @@ static inline int set_up(void **state)
 	cause = "the cause";
 	nbdkit_stdio = 1;
 	nbdkit_name = "";
-	is_recording = is_fetching = is_old = has_ticks = false;
+	is_recording = is_fetching = is_old = false;
+	has_ticks = true;
+	watchers = 0;
 	is_writable = -1;
 	given_layer = NULL;
 	many_extents = many_exports = threads = 0;
@@ -362,6 +401,9 @@ static inline int set_up(void **state)
 	sem_init(&reported, 0, 0);
 	sem_init(&ticks, 0, 0);
 	sem_init(&waiting, 0, 0);
+	sem_init(&report_may_end, 0, 0);
+	sem_init(&next_has_come, 0, 0);
+	report_waits = false;
 	return 0;
 }
 
@@ -399,10 +441,17 @@ static inline void serve(const char *key, const char *value)
 	config(key, value);
 	begin();
 	assert_int_equal(plugin->after_fork(), 0);
+	if (watchers > 0 && has_ticks)
+		sem_wait(&waiting); /* for the first tick */
 }
 
 static inline void end(void)
 {
+	if (watchers > 0 && has_ticks) {
+		ticks_left = 0;
+		sem_post(&ticks); /* the last */
+	}
+	watchers = 0;
 	plugin->cleanup();
 	plugin->unload();
 }

@@ -413,6 +413,26 @@ static void sizes_are_checked_first(void **state)
 	}
 }
 
+/* The upper half of a number is there only in file systems that have 64-bit numbers. */
+static void upper_halves_count_where_they_are(void **state)
+{
+	enum { INCOMPATIBLE = 0x60, BLOCKS_HIGH = 0x150, WITH_64BIT = 0x80 };
+	uint8_t was[4], features[4], now[4];
+	struct err e = { "" };
+	struct ext4 *x;
+
+	change_super(BLOCKS_HIGH, 1, was);
+	close_ext4(open_ext4());
+	change_super(INCOMPATIBLE, 0, features);
+	change_super(INCOMPATIBLE, le32_get(features) | WITH_64BIT, now);
+	open_image();
+	assert_int_equal(ext4_open(image, &x, &e), -EBADMSG);
+	assert_non_null(strstr(e.msg, "4294971392 blocks of 2^10 bytes on a disk of 4194304"));
+	close_image();
+	change_super(INCOMPATIBLE, le32_get(features), now);
+	change_super(BLOCKS_HIGH, le32_get(was), now);
+}
+
 /* ---- failures ---- */
 
 static void a_disk_that_fails_fails_for_good(void **state)
@@ -487,6 +507,7 @@ int main(void)
 		cmocka_unit_test(kinds),
 		cmocka_unit_test(links_are_read),
 		cmocka_unit_test(sizes_are_checked_first),
+		cmocka_unit_test(upper_halves_count_where_they_are),
 		cmocka_unit_test(a_disk_that_fails_fails_for_good),
 		cmocka_unit_test(nothing_is_left_behind),
 		cmocka_unit_test(folders_are_listed), /* changes them */

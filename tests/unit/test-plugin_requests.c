@@ -26,7 +26,6 @@ static void clients_of_a_folder_name_their_export(void **state)
 {
 	void *a, *b;
 
-	has_ticks = true;
 	serve("dir", "");
 	nbdkit_name = NULL;
 	assert_null(plugin->open(1));
@@ -49,7 +48,6 @@ static void clients_of_a_folder_name_their_export(void **state)
 	assert_null(strstr(calls.text, "report"));
 	assert_non_null(strstr(calls.text, "client_came\n"));
 	assert_non_null(strstr(calls.text, "client_went\n"));
-	sem_post(&ticks);
 	end();
 }
 
@@ -60,7 +58,6 @@ static void a_client_of_a_folder_leaves_statistics(void **state)
 	struct stat st;
 	void *a;
 
-	has_ticks = true;
 	snprintf(path, sizeof path, "%s/stats.json", folder);
 	config("stats", path);
 	serve("dir", "");
@@ -69,7 +66,45 @@ static void a_client_of_a_folder_leaves_statistics(void **state)
 	plugin->close(a);
 	assert_non_null(strstr(calls.text, "client_went\nreport 1 last\n"));
 	assert_int_equal(stat(path, &st), 0);
-	sem_post(&ticks);
+	end();
+}
+
+static void *leave_next(void *client)
+{
+	is_next = true;
+	plugin->close(client);
+	return NULL;
+}
+
+static void *leave(void *client)
+{
+	plugin->close(client);
+	return NULL;
+}
+
+/* Two clients that leave at once write their statistics one after the other: it is one file. */
+static void statistics_are_written_by_one_at_a_time(void **state)
+{
+	pthread_t first, next;
+	char path[128];
+	void *a, *b;
+
+	snprintf(path, sizeof path, "%s/stats.json", folder);
+	config("stats", path);
+	serve("dir", "");
+	nbdkit_name = "plain";
+	a = plugin->open(1);
+	nbdkit_name = "written";
+	b = plugin->open(0);
+	report_waits = true;
+	assert_int_equal(pthread_create(&first, NULL, leave, a), 0);
+	sem_wait(&reported);
+	assert_int_equal(pthread_create(&next, NULL, leave_next, b), 0);
+	sem_wait(&next_has_come);
+	sem_post(&report_may_end);
+	pthread_join(first, NULL);
+	pthread_join(next, NULL);
+	report_waits = false;
 	end();
 }
 
@@ -89,7 +124,6 @@ static void a_folder_is_listed_by_name(void **state)
 {
 	struct nbdkit_exports list = { .room = 5 }, one = { .room = 1 }, full = { .room = 20000 };
 
-	has_ticks = true;
 	serve("dir", "");
 	assert_int_equal(plugin->list_exports(1, 0, &list), 0);
 	assert_string_equal(list.text, "plain=? written=? ");
@@ -109,7 +143,6 @@ static void a_folder_is_listed_by_name(void **state)
 	assert_int_equal(plugin->list_exports(1, 0, &list), -1);
 	assert_string_equal(nbdkit_errors.text, "the cause\n");
 	failing = "";
-	sem_post(&ticks);
 	end();
 }
 
@@ -370,6 +403,7 @@ int main(void)
 		TEST(clients_of_an_image_share_it),
 		TEST(clients_of_a_folder_name_their_export),
 		TEST(a_client_of_a_folder_leaves_statistics),
+		TEST(statistics_are_written_by_one_at_a_time),
 		TEST(an_image_is_listed_once),
 		TEST(a_folder_is_listed_by_name),
 		TEST(what_clients_are_told),

@@ -171,6 +171,24 @@ static void sizes_are_asked_for(void **state)
 	}
 }
 
+/* Where HEAD is not answered GET is tried within the time of opening; 3 s of it are lost. */
+static void a_head_without_answer_is_given_up(void **state)
+{
+	struct route routes[] = {
+		{ "HEAD", URL, NULL, 2, NULL, NULL, 0 },
+		{ "GET", URL, NULL, 206, PART, "x", 0 },
+	};
+	uint64_t size = 0;
+	struct err e;
+
+	fake_use(routes, 2);
+	open_remote("reg.io/app", NULL);
+	if (remote_blob_size(w.remote, BLOB, &size, &e) != 0)
+		fail_msg("%s", e.msg);
+	close_remote();
+	assert_int_equal(size, 5);
+}
+
 #define LONG "sha512:" HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16
 
 static void a_sha512_digest_is_asked_for_in_full(void **state)
@@ -475,6 +493,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes_are_asked_for),
+		cmocka_unit_test(a_head_without_answer_is_given_up),
 		cmocka_unit_test(a_sha512_digest_is_asked_for_in_full),
 		cmocka_unit_test(manifests_are_asked_for),
 		cmocka_unit_test(nobody_here_is_told_at_once),
