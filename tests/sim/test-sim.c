@@ -613,6 +613,7 @@ static void close_world(void)
 
 	for (i = 0; i < w.reader_count; i++)
 		fibers_join(w.readers[i].fiber);
+	fibers_watch(NULL); /* nobody waits, and what it looks at goes */
 	if (fibers_one_in(2))
 		queue_shut(w.queue);
 	for (i = 0; i < net.blob_count; i++)
