@@ -243,28 +243,36 @@ static void revoke_token(void)
 	net.places[fibers_below(net.place_count)].token++;
 }
 
+static void let_others_act(void)
+{
+	if (shelf.others && w.real)
+		rival_act();
+	else if (shelf.others)
+		shelf_disturb();
+}
+
 /* What happens to the world, between any two steps. */
 static void disturb(void)
 {
+	unsigned i;
+
 	if (w.cached && !w.real && fibers_one_in(32))
 		shelf_judge();
 	if (w.well_at != CLOCK_NEVER)
 		return;
-	if (shelf.others && fibers_one_in(32)) {
-		if (w.real)
-			rival_act();
-		else
-			shelf_disturb();
-	}
+	if (fibers_one_in(32))
+		let_others_act();
 	if (w.falls && fibers_one_in(100)) {
-		unsigned i = fibers_below(net.place_count);
-
+		i = fibers_below(net.place_count);
 		fibers_trace("place %u falls ill", i);
 		net.places[i].well = false;
 		net.places[i].fallen = true;
 	}
-	if (w.stops && fibers_one_in(300))
+	if (w.stops && fibers_one_in(200)) {
 		fibers_stand_still((1 + fibers_below(12)) * 1000 * 1000);
+		for (i = 0; i < 3; i++)
+			let_others_act(); /* who did not stand still */
+	}
 	if (fibers_one_in(200))
 		revoke_token();
 }
