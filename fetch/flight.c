@@ -112,21 +112,6 @@ static void trim_kept_locked(struct blob *b)
 	}
 }
 
-void flight_drop_locked(struct blob *b, uint64_t off, uint64_t n)
-{
-	struct flight *f = b->flights;
-
-	while (f) {
-		struct flight *next = f->next;
-
-		if (flight_start(f) < off + n && off < flight_start(f) + flight_size(f)) {
-			f->dropped = true;
-			flight_unlist_locked(f);
-		}
-		f = next;
-	}
-}
-
 /* ---- who gave what ---- */
 
 static void note_origin(struct origin *ring, unsigned size, unsigned *next, const struct origin *o)
@@ -200,6 +185,24 @@ static void avoid_suspects_locked(const struct blob *b, struct flight *f)
 			places |= b->suspects[i].places;
 	f->request.avoid = places;
 	f->request.rather = least_blamed_locked(b, places);
+}
+
+void flight_drop_locked(struct blob *b, uint64_t off, uint64_t n)
+{
+	struct flight *f = b->flights;
+
+	while (f) {
+		struct flight *next = f->next;
+
+		if (flight_start(f) < off + n && off < flight_start(f) + flight_size(f)) {
+			/* Its readers may find more of it wrong, and blame who gave that. */
+			if (f->places && !f->done)
+				note_given_locked(b, f->first, f->first + f->count, f->places);
+			f->dropped = true;
+			flight_unlist_locked(f);
+		}
+		f = next;
+	}
 }
 
 /* ---- what arrives ---- */

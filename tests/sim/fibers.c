@@ -79,6 +79,11 @@ int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *l);
 int __real_pthread_rwlock_unlock(pthread_rwlock_t *l);
 int __wrap_pthread_rwlock_unlock(pthread_rwlock_t *l);
 
+#ifdef ASAN_FIBERS
+const bool fibers_slow = true;
+#else
+const bool fibers_slow = false;
+#endif
 bool fibers_traced;
 void (*fibers_fail)(const char *why);
 

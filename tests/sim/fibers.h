@@ -51,6 +51,9 @@ void fibers_watch(void (*watch)(void));
 extern bool fibers_traced;
 void fibers_trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Built with AddressSanitizer: a run takes ten times as long. */
+extern const bool fibers_slow;
+
 /* The run has failed: says why and ends the program, see test-sim.c. */
 extern void (*fibers_fail)(const char *why);
 

@@ -28,7 +28,7 @@ static bool is_right(const struct shelf_blob *b, uint64_t chunk)
 		      size_of(b, chunk)) == 0;
 }
 
-static bool is_whole(const struct shelf_blob *b)
+bool shelf_is_whole(const struct shelf_blob *b)
 {
 	unsigned i;
 
@@ -99,16 +99,18 @@ static void claim_theirs(struct shelf_blob *b)
 		b->theirs[c][rank] = true;
 }
 
-/* They fetch some of what they have claimed, or die. */
+/* They fetch some of what they have claimed, and give the claims back, or die. */
 static void settle_theirs(struct shelf_blob *b, bool publish)
 {
-	unsigned c;
+	unsigned from = publish ? fibers_below(chunks_of(b)) : 0, c, r;
 
-	fibers_trace("another process %s", publish ? "publishes" : "dies");
-	for (c = 0; publish && c < chunks_of(b); c++)
-		if ((b->theirs[c][0] || b->theirs[c][1]) && !fibers_one_in(4) && !b->sealed)
-			put(b, c);
-	end_their_claims(b);
+	fibers_trace("another process %s from chunk %u on", publish ? "publishes" : "dies", from);
+	for (c = from; c < chunks_of(b); c++)
+		for (r = 0; r < SHELF_RANKS; r++) {
+			if (publish && b->theirs[c][r] && !fibers_one_in(3) && !b->sealed)
+				put(b, c);
+			b->theirs[c][r] = false;
+		}
 }
 
 void shelf_disturb(void)
@@ -119,14 +121,14 @@ void shelf_disturb(void)
 	switch (fibers_below(8)) {
 	case 0:
 	case 1:
-	case 2:
 		claim_theirs(b);
 		break;
+	case 2:
 	case 3:
 		settle_theirs(b, true);
 		break;
 	case 4:
-		settle_theirs(b, false);
+		settle_theirs(b, fibers_one_in(2));
 		break;
 	case 5:
 		fibers_trace("chunk %u is evicted", c);
@@ -157,7 +159,7 @@ void shelf_judge(void)
 	struct shelf_blob *b = &shelf.blobs[fibers_below(net.blob_count)];
 	unsigned c;
 
-	if (!is_whole(b) || (b->state == CACHE_WHOLE && !b->sealed))
+	if (!shelf_is_whole(b) || (b->state == CACHE_WHOLE && !b->sealed))
 		return;
 	if (!b->sealed) {
 		b->sealed = true;

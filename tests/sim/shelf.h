@@ -39,6 +39,9 @@ void shelf_reset(void);
 void shelf_disturb(void);
 void shelf_calm(void);
 
+/* Whether every chunk is there. */
+bool shelf_is_whole(const struct shelf_blob *b);
+
 /* What the keeper does: a blob that is all there is judged. */
 void shelf_judge(void);
 

@@ -210,7 +210,7 @@ bool stage_head(struct http_exchange *x, const char *lines)
 	printed = snprintf(line, sizeof line, "HTTP/1.1 %.*s Text\r\n", (int)strcspn(lines, "|"),
 			   lines);
 	good = http_heard_header(x, line, (size_t)printed);
-	for (lines += strcspn(lines, "|"); *lines == '|'; lines += n) {
+	for (lines = strchrnul(lines, '|'); *lines == '|'; lines += n) {
 		lines++;
 		n = strcspn(lines, "|");
 		printed = snprintf(line, sizeof line, "%.*s\r\n", (int)n, lines);
