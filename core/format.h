@@ -27,6 +27,7 @@ enum {
 };
 
 #define FORMAT_MAX_ENTRIES (UINT64_C(1) << 26) /* a layer; more is refused */
+#define FORMAT_REFERENCE_ENTRIES UINT64_C(1000000) /* a layer; the reference reads no more */
 #define FORMAT_LBA_LIMIT (UINT64_C(1) << 50) /* logical sectors */
 #define FORMAT_PADDING (FORMAT_LBA_LIMIT - 1) /* offset of a padding entry */
 #define FORMAT_NIL_UUID "00000000-0000-0000-0000-000000000000"

@@ -229,8 +229,10 @@ static int check_options(const struct image_config *config, const struct image_o
 {
 	if (options->virtual_size % SECTOR != 0 ||
 	    options->virtual_size / SECTOR >= FORMAT_LBA_LIMIT)
-		return err_set(e, EINVAL, "%s: %" PRIu64 " is no virtual size", config->path,
-			       options->virtual_size);
+		return err_set(e, EINVAL,
+			       "%s: invalid virtual size %" PRIu64 ": must be a multiple of 512, "
+			       "below 2^50 sectors",
+			       config->path, options->virtual_size);
 	if (config->lower_count + 1 > INDEX_MAX_LAYERS)
 		return err_set(e, EINVAL, "%s: %zu layers, more than %d", config->path,
 			       config->lower_count, INDEX_MAX_LAYERS - 1);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/base/le.h"
+#include "core/base/log.h"
 
 struct layer_writer {
 	struct sink *out;
@@ -22,6 +23,8 @@ struct layer_writer {
 	uint64_t data_end; /* sector after the data written */
 	uint8_t *index;
 	uint64_t entries; /* in index */
+	uint64_t mappings; /* of them, without padding; once the index is complete */
+	const char *name; /* NULL: no warnings */
 	uint64_t room; /* entries that fit in index */
 };
 
@@ -82,6 +85,7 @@ int layer_writer_open(struct sink *out, const struct layer_writer_options *optio
 		return r;
 	}
 	t->out = out;
+	t->name = options->name;
 	t->data_end = FORMAT_SPACE / SECTOR;
 	*w = t;
 	return 0;
@@ -175,6 +179,7 @@ static int64_t write_index(struct layer_writer *w, struct err *e)
 
 	if (w->last.sectors > 0)
 		r = push_entry(w, &w->last, e);
+	w->mappings = w->entries;
 	while (r == 0 && w->entries % FORMAT_PAD_ENTRIES != 0)
 		r = push_entry(w, &padding, e);
 	if (r == 0)
@@ -196,7 +201,13 @@ int layer_writer_finish(struct layer_writer *w, struct err *e)
 	trailer.index_size = (uint64_t)entries;
 	format_encode_header(&trailer, raw);
 	r = sink_write(w->out, raw, sizeof raw, e);
-	return r < 0 ? r : sink_finish(w->out, e);
+	if (r == 0)
+		r = sink_finish(w->out, e);
+	if (r == 0 && w->name && w->mappings > FORMAT_REFERENCE_ENTRIES)
+		log_warn("%s: %" PRIu64 " mappings: overlaybd itself reads no layer of more than "
+			 "%" PRIu64,
+			 w->name, w->mappings, FORMAT_REFERENCE_ENTRIES);
+	return r;
 }
 
 void layer_writer_close(struct layer_writer *w)

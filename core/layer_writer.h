@@ -15,6 +15,9 @@ struct layer_writer_options {
 	const char *uuid; /* NULL: the nil uuid; upper-cased */
 	const char *parent_uuid; /* NULL: the nil uuid; upper-cased */
 	const char *message; /* NULL: none; at most FORMAT_TAG bytes */
+	/* Of the file, for the warning that the reference cannot read it; must outlive the writer.
+	 * NULL: it is not told. */
+	const char *name;
 };
 
 struct layer_writer;

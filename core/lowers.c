@@ -53,7 +53,8 @@ static int take_manifest(struct lowers *l, const struct manifest *m, struct err 
 	size_t i;
 	int r = 0;
 
-	if (m->layer_count + 1 >= INDEX_MAX_LAYERS)
+	/* One layer number less: there may be an upper on top. */
+	if (m->layer_count >= INDEX_MAX_LAYERS)
 		return err_set(e, EINVAL, "%s: %zu layers, more than the limit of %d",
 			       l->config->path, m->layer_count, INDEX_MAX_LAYERS - 1);
 	l->resolved = calloc(m->layer_count + 1, sizeof *l->resolved);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "core/base/le.h"
+#include "core/base/log.h"
 #include "core/base/scope.h"
 #include "core/upper_private.h"
 #include "core/upper_records.h"
@@ -114,6 +115,9 @@ int upper_seal_log(struct upper_log *u, struct err *e)
 	if (r == 0)
 		r = upper_seal_append(u->ops, u->data_fd, &u->header, &maps, u->data_end, e);
 	free(maps.maps);
+	if (r == 0 && maps.count > FORMAT_REFERENCE_ENTRIES)
+		log_warn("%s: %zu mappings: overlaybd itself reads no layer of more than %" PRIu64,
+			 u->data_path, maps.count, FORMAT_REFERENCE_ENTRIES);
 	return r < 0 ? err_wrap(e, r, "%s", u->data_path) : 0;
 }
 

@@ -3,7 +3,8 @@
  *
  * Refused: more than ANSWER_MAX bytes, a NUL in a text, what jansson finds too deep (2,048 levels),
  * and in what is public a key twice in one object, which two readers may take for two things.  A
- * byte order mark at the beginning is passed over.  Threads: no state; a tree belongs to one caller. */
+ * byte order mark at the beginning is passed over.  Threads: no state; a tree belongs to one
+ * caller. */
 #ifndef OVERLAYBD_FETCH_ANSWER_H
 #define OVERLAYBD_FETCH_ANSWER_H
 

@@ -4,7 +4,7 @@
  *   UNKNOWN --a request goes ahead--> PROBING --accepted--> OPEN (no header needed)
  *      ^                                 |                    |
  *      +------ left without answer ------+-------- 401 -------+--> a renewal --> HAVE
- *   HAVE --the header is old, run out or refused--> a renewal
+ *   HAVE --the header is old, run out or refused--> a renewal; one that fails leads to UNKNOWN
  *
  * A renewal is [the host's challenge] -> [a lookup of credentials] -> [a token]; `step` says which
  * of them is under way.  While it is, a header that is good still serves.
@@ -18,8 +18,9 @@
  * (3) Somebody waits only while (1) or (2) is so: each waiter is woken by the prober's report or by
  *     settle().
  * (4) A header that was refused (`spoiled`) or has run out is given to nobody.  Without a good one
- *     auth_ask begins a renewal, unless one has just failed: that is a refusal, remembered for
- *     REFUSED_FOR, or a pause; both end by the clock.
+ *     auth_ask begins a renewal, or lets one request go ahead to learn what the host wants, unless
+ *     a renewal has just failed: that is a refusal, remembered for REFUSED_FOR, or a pause; both
+ *     end by the clock.
  * (5) Credentials that cannot be looked up are none: that is told to those who are refused without
  *     a login, and a warning to those who are not. */
 #include "fetch/auth.h"
@@ -87,7 +88,7 @@ struct auth {
 	struct err lookup_error;
 	bool no_thread;
 
-	char digest[DIGEST_TEXT]; /* of what was asked for last, "": no blob or manifest */
+	char digest[DIGEST_ANY_TEXT]; /* of what was asked for last, "": no blob or manifest */
 	struct credentials credentials; /* of the last lookup */
 	bool have_credentials; /* a lookup was made; there may be none */
 	bool fresh; /* they were looked up for this renewal */
@@ -96,6 +97,11 @@ struct auth {
 
 	struct inquiry inquiry;
 };
+
+static bool has_good_header(const struct auth *a)
+{
+	return a->state == AUTH_HAVE && !a->spoiled && clock_ms() < a->expires_at;
+}
 
 static void clear_secret(char **text)
 {
@@ -211,6 +217,9 @@ static void settle(struct auth *a, int r, const struct err *e)
 	a->fresh = false;
 	if (r == 0)
 		a->failures = 0;
+	/* What the host said it wants may have been wrong, or have changed: it is asked again. */
+	if (r < 0 && a->state == AUTH_HAVE && !has_good_header(a))
+		a->state = AUTH_UNKNOWN;
 	if (r == -EACCES) {
 		a->refusal = *e;
 		a->refused_until = clock_ms() + REFUSED_FOR;
@@ -550,19 +559,28 @@ static void ask_for_challenge(struct auth *a)
 		settle_failure(a, ENOMEM, "out of memory");
 }
 
+/* The digest in what is asked for, if there is one: helpers are told it. */
+static void note_digest(struct auth *a, const char *path)
+{
+	const char *at = path ? strstr(path, "sha") : NULL;
+	char digest[DIGEST_ANY_TEXT];
+
+	for (; at; at = strstr(at + 1, "sha")) {
+		snprintf(digest, sizeof digest, "%.*s", (int)strspn(at, "sha:0123456789abcdef"),
+			 at);
+		if (digest_is_any(digest))
+			memcpy(a->digest, digest, sizeof digest);
+	}
+}
+
 /* With the credentials of before where a new token is all that is wanted. */
 static void renew(struct auth *a, const struct auth_wait *w, bool doubted)
 {
-	const char *digest = w->path ? strstr(w->path, "sha256:") : NULL;
-
 	if (a->step != STEP_IDLE)
 		return;
 	a->fresh = false;
 	a->doubted = doubted;
-	if (digest && strlen(digest) >= DIGEST_TEXT - 1) {
-		memcpy(a->digest, digest, DIGEST_TEXT - 1);
-		a->digest[DIGEST_TEXT - 1] = '\0';
-	}
+	note_digest(a, w->path);
 	if (a->challenge.scheme == CHALLENGE_NONE && !a->header)
 		ask_for_challenge(a);
 	else if (a->have_credentials && !doubted && a->challenge.scheme == CHALLENGE_BEARER)
@@ -583,11 +601,6 @@ static enum auth_answer say_paused(const struct auth *a, struct err *e)
 {
 	err_set(e, EIO, "%s", a->trouble.msg);
 	return AUTH_PAUSED;
-}
-
-static bool has_good_header(const struct auth *a)
-{
-	return a->state == AUTH_HAVE && !a->spoiled && clock_ms() < a->expires_at;
 }
 
 enum auth_answer auth_ask(struct auth *a, struct auth_wait *w, const char **header, struct err *e)

@@ -28,8 +28,8 @@ enum auths_result {
 /* In this order: the host's entry in credHelpers; the longest key in `auths` with something in it;
  * credsStore.  Returns the result, or EINVAL for an entry that is ours and cannot be read, or
  * ENOMEM; what is not filled is all NULL. */
-int auths_find(json_t *document, const char *host, const char *repository,
-	       struct credentials *out, struct auths_program *program, struct err *e);
+int auths_find(json_t *document, const char *host, const char *repository, struct credentials *out,
+	       struct auths_program *program, struct err *e);
 
 void auths_program_release(struct auths_program *p);
 

@@ -100,9 +100,16 @@ static int system_make_folder(int at, const char *name, mode_t mode)
 	return result(mkdirat(at, name, mode));
 }
 
-static int system_link(int at, const char *from, const char *to)
+/* A file system that cannot rename like that has two names for a moment. */
+static int system_name(int at, const char *from, const char *to)
 {
-	return result(linkat(at, from, at, to, 0));
+	if (renameat2(at, from, at, to, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -errno;
+	if (linkat(at, from, at, to, 0) < 0)
+		return -errno;
+	return result(unlinkat(at, from, 0));
 }
 
 static int system_rename(int at, const char *from, const char *to)
@@ -241,7 +248,7 @@ const struct cache_disk_ops cache_disk_system = {
 	.room = system_room,
 	.list = system_list,
 	.make_folder = system_make_folder,
-	.link = system_link,
+	.name = system_name,
 	.rename = system_rename,
 	.unlink = system_unlink,
 	.remove_folder = system_remove_folder,

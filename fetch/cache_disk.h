@@ -41,7 +41,7 @@ struct cache_disk_ops {
 	int (*list)(int at, const char *path, int (*each)(void *arg, const char *name), void *arg);
 
 	int (*make_folder)(int at, const char *name, mode_t mode);
-	int (*link)(int at, const char *from, const char *to); /* a second name */
+	int (*name)(int at, const char *from, const char *to); /* as rename; -EEXIST, never over */
 	int (*rename)(int at, const char *from, const char *to);
 	int (*unlink)(int at, const char *name);
 	int (*remove_folder)(int at, const char *name);

@@ -57,12 +57,12 @@ int cache_put_document(struct cache *c, const char *origin, const char *name, co
 	if (r == 0) {
 		if (c->ops->stat_at(folder.fd, file, &old) < 0)
 			old.st_size = 0;
-		r = cache_folder_replace_file(folder, file, bytes, n, e);
+		r = cache_folder_replace_file(folder, file, bytes, n, false, e);
 	}
 	if (r < 0)
 		return err_wrap(e, r, "cache: keeping '%.128s'", name);
-	cache_map_subtract(c->usage, cost_of(&old));
-	atomic_fetch_add(c->usage, cost_of(&now));
+	cache_map_subtract(c->ops, c->usage, cost_of(&old));
+	cache_map_add(c->ops, c->usage, cost_of(&now));
 	return 0;
 }
 
@@ -165,7 +165,7 @@ static int trim(struct cache *c, uint64_t target, uint64_t *sum, uint64_t *freed
 			if (c->ops->unlink(c->root.fd, listed[i].path) < 0)
 				continue;
 			left -= listed[i].cost;
-			cache_map_subtract(c->usage, listed[i].cost);
+			cache_map_subtract(c->ops, c->usage, listed[i].cost);
 		}
 		*freed = *sum - left;
 	}

@@ -140,7 +140,7 @@ struct visit {
 static int open_visit(struct visit *v, struct cache *c, const char *path, bool discard,
 		      struct err *e)
 {
-	const struct cache_map_counters counters = { c->usage, &v->bad };
+	const struct cache_map_counters counters = { c->usage, &v->bad, NULL };
 	const char *digest = strchr(path, '/') + 1;
 
 	*v = (struct visit){ 0 };
@@ -186,7 +186,7 @@ static int recount_locked(struct cache *c, struct cache_names *names, struct err
 	if (r < 0)
 		cache_names_release(names);
 	else
-		atomic_fetch_add(c->usage, sum - before);
+		cache_map_add(c->ops, c->usage, sum - before);
 	return r;
 }
 
@@ -220,6 +220,8 @@ static void load_hand(const struct cache *c, struct hand *hand)
 
 static void store_hand(struct cache *c, const struct hand *hand)
 {
+	if (c->ops->prepare(c->page, sizeof *c->page) < 0)
+		return; /* the next one begins where this one did */
 	memcpy(c->page->hand_path, hand->path, CACHE_PATH);
 	atomic_store(&c->page->hand_chunk, hand->chunk);
 }
@@ -246,11 +248,11 @@ static void remove_if_idle(struct cache *c, const char *path, struct cache_map *
 {
 	if (cache_map_present(m) == 0 && cache_map_take_alone(m) && cache_map_present(m) == 0 &&
 	    cache_map_is_at(m, c->root, path) && cache_folder_remove(c->root, path, NULL) == 0)
-		cache_map_subtract(c->usage, cache_map_file_size(m));
+		cache_map_subtract(c->ops, c->usage, cache_map_file_size(m));
 }
 
 /* Moves the hand to the blob's end, or to where enough is evicted.  Returns the bytes evicted. */
-static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
+static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target, bool spare)
 {
 	uint64_t freed = 0, chunks;
 	struct visit v;
@@ -261,6 +263,8 @@ static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
 		return 0;
 	}
 	chunks = cache_map_chunks(v.m);
+	if (spare && cache_map_is_held(v.m))
+		hand->chunk = chunks;
 	while (hand->chunk < chunks && atomic_load(c->usage) > target)
 		freed += cache_map_evict(v.m, hand->chunk++);
 	if (hand->chunk >= chunks) {
@@ -271,30 +275,42 @@ static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
 	return freed;
 }
 
-static uint64_t run_clock(struct cache *c, const struct cache_names *names, uint64_t target)
+/* Two rounds. */
+static uint64_t run_rounds(struct cache *c, const struct cache_names *names, struct hand *hand,
+			   uint64_t target, bool spare)
 {
+	size_t at = find_hand(names, hand), step;
 	uint64_t freed = 0;
-	struct hand hand;
-	size_t at, step;
 
-	load_hand(c, &hand);
-	at = find_hand(names, &hand);
 	/* One blob more than two rounds: the first may have been begun in its middle. */
 	for (step = 0; step <= 2 * names->count && atomic_load(c->usage) > target; step++) {
-		freed += sweep_blob(c, &hand, target);
-		if (hand.chunk == UINT64_MAX) {
+		freed += sweep_blob(c, hand, target, spare);
+		if (hand->chunk == UINT64_MAX) {
 			at = (at + 1) % names->count;
-			set_hand(&hand, names->names[at], 0);
+			set_hand(hand, names->names[at], 0);
 		}
 	}
+	return freed;
+}
+
+static uint64_t run_clock(struct cache *c, const struct cache_names *names, uint64_t target,
+			  bool spare)
+{
+	struct hand hand;
+	uint64_t freed;
+
+	load_hand(c, &hand);
+	freed = run_rounds(c, names, &hand, target, true);
+	if (!spare)
+		freed += run_rounds(c, names, &hand, target, false);
 	store_hand(c, &hand);
 	return freed;
 }
 
-int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed, struct err *e)
+int cache_evict_run(struct cache *c, uint64_t target, unsigned how, uint64_t *freed, struct err *e)
 {
 	struct cache_names names;
-	int r = take_right(c, wait, e);
+	int r = take_right(c, how & CACHE_EVICT_WAIT, e);
 
 	*freed = 0;
 	if (r < 0)
@@ -304,7 +320,7 @@ int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed
 	if (r == 0) {
 		*freed = cache_documents_trim(c, target / DOCUMENTS_SHARE);
 		if (names.count > 0)
-			*freed += run_clock(c, &names, target);
+			*freed += run_clock(c, &names, target, how & CACHE_EVICT_SPARE);
 		cache_names_release(&names);
 	}
 	yield_right(c);

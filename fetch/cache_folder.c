@@ -159,15 +159,17 @@ int cache_folder_make_file(struct cache_file folder, const char *name, const voi
 		return err_set(e, -r, "creating '%s': %s", name, strerror(-r));
 	r = fill_file(f, head, n, size, e);
 	if (r == 0) {
-		r = folder.ops->link(folder.fd, temporary, name);
-		r = r < 0 && r != -EEXIST ? err_set(e, -r, "linking: %s", strerror(-r)) : 0;
+		r = folder.ops->name(folder.fd, temporary, name);
+		if (r == 0)
+			return 0;
+		r = r == -EEXIST ? 0 : err_set(e, -r, "renaming: %s", strerror(-r));
 	}
 	folder.ops->unlink(folder.fd, temporary);
 	return r < 0 ? err_wrap(e, r, "creating '%s'", name) : 0;
 }
 
 int cache_folder_replace_file(struct cache_file folder, const char *name, const void *bytes,
-			      size_t n, struct err *e)
+			      size_t n, bool sync, struct err *e)
 {
 	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
 	char temporary[NAME];
@@ -176,6 +178,11 @@ int cache_folder_replace_file(struct cache_file folder, const char *name, const 
 	if (r < 0)
 		return err_set(e, -r, "creating '%s': %s", name, strerror(-r));
 	r = cache_disk_write(f, bytes, n, 0, e);
+	if (r == 0 && sync) {
+		r = f.ops->datasync(f.fd);
+		if (r < 0)
+			err_set(e, -r, "fdatasync: %s", strerror(-r));
+	}
 	if (r == 0) {
 		r = folder.ops->rename(folder.fd, temporary, name);
 		if (r < 0)
@@ -205,19 +212,22 @@ static int open_or_make(struct cache_file folder, const char *name, bool create,
 	return r;
 }
 
+/* What has a name elsewhere too is another's, who did not want it written to. */
 int cache_folder_open_file(struct cache_file folder, const char *name, bool create,
 			   struct cache_file *out, struct err *e)
 {
 	int r = open_or_make(folder, name, create, out);
-	struct stat st;
+	struct stat st = { 0 };
 
 	if (r < 0)
 		return err_set(e, r == -ELOOP || r == -EISDIR || r == -ENXIO ? EUCLEAN : -r,
 			       "%s: %s", name, strerror(-r));
-	if (out->ops->stat(out->fd, &st) == 0 && S_ISREG(st.st_mode))
+	if (out->ops->stat(out->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink <= 1)
 		return 0;
 	cache_disk_close(out);
-	return err_set(e, EUCLEAN, "%s: not a file", name);
+	return err_set(e, EUCLEAN, "%s: %s", name,
+		       S_ISREG(st.st_mode) ? "a file that has another name too (a hard link)"
+					   : "not a file");
 }
 
 int cache_folder_read_file(struct cache_file folder, const char *name, size_t limit,

@@ -39,7 +39,7 @@ int cache_folder_enter(struct cache_file root, const char *path, bool create,
 		       struct cache_file *out, struct err *e);
 
 /* Opens a file for reading and writing; `create` makes it when it is missing.  -EUCLEAN: it is no
- * file. */
+ * file, or one that has another name too. */
 int cache_folder_open_file(struct cache_file folder, const char *name, bool create,
 			   struct cache_file *out, struct err *e);
 
@@ -48,9 +48,9 @@ int cache_folder_open_file(struct cache_file folder, const char *name, bool crea
 int cache_folder_read_file(struct cache_file folder, const char *name, size_t limit,
 			   struct cache_file *f, char **out, size_t *n, struct err *e);
 
-/* Replaces a small file as a whole.  It is not synced: after a power loss it may be empty. */
+/* Replaces a small file as a whole.  Without `sync` it may be empty after a power loss. */
 int cache_folder_replace_file(struct cache_file folder, const char *name, const void *bytes,
-			      size_t n, struct err *e);
+			      size_t n, bool sync, struct err *e);
 
 /* Allocates all of a file.  One that was copied may have holes. */
 int cache_folder_allocate(struct cache_file f, uint64_t size, struct err *e);

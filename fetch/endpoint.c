@@ -340,8 +340,8 @@ struct auth *endpoint_invite(struct endpoint *p, const char *url)
 	if (known || p->guest_count == ENDPOINT_GUESTS_MAX || !origin || !address_parse(url, &a))
 		return known;
 	repository = repository_of(&a);
-	last = strstr(url, "sha256:");
-	blobs = last ? strndup(url, (size_t)(last - url)) : strdup(url);
+	last = strstr(url, "/blobs/sha");
+	blobs = last ? strndup(url, (size_t)(last - url) + strlen("/blobs/")) : strdup(url);
 	if (!repository || !blobs)
 		return NULL;
 	o.host = strstr(origin, "://") + 3;

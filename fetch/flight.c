@@ -145,31 +145,52 @@ static void note_given_locked(struct blob *b, uint64_t first, uint64_t end, uint
 		    &(struct origin){ .first = first, .end = end, .places = places });
 }
 
-/* The endpoints that gave chunks of [first, end) last; 0: not known. */
-static uint32_t givers_locked(const struct blob *b, uint64_t first, uint64_t end)
+/* The endpoints that gave a chunk last; 0: not known. */
+static uint32_t givers_locked(const struct blob *b, uint64_t chunk)
 {
-	const struct flight *f;
+	const struct flight *f = flight_find_locked(b, chunk);
 	unsigned i;
 
-	for (f = b->flights; f; f = f->next)
-		if (f->places && f->first < end && first < f->first + f->count)
-			return f->places;
+	if (f && f->places)
+		return f->places;
 	for (i = 1; i <= GIVEN; i++)
-		if (is_origin_of(&b->given[(b->given_next - i) % GIVEN], first, end))
+		if (is_origin_of(&b->given[(b->given_next - i) % GIVEN], chunk, chunk + 1))
 			return b->given[(b->given_next - i) % GIVEN].places;
 	return 0;
 }
 
-void flight_blame_locked(struct blob *b, uint64_t first, uint64_t end)
+/* One of several who gave parts of what is wrong, and nobody knows whose part it was: the one that
+ * has been blamed least, and of mirrors and the registry, which is the last, that one. */
+static unsigned least_blamed_locked(const struct blob *b, uint32_t places)
 {
-	uint32_t places = givers_locked(b, first, end);
+	unsigned i, least = ENDPOINTS_MAX;
 
-	if (places && queue_places(b->queue) > 1)
-		note_origin(b->suspects, SUSPECTS, &b->suspects_next,
-			    &(struct origin){ .first = first, .end = end, .places = places });
+	for (i = 0; i < ENDPOINTS_MAX; i++)
+		if (places & 1u << i &&
+		    (least == ENDPOINTS_MAX || b->blames[i] <= b->blames[least]))
+			least = i;
+	return least;
 }
 
-static uint32_t suspects_locked(const struct blob *b, const struct flight *f)
+void flight_blame_locked(struct blob *b, uint64_t first, uint64_t end)
+{
+	uint32_t all = 0, places;
+	uint64_t chunk;
+	unsigned i;
+
+	for (chunk = first; chunk < end; chunk++) {
+		places = givers_locked(b, chunk);
+		all |= places;
+		if (places && queue_places(b->queue) > 1)
+			note_origin(b->suspects, SUSPECTS, &b->suspects_next,
+				    &(struct origin){ chunk, chunk + 1, places });
+	}
+	for (i = 0; i < ENDPOINTS_MAX; i++)
+		b->blames[i] += all >> i & 1;
+}
+
+/* Whom a flight should avoid, and whom of these it should rather ask than the others. */
+static void avoid_suspects_locked(const struct blob *b, struct flight *f)
 {
 	uint32_t places = 0;
 	unsigned i;
@@ -177,7 +198,8 @@ static uint32_t suspects_locked(const struct blob *b, const struct flight *f)
 	for (i = 0; i < SUSPECTS; i++)
 		if (is_origin_of(&b->suspects[i], f->first, f->first + f->count))
 			places |= b->suspects[i].places;
-	return places;
+	f->request.avoid = places;
+	f->request.rather = least_blamed_locked(b, places);
 }
 
 /* ---- what arrives ---- */
@@ -200,7 +222,8 @@ bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 	int r;
 
 	pthread_mutex_lock(&b->lock);
-	if (f->dropped || flight_was_dropped_locked(b, chunk, chunk + 1, f->drops)) {
+	if (!flight_has_cache(b) || f->dropped ||
+	    flight_was_dropped_locked(b, chunk, chunk + 1, f->drops)) {
 		pthread_mutex_unlock(&b->lock);
 		return false;
 	}
@@ -217,7 +240,6 @@ bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 /* Hands over chunks that are complete, up to `end` bytes.  False: one could not be kept. */
 static bool publish_up_to(struct flight *f, uint64_t end)
 {
-	struct blob *b = f->blob;
 	uint64_t size = flight_size(f), next;
 	bool all = true;
 
@@ -225,8 +247,7 @@ static bool publish_up_to(struct flight *f, uint64_t end)
 		next = min_u64(f->published + CACHE_CHUNK, size);
 		if (next > end)
 			break;
-		all = b->cache &&
-		      flight_publish(f, f->first + f->published / CACHE_CHUNK,
+		all = flight_publish(f, f->first + f->published / CACHE_CHUNK,
 				     f->bytes->data + f->published) &&
 		      all;
 	}
@@ -365,7 +386,7 @@ static bool all_is_cached_locked(const struct flight *f)
 	uint64_t i;
 
 	for (i = 0; i < f->count; i++)
-		if (!f->blob->cache || !cache_blob_has(f->blob->cache, f->first + i))
+		if (!flight_is_cached(f->blob, f->first + i))
 			return false;
 	return true;
 }
@@ -389,7 +410,7 @@ static enum request_go on_starting(struct request *q)
 	f->started = true;
 	q->first = flight_start(f);
 	q->last = q->first + flight_size(f) - 1;
-	q->avoid = suspects_locked(b, f);
+	avoid_suspects_locked(b, f);
 	return REQUEST_GO;
 }
 
@@ -506,8 +527,7 @@ static uint64_t missing_run_locked(const struct blob *b, uint64_t first, uint64_
 {
 	uint64_t n = 0;
 
-	while (n < most && !(b->cache && cache_blob_has(b->cache, first + n)) &&
-	       !flight_find_locked(b, first + n))
+	while (n < most && !flight_is_cached(b, first + n) && !flight_find_locked(b, first + n))
 		n++;
 	return n;
 }

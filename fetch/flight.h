@@ -21,6 +21,7 @@
 
 #include <pthread.h>
 
+#include "core/base/clock.h"
 #include "core/base/source.h"
 #include "fetch/blob.h"
 #include "fetch/readahead.h"
@@ -32,7 +33,7 @@ enum {
 	KEPT_BYTES = 8 * 1024 * 1024, /* a blob */
 	HELD_BACK = CACHE_CHUNK, /* bytes, of an answer that has not ended */
 	GIVEN = 64, /* flights that are over, whose endpoints are remembered; a blob */
-	SUSPECTS = 32, /* ranges that were wrong; a blob */
+	SUSPECTS = 64, /* chunks that were wrong; a blob */
 	DROPPED = 64, /* drops that are remembered; a blob */
 	HINTS_MAX = 65536, /* a blob; more are ignored, for clients may send any number */
 };
@@ -102,6 +103,7 @@ struct blob {
 	struct source source; /* first member */
 	struct queue *queue;
 	struct cache_blob *cache; /* NULL: none */
+	_Atomic uint64_t passed_until; /* ms: the cache is passed over, for it gives errors; 0 */
 	struct stats *stats;
 	char *digest, *path;
 	unsigned timeout;
@@ -118,8 +120,9 @@ struct blob {
 	struct readaround around; /* (L) */
 	struct origin given[GIVEN], suspects[SUSPECTS]; /* (L) rings */
 	unsigned given_next, suspects_next; /* (L) */
+	unsigned blames[ENDPOINTS_MAX]; /* (L) how often bytes of an endpoint were found wrong */
 	struct chunk_range dropped[DROPPED]; /* (L) a ring: the last that were found wrong */
-	unsigned drops; /* (L) how many were */
+	atomic_uint drops; /* how many were; changes under the lock */
 	bool publishing; /* (L) the engine gives a chunk to the cache */
 
 	/* The whole was wrong, so all of it is fetched once more, see blob.c. */
@@ -138,6 +141,20 @@ static inline uint64_t blob_chunks(const struct blob *b)
 static inline uint64_t flight_start(const struct flight *f)
 {
 	return f->first * CACHE_CHUNK;
+}
+
+/* Whether there is a cache that can be used now. */
+static inline bool flight_has_cache(const struct blob *b)
+{
+	uint64_t until = atomic_load_explicit(&b->passed_until, memory_order_relaxed);
+
+	return b->cache && (until == 0 || clock_ms() >= until);
+}
+
+/* Whether the chunk can be had from the cache (it may be gone the next moment). */
+static inline bool flight_is_cached(const struct blob *b, uint64_t chunk)
+{
+	return flight_has_cache(b) && cache_blob_has(b->cache, chunk);
 }
 
 /* Bytes of it. */

@@ -34,13 +34,15 @@ static struct document ask(struct remote *r, const char *method, const char *pat
 
 static int look(struct remote *r, const char *method, const char *digest, struct err *e)
 {
-	char path[sizeof "/blobs/" + DIGEST_TEXT];
+	char path[sizeof "/blobs/" + DIGEST_ANY_TEXT];
 	struct document d;
 	int x;
 
 	snprintf(path, sizeof path, "/blobs/%s", digest);
 	d = ask(r, method, path);
 	d.peek = strcmp(method, "GET") == 0;
+	if (!d.peek)
+		d.retry_until = clock_ms() + REMOTE_HEAD_SECONDS * (uint64_t)1000;
 	x = document_fetch(&d, e);
 	document_release(&d);
 	return x;
@@ -54,12 +56,13 @@ static bool is_away(int x)
 }
 
 /* Where HEAD is refused, as by addresses that are signed for GET, or by who may write but not read,
- * a byte of it is asked for; and when that is refused too, it is uploaded: at worst in vain. */
+ * or where it gets no answer, a byte of it is asked for; and when that is refused too, it is
+ * uploaded: at worst in vain. */
 static int has_blob(struct remote *r, const char *digest, struct err *e)
 {
 	int x = look(r, "HEAD", digest, e);
 
-	if (x < 0 && x != -ENOENT && !is_away(x))
+	if (x < 0 && x != -ENOENT && x != -ESHUTDOWN && x != -ENOMEM)
 		x = look(r, "GET", digest, e);
 	if (x == 0)
 		return 1;

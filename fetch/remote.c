@@ -81,8 +81,7 @@ static int set_up(struct remote *r, struct fetcher *f, const struct reference *r
 		x = queue_open(fetcher_http(f), &r->endpoints, r->settings->connections, &r->queue,
 			       e);
 	if (x == 0 && !push && r->settings->cache_dir)
-		x = fetcher_cache(f, r->settings->cache_dir, r->settings->cache_limit, &r->cache,
-				  e);
+		x = fetcher_cache(f, r->settings, &r->cache, e);
 	return x == 0 && !push ? name_origin(r, e) : x;
 }
 
@@ -370,7 +369,7 @@ int remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_TE
 static int ask_size(struct remote *r, const char *method, const char *digest, uint64_t *size,
 		    struct err *e)
 {
-	char path[sizeof "/blobs/" + DIGEST_TEXT];
+	char path[sizeof "/blobs/" + DIGEST_ANY_TEXT];
 	const struct http_answer *a;
 	struct document d;
 	int x;
@@ -379,6 +378,8 @@ static int ask_size(struct remote *r, const char *method, const char *digest, ui
 	d = ask(r, method, path);
 	d.accept = NULL;
 	d.peek = strcmp(method, "GET") == 0;
+	if (!d.peek)
+		d.retry_until = clock_ms() + REMOTE_HEAD_SECONDS * (uint64_t)1000;
 	x = document_fetch(&d, e);
 	a = &d.answer;
 	*size = a->has_length ? a->length : 0;
@@ -390,12 +391,13 @@ static int ask_size(struct remote *r, const char *method, const char *digest, ui
 	return x;
 }
 
-/* Addresses that are signed for GET refuse HEAD, and some servers leave out the length there. */
+/* Addresses that are signed for GET refuse HEAD, and some servers leave out the length there, or do
+ * not answer it at all. */
 int remote_blob_size(struct remote *r, const char *digest, uint64_t *size, struct err *e)
 {
 	int x = ask_size(r, "HEAD", digest, size, e);
 
-	if (x < 0 && x != -ETIMEDOUT && x != -ESHUTDOWN && x != -ENOMEM)
+	if (x < 0 && x != -ESHUTDOWN && x != -ENOMEM)
 		x = ask_size(r, "GET", digest, size, e);
 	return x;
 }

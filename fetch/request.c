@@ -26,6 +26,7 @@ enum {
 	LATER = 50, /* ms */
 	REDIRECTS_MAX = 8, /* a round */
 	PAGE_MAX = 64 * 1024, /* bytes of an error's body that are read before it is cut off */
+	AVOID_MAX = 10 * 1000, /* ms that other endpoints are waited for */
 	LEAST = 1024, /* bytes that an answer has to bring in HTTP_SILENCE seconds, */
 	LEAST_OF_MANY = 16 * 1024, /* and where another endpoint is left */
 };
@@ -158,7 +159,7 @@ static uint64_t rest_time(const struct request *q)
 {
 	uint64_t ms = REST, span;
 
-	ms = min_u64(ms << (q->rounds < 8 ? q->rounds - 1 : 7), REST_MAX);
+	ms = min_u64(ms << (q->rounds < 8 ? max_u64(q->rounds, 1) - 1 : 7), REST_MAX);
 	span = ms / 2 + 1;
 	ms = ms / 2 + clock_chance() % span;
 	return ms;
@@ -171,15 +172,44 @@ static uint64_t asked_until(const struct request *q, const struct endpoint *p)
 	return p->asked_until < min_u64(q->retry_until, deadline_of(q)) ? p->asked_until : 0;
 }
 
-static uint64_t first_asked_until(const struct request *q)
+/* Whether some endpoint is neither final nor one to avoid. */
+static bool has_better(const struct request *q)
 {
 	const struct endpoint_list *list = queue_endpoints(q->queue);
-	uint64_t first = CLOCK_NEVER;
 	size_t i;
 
 	for (i = 0; i < list->count; i++)
-		if (!(q->final & 1u << i) && !list->items[i].unused)
-			first = min_u64(first, asked_until(q, &list->items[i]));
+		if (!((q->final | q->avoid) & 1u << i) && !list->items[i].unused)
+			return true;
+	return false;
+}
+
+/* Until when another endpoint than those to avoid is waited for: half of the time that there is. */
+static uint64_t avoid_until(struct request *q, uint64_t now)
+{
+	uint64_t end = min_u64(deadline_of(q), q->retry_until);
+
+	if (q->avoid_until == 0)
+		q->avoid_until = end > now ? now + min_u64((end - now) / 2, AVOID_MAX) : now;
+	return q->avoid_until;
+}
+
+/* When the first endpoint may be asked that is not to be left alone then. */
+static uint64_t first_worth_asking(struct request *q, uint64_t now)
+{
+	const struct endpoint_list *list = queue_endpoints(q->queue);
+	bool better = has_better(q);
+	uint64_t first = CLOCK_NEVER, from;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		if (q->final & 1u << i || list->items[i].unused)
+			continue;
+		from = asked_until(q, &list->items[i]);
+		if (better && q->avoid & 1u << i)
+			from = max_u64(from, avoid_until(q, now));
+		first = min_u64(first, from);
+	}
 	return first;
 }
 
@@ -188,11 +218,12 @@ static void end_round(struct request *q)
 {
 	uint64_t now = clock_ms(), until;
 
-	q->rounds++;
+	q->rounds += q->tries != q->round_tries; /* not one in which nobody was to be asked */
+	q->round_tries = q->tries;
 	q->redirects = 0;
 	q->failed = 0;
 	q->desperate = true;
-	until = max_u64(now + rest_time(q), first_asked_until(q));
+	until = max_u64(now + rest_time(q), first_worth_asking(q, now));
 	if (until >= min_u64(q->retry_until, deadline_of(q))) {
 		finish_late(q);
 		return;
@@ -662,27 +693,17 @@ static int first_usable(const struct request *q, uint32_t without)
 	return -1;
 }
 
-/* Whether some endpoint is neither final nor one to avoid. */
-static bool has_better(const struct request *q)
-{
-	const struct endpoint_list *list = queue_endpoints(q->queue);
-	size_t i;
-
-	for (i = 0; i < list->count; i++)
-		if (!((q->final | q->avoid) & 1u << i) && !list->items[i].unused)
-			return true;
-	return false;
-}
-
-/* The first endpoint that is worth a try now; -1: none.  One whose bytes were wrong before is asked
- * only when every other has failed, also after waiting for them. */
-static int choose(const struct request *q)
+/* The first endpoint that is worth a try now; -1: none.  One whose bytes were wrong is asked again
+ * only when there is no other, or the others have not come back for long. */
+static int choose(struct request *q)
 {
 	int place = first_usable(q, q->avoid);
 
-	if (place < 0 && q->avoid && (q->desperate || !has_better(q)))
-		place = first_usable(q, 0);
-	return place;
+	if (place >= 0 || !q->avoid || (has_better(q) && clock_ms() < avoid_until(q, clock_ms())))
+		return place;
+	if (q->rather < ENDPOINTS_MAX)
+		place = first_usable(q, ~(1u << q->rather));
+	return place >= 0 ? place : first_usable(q, 0);
 }
 
 static bool all_are_final(const struct request *q)

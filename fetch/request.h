@@ -70,7 +70,8 @@ struct request {
 	bool ranged;
 	uint64_t first, last; /* what is still wanted: `bytes` moves first on, `judge` back */
 	uint64_t total; /* size of the blob, 0: not known */
-	uint32_t avoid; /* endpoints, by bit, to ask last: their bytes were wrong */
+	uint32_t avoid; /* endpoints, by bit, to ask last: their bytes were wrong, */
+	unsigned rather; /* but of these this one first; ENDPOINTS_MAX: none */
 	struct request_targets *targets; /* of the blob, may be NULL */
 	struct stats *stats; /* may be NULL */
 	_Atomic uint64_t deadline; /* of all tries together; CLOCK_NEVER */
@@ -112,7 +113,7 @@ struct request {
 	struct auth_wait auth_wait;
 	size_t place; /* of the endpoint in use */
 	uint32_t failed, final; /* endpoints, by bit: in this round; for good */
-	unsigned rounds, strikes, redirects, tries;
+	unsigned rounds, strikes, redirects, tries, round_tries;
 	bool desperate; /* waiting is over: endpoints that are left alone are taken as well */
 	bool to_target; /* the exchange goes to a redirect's target... */
 	bool remembered; /* ...which an earlier request has found */
@@ -121,6 +122,7 @@ struct request {
 	struct auth *auth; /* who logs in where it goes; NULL: nobody */
 	struct refusal refusal; /* the body of an answer that is none of the good ones */
 	bool enough; /* `bytes` returned 1 */
+	uint64_t avoid_until; /* ms; 0: not yet known */
 	bool gave; /* `bytes` was called in this exchange */
 	uint64_t most; /* bytes to ask for at once, 0: all; less after answers that were cut */
 	uint64_t end; /* of the part that the answer says it is: its last byte + 1 */

@@ -37,7 +37,9 @@ static int default_cache(char **out)
 int fetch_settings_init(struct fetch_settings *s, struct err *e)
 {
 	*s = (struct fetch_settings){
-		.cache_limit = FETCH_CACHE_LIMIT,
+		.cache_limit = FETCH_FOLDERS,
+		.cache_keep_free = FETCH_FOLDERS,
+		.verify_cache = FETCH_VERIFY,
 		.connections = FETCH_CONNECTIONS,
 		.timeout = FETCH_TIMEOUT,
 		.download = { .delay = 300,

@@ -17,10 +17,13 @@ enum {
 	FETCH_CONNECTIONS = 16,
 	FETCH_CONNECTIONS_MAX = 1024,
 	FETCH_TIMEOUT = 60, /* s */
+	FETCH_VERIFY = 60, /* s */
 	FETCH_PASSWORD_MAX = 64 * 1024, /* bytes */
 };
 
-#define FETCH_CACHE_LIMIT ((uint64_t)10 << 30)
+
+#define FETCH_FOLDERS UINT64_MAX /* not said: the cache folder has its own */
+#define FETCH_VERIFY_ONCE UINT32_MAX /* a chunk is checked once a process */
 
 /* Background download of whole blobs, with the reference's key names and defaults. */
 struct fetch_download {
@@ -59,11 +62,15 @@ struct fetch_trace {
 	char *file; /* absolute path; NULL: in the cache, by the image's identity */
 	unsigned seconds; /* that are recorded at most */
 	unsigned idle; /* s without anything new that end it */
+	bool follows_paths; /* also those that an acceleration layer lists: what somebody else has
+			     * pushed then makes the server parse the disk's file system */
 };
 
 struct fetch_settings {
 	char *cache_dir; /* absolute path; NULL: no cache */
-	uint64_t cache_limit; /* bytes in the whole folder, 0: none */
+	uint64_t cache_limit; /* bytes in the whole folder, 0: none, FETCH_FOLDERS: what it says */
+	uint64_t cache_keep_free; /* bytes of the file system that are left to others; the same */
+	unsigned verify_cache; /* s after which a chunk is checked again; 0: at each read */
 	unsigned connections; /* at a time, of one image */
 	unsigned timeout; /* s, all tries of one read together; 0: for ever */
 	char **mirrors; /* in order of preference, as given, see remote.h */

@@ -41,7 +41,7 @@ static bool publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 {
 	struct blob *b = f->blob;
 
-	if (cache_blob_has(b->cache, chunk))
+	if (flight_is_cached(b, chunk))
 		return true;
 	if (!note_run(&b->whole, chunk) || !flight_publish(f, chunk, bytes))
 		return false;
@@ -109,7 +109,7 @@ static bool begin(struct flight *f)
 	if (w->of || (!q->held && !b->cache))
 		return false;
 	*w = (struct whole){ .held = q->held };
-	if (q->held && digest_open(&w->sum, NULL) < 0)
+	if (q->held && digest_open_like(b->digest, &w->sum, NULL) < 0)
 		return false;
 	w->bytes = malloc(size);
 	w->of = q;
@@ -140,9 +140,9 @@ static int judge_held(struct flight *f, struct err *e)
 {
 	struct blob *b = f->blob;
 	struct whole *w = &b->whole;
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	uint64_t chunk;
-	int r = digest_finish(&w->sum, digest, e);
+	int r = digest_finish_any(&w->sum, digest, e);
 
 	if (r < 0)
 		return r;

@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <curl/curl.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <lz4.h>
@@ -22,9 +23,11 @@
 #include <yaml.h>
 #include <zstd.h>
 
+#include "core/base/clock.h"
 #include "core/base/crc32c.h"
 #include "core/base/limits.h"
 #include "core/base/log.h"
+#include "core/base/scope.h"
 #include "core/base/text.h"
 #include "core/image.h"
 #include "fetch/fetcher.h"
@@ -32,6 +35,7 @@
 #include "nbdkit-plugin/disk.h"
 #include "nbdkit-plugin/exports.h"
 #include "nbdkit-plugin/params.h"
+#include "nbdkit-plugin/quit.h"
 #include "nbdkit-plugin/report.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
@@ -94,9 +98,9 @@ static void drop_output(void)
 
 static void overlaybd_unload(void)
 {
-	disk_close(only);
-	exports_close(exports);
-	fetcher_close(fetcher);
+	disk_close(TAKE_PTR(only));
+	exports_close(TAKE_PTR(exports));
+	fetcher_close(TAKE_PTR(fetcher));
 	params_release(&params);
 	drop_output();
 }
@@ -198,6 +202,17 @@ static int open_all(struct err *e)
 	return r;
 }
 
+/* Before 1.34 nbdkit asserts that a client's socket is open while it replies to it in parallel; a
+ * client that is killed then ends the server.  With one image that client loses nothing.  The
+ * version that counts is the running one's, which is told by a function that came with 1.34. */
+static void warn_of_old_nbdkit(void)
+{
+	if (!dlsym(RTLD_DEFAULT, "nbdkit_disconnect"))
+		log_warn("dir=: nbdkit before 1.34 ends when a client is killed in the middle of "
+			 "reads, and takes all exports along: run a server for each image, or add "
+			 "--filter=noparallel");
+}
+
 static int overlaybd_get_ready(void)
 {
 	struct err e;
@@ -210,6 +225,8 @@ static int overlaybd_get_ready(void)
 		fetcher_stop(fetcher);
 	if (r < 0)
 		return fail(r, &e);
+	if (exports)
+		warn_of_old_nbdkit();
 	if (!wants_output())
 		drop_output();
 	return 0;
@@ -279,12 +296,12 @@ static void end_launches(struct disk *const *disks, size_t count)
 		launch_end(disks[i]->launch);
 }
 
-/* nbdkit_nanosleep ends early, with ESHUTDOWN, when nbdkit is told to end. */
+/* What must be kept is kept when nbdkit is told to end: clients may stay for long after that. */
 static void *watch(void *arg)
 {
 	unsigned seconds = 0;
 
-	while (nbdkit_nanosleep(LOOK_EVERY, 0) == 0) {
+	while (!quit_wait(LOOK_EVERY * 1000)) {
 		with_disks(look);
 		if (++seconds % (REPORT_EVERY / LOOK_EVERY) == 0)
 			report(false);
@@ -296,8 +313,7 @@ static void *watch(void *arg)
 	return NULL;
 }
 
-/* Whether there is something to watch.  nbdkit logs an error when its sleep is cut short, so this
- * is not done without need. */
+/* Whether there is something to watch: a plain local image is served without a thread of ours. */
 static bool needs_watcher(void)
 {
 	return !only || only->config->fetch.stats || fetcher_is_used(fetcher) ||
@@ -315,8 +331,12 @@ static int overlaybd_after_fork(void)
 		disk_start(only);
 	if (!needs_watcher())
 		return 0;
-	code = pthread_create(&watcher, NULL, watch, NULL);
+	r = quit_watch(&e);
+	if (r < 0)
+		return fail(r, &e);
+	code = clock_thread(&watcher, watch, NULL);
 	if (code != 0) {
+		quit_forget();
 		r = err_set(&e, code, "starting a thread: %s", strerror(code));
 		return fail(r, &e);
 	}
@@ -328,7 +348,10 @@ static void overlaybd_cleanup(void)
 {
 	if (!watching)
 		return;
-	pthread_join(watcher, NULL);
+	quit_tell(); /* it may end without a signal */
+	clock_join(watcher);
+	quit_forget();
+	watching = false;
 	if (output >= 0)
 		dup2(output, STDOUT_FILENO);
 	report(true);

@@ -49,7 +49,7 @@ int find_pushed(const char *identity, struct image *image, struct trace *out, st
 	return r < 0 ? err_wrap(e, r, "the registry's trace") : 0;
 }
 
-int find_acceleration(struct image *image, struct trace *out, struct err *e)
+int find_acceleration(struct image *image, bool follows_paths, struct trace *out, struct err *e)
 {
 	AUTO_FREE char *bytes = NULL;
 	size_t n;
@@ -57,6 +57,12 @@ int find_acceleration(struct image *image, struct trace *out, struct err *e)
 
 	if (r < 0)
 		return r;
-	r = trace_import(bytes, n, image, NULL, out, e);
+	/* Both come from the registry, the list and the file system: nobody here asked for it. */
+	if (!follows_paths && trace_form_of(bytes, n) == TRACE_FORM_PATHS)
+		r = err_set(e, EPERM,
+			    "it is a list of paths, for which this server would have to parse the "
+			    "image's file system: acceleration-paths=true allows that");
+	else
+		r = trace_import(bytes, n, image, NULL, out, e);
 	return r < 0 ? err_wrap(e, r, "acceleration layer") : 0;
 }

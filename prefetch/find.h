@@ -19,7 +19,8 @@ int find_file(const char *path, const char *identity, struct image *image, struc
 /* One that was pushed beside the image.  Asks the registry. */
 int find_pushed(const char *identity, struct image *image, struct trace *out, struct err *e);
 
-/* That of the reference in the image's acceleration layer. */
-int find_acceleration(struct image *image, struct trace *out, struct err *e);
+/* That of the reference in the image's acceleration layer.  `follows_paths`: also a list of paths,
+ * for which the file system on the disk is parsed; without it that is EPERM. */
+int find_acceleration(struct image *image, bool follows_paths, struct trace *out, struct err *e);
 
 #endif

@@ -139,7 +139,7 @@ static bool replay_acceleration(struct launch *l)
 {
 	struct trace t;
 	struct err e;
-	int r = find_acceleration(l->image, &t, &e);
+	int r = find_acceleration(l->image, l->config->fetch.trace.follows_paths, &t, &e);
 
 	return replay_found(l, r, &t, &e);
 }
@@ -179,7 +179,10 @@ static void replay_pushed(struct launch *l)
 			save(l, &t);
 	} else if (r != -ESHUTDOWN) {
 		store_note_asked(l->config->fetch.cache_dir, l->identity);
-		if (r != -ENOENT)
+		/* What is in the cache needs no registry, so that it is away is no news. */
+		if (r == -ECONNREFUSED || r == -EHOSTUNREACH)
+			log_debug("%s: no replay: %s", l->config->path, e.msg);
+		else if (r != -ENOENT)
 			log_warn("%s: no replay: %s", l->config->path, e.msg);
 	}
 }

@@ -18,6 +18,7 @@
 #include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/scope.h"
+#include "tools/attach-process.h"
 
 enum {
 	OUTPUT_MAX = 16384, /* bytes of what it says that are kept */
@@ -40,46 +41,9 @@ static pid_t read_pid(const char *path)
 	return pid > 1 ? (pid_t)pid : 0;
 }
 
-/* Whether the process's command line has the words "-U" and this one. */
-static bool serves(pid_t pid, const char *socket)
-{
-	const char *before = "";
-	char path[64], text[65536];
-	size_t n = 0, at;
-	ssize_t got;
-	int fd;
-
-	snprintf(path, sizeof path, "/proc/%ld/cmdline", (long)pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return false;
-	while (n < sizeof text - 1 && (got = read(fd, text + n, sizeof text - 1 - n)) > 0)
-		n += (size_t)got;
-	close(fd);
-	text[n] = '\0';
-	for (at = 0; at < n; before = text + at, at += strlen(text + at) + 1)
-		if (strcmp(text + at, socket) == 0 && strcmp(before, "-U") == 0)
-			return true;
-	return false;
-}
-
-/* A descriptor of the process if it is a server for this socket, else -1. */
-static int hold_server(pid_t pid, const char *socket)
-{
-	int fd = pid > 1 ? pidfd_open(pid, 0) : -1;
-
-	/* Looked at while the descriptor holds on to the process: its number may be another's by
-	 * now. */
-	if (fd >= 0 && !serves(pid, socket)) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
 int attach_server_find(const struct attach_state *s)
 {
-	return hold_server(read_pid(s->pid), s->socket);
+	return attach_process_hold(read_pid(s->pid), s);
 }
 
 /* The same of any process: whoever started a server may have died before its pid was written. */
@@ -90,7 +54,7 @@ static int find_stray(const struct attach_state *s)
 	int fd = -1;
 
 	while (processes && fd < 0 && (entry = readdir(processes)))
-		fd = hold_server((pid_t)strtol(entry->d_name, NULL, 10), s->socket);
+		fd = attach_process_hold((pid_t)strtol(entry->d_name, NULL, 10), s);
 	if (processes)
 		closedir(processes);
 	return fd;

@@ -14,7 +14,7 @@ enum {
 };
 
 /* A descriptor that becomes readable when the server ends (pidfd_open(2)); -1: none is running.
- * Only a process that was started for this socket counts, whatever its pid file says. */
+ * Only what attach-process.h takes for ours counts, whatever the pid file says. */
 int attach_server_find(const struct attach_state *s);
 
 /* Starts it; it accepts clients when this returns.  Errors are nbdkit's own words.  One that runs

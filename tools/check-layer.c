@@ -120,6 +120,11 @@ static bool check_wrapping(struct chain *c, struct findings *f)
 	}
 	if (c->in_zfile && zfile_check_trailer(c->top, &e) < 0)
 		findings_add(f, FINDING_ERROR, "%s", e.msg);
+	if (c->in_zfile && zfile_count_large(c->top) > 0)
+		findings_add(f, FINDING_WARNING,
+			     "%" PRIu64 " blocks of 64 KiB do not shrink: overlaybd itself cannot "
+			     "read them",
+			     zfile_count_large(c->top));
 	return true;
 }
 
@@ -159,6 +164,11 @@ static bool check_stages(struct chain *c, bool skip_content, size_t number, bool
 		return false;
 	}
 	c->top = NULL; /* the layer's now */
+	if (out->entries > FORMAT_REFERENCE_ENTRIES)
+		findings_add(f, FINDING_WARNING,
+			     "%" PRIu64 " mappings: overlaybd itself reads no layer of more than "
+			     "%" PRIu64,
+			     out->entries, FORMAT_REFERENCE_ENTRIES);
 	return true;
 }
 

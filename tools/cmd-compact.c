@@ -41,5 +41,6 @@ const struct tool_command cmd_compact = {
 	.min_operands = 1,
 	.max_operands = 1,
 	.summary = "Rewrite a writable layer without what was overwritten",
+	.changes_first = true,
 	.run = run,
 };

@@ -220,5 +220,6 @@ const struct tool_command cmd_create = {
 	.summary = "Make a writable layer",
 	.options = options,
 	.option_count = sizeof options / sizeof options[0],
+	.changes_first = true,
 	.run = run,
 };

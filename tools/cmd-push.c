@@ -329,5 +329,6 @@ const struct tool_command cmd_push = {
 	.summary = "Upload layers to a registry, and make an image of them",
 	.options = options,
 	.option_count = sizeof options / sizeof options[0],
+	.changes_last = true,
 	.run = run,
 };

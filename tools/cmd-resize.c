@@ -82,5 +82,6 @@ const struct tool_command cmd_resize = {
 	.min_operands = 2,
 	.max_operands = 2,
 	.summary = "Make the disk of a writable layer larger or smaller",
+	.changes_first = true,
 	.run = run,
 };

@@ -28,5 +28,6 @@ const struct tool_command cmd_seal = {
 	.min_operands = 1,
 	.max_operands = 1,
 	.summary = "Make a read-only layer of a writable one, in place",
+	.changes_first = true,
 	.run = run,
 };

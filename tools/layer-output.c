@@ -46,6 +46,7 @@ static void set_header(const struct tool_args *args, const struct layer_job *job
 		.uuid = args->values[LAYER_UUID],
 		.parent_uuid = args->values[LAYER_PARENT_UUID],
 		.message = args->values[LAYER_MESSAGE],
+		.name = args->values[LAYER_OUTPUT],
 	};
 	/* Readers take any text for a uuid, writers should not pass it on. */
 	if (!header->parent_uuid && job->parent_uuid && format_is_uuid(job->parent_uuid))

@@ -59,14 +59,32 @@ static const struct tool_command *find_command(const char *name, struct err *e)
 	return NULL;
 }
 
-/* What was printed may have met a full disk only now. */
-static int flush_output(int status)
+/* What a command that has succeeded has made or changed; NULL: nothing that has a name. */
+static const char *made_by(const struct tool_command *command, const struct tool_args *args)
+{
+	size_t i;
+
+	for (i = 0; i < command->option_count; i++)
+		if (strcmp(command->options[i].name, "output") == 0 && args->values[i])
+			return args->values[i];
+	if (command->changes_first)
+		return args->operands[0];
+	return command->changes_last ? args->operands[args->operand_count - 1] : NULL;
+}
+
+/* What was printed may have met a full disk only now.  `made` stays as it is: whoever reads the
+ * status alone would make it once more. */
+static int flush_output(int status, const char *made)
 {
 	struct err e;
 
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return status;
-	err_set(&e, errno, "writing to standard output: %s", strerror(errno));
+	if (made)
+		err_set(&e, errno, "writing to standard output: %s (%s is complete)",
+			strerror(errno), made);
+	else
+		err_set(&e, errno, "writing to standard output: %s", strerror(errno));
 	return complain(EXIT_FAILURE, &e);
 }
 
@@ -81,7 +99,7 @@ static int run(const struct tool_command *command, int argc, char **argv)
 		return complain(TOOL_USAGE, &e);
 	if (r > 0) {
 		args_print_help(command);
-		return flush_output(EXIT_SUCCESS);
+		return flush_output(EXIT_SUCCESS, NULL);
 	}
 	r = command->run(&args, &e);
 	if (r == TOOL_USAGE) {
@@ -92,7 +110,7 @@ static int run(const struct tool_command *command, int argc, char **argv)
 		fflush(stdout);
 		return complain(EXIT_FAILURE, &e);
 	}
-	return flush_output(r);
+	return flush_output(r, r == 0 ? made_by(command, &args) : NULL);
 }
 
 /* A file that we open must not become standard output or error, where a message would be written
@@ -120,11 +138,11 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
 		print_help();
-		return flush_output(EXIT_SUCCESS);
+		return flush_output(EXIT_SUCCESS, NULL);
 	}
 	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
 		puts("overlaybd " PROJECT_VERSION);
-		return flush_output(EXIT_SUCCESS);
+		return flush_output(EXIT_SUCCESS, NULL);
 	}
 	if (argv[1][0] == '-') {
 		err_set(&e, EINVAL, "unknown option '%s'; see overlaybd --help", argv[1]);

@@ -60,8 +60,8 @@ int output_refuse_input(const char *output, const char *input, struct err *e)
 }
 
 /* Puts a stage that was opened over *top in its place. */
-static int add_stages(const struct output_form *form, struct workers *pool, struct sink **top,
-		      struct err *e)
+static int add_stages(const char *path, const struct output_form *form, struct workers *pool,
+		      struct sink **top, struct err *e)
 {
 	struct sink *stage;
 	int r;
@@ -76,6 +76,7 @@ static int add_stages(const struct output_form *form, struct workers *pool, stru
 		r = zwriter_open_sink(*top, &form->zfile, pool, &stage, e);
 		if (r < 0)
 			return r == -EINVAL ? TOOL_USAGE : r;
+		zwriter_set_name(stage, path);
 		*top = stage;
 	}
 	return 0;
@@ -89,7 +90,7 @@ static int open_stages(const char *path, const struct output_form *form, struct 
 	if (r < 0)
 		return r;
 	out->top = out->file;
-	r = add_stages(form, out->pool, &out->top, e);
+	r = add_stages(path, form, out->pool, &out->top, e);
 	return r < 0 ? err_wrap(e, r, "%s", path) : r;
 }
 

@@ -6,6 +6,7 @@
 #ifndef OVERLAYBD_TOOLS_TOOL_H
 #define OVERLAYBD_TOOLS_TOOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/base/err.h"
@@ -39,6 +40,7 @@ struct tool_command {
 	const char *summary; /* one line */
 	const struct tool_option *options;
 	size_t option_count; /* at most TOOL_MAX_OPTIONS */
+	bool changes_first, changes_last; /* what that operand names is made or changed */
 	int (*run)(const struct tool_args *args, struct err *e);
 };
 

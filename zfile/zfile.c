@@ -378,6 +378,16 @@ const struct zheader *zfile_header(const struct source *s)
 	return &((const struct zfile *)s)->header;
 }
 
+uint64_t zfile_count_large(const struct source *s)
+{
+	const struct zfile *z = (const struct zfile *)s;
+	uint64_t i, n = 0;
+
+	for (i = 0; i < z->header.blocks; i++)
+		n += jump_end(&z->jump, i) - jump_start(&z->jump, i) > ZFORMAT_REFERENCE_STORED;
+	return n;
+}
+
 int zfile_check_trailer(struct source *s, struct err *e)
 {
 	struct zfile *z = (struct zfile *)s;

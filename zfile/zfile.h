@@ -21,6 +21,9 @@ int zfile_open(struct source *below, struct source **out, struct err *e);
 /* The values that were in force at open.  s must come from zfile_open. */
 const struct zheader *zfile_header(const struct source *s);
 
+/* How many blocks the reference cannot read, see ZFORMAT_REFERENCE_STORED. */
+uint64_t zfile_count_large(const struct source *s);
+
 /* Whether the trailer is right and agrees with the header.  Reading does not need it when the
  * header holds the final values (ZFLAG_HEADER_OVERWRITTEN), so open leaves it alone then;
  * `overlaybd check` asks.  EBADMSG names the rule. */

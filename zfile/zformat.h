@@ -17,6 +17,10 @@ enum {
 	ZFORMAT_MIN_BLOCK = 4096,
 	ZFORMAT_MAX_BLOCK = 65536,
 	ZFORMAT_CRC_SALT = 100007, /* start value of a block's CRC */
+
+	/* Bytes of a stored block, its CRC included, that the reference can read: a block of 64 KiB
+	 * that does not shrink takes more. */
+	ZFORMAT_REFERENCE_STORED = 65536,
 };
 
 #define ZFORMAT_MAX_BLOCKS (UINT64_C(1) << 28)

@@ -17,6 +17,7 @@
 
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
+#include "core/base/log.h"
 #include "zfile/codec.h"
 
 enum {
@@ -44,6 +45,8 @@ struct zwriter {
 	struct workers *pool;
 	const struct codec *codec;
 	struct zheader header;
+	const char *name; /* NULL: no warnings */
+	uint64_t large; /* blocks that the reference cannot read */
 	uint8_t *table; /* the jump table as it will be stored */
 	uint64_t table_room; /* entries */
 	uint64_t fill, drain; /* slots used so far; both count up, modulo the ring */
@@ -134,8 +137,10 @@ static int drain_one(struct zwriter *w, struct err *e)
 	r = grow_table(w, e);
 	if (r < 0)
 		return r;
-	for (i = 0; i < slot->blocks; i++)
+	for (i = 0; i < slot->blocks; i++) {
 		le32_put(w->table + 4 * w->header.blocks++, slot->lengths[i]);
+		w->large += slot->lengths[i] > ZFORMAT_REFERENCE_STORED;
+	}
 	slot->raw_size = 0;
 	return sink_write(w->below, slot->packed, slot->packed_size, e);
 }
@@ -206,7 +211,13 @@ static int zwriter_finish(struct sink *s, struct err *e)
 		r = drain_one(w, e);
 	if (r == 0)
 		r = write_end(w, e);
-	return r < 0 ? r : sink_finish(w->below, e);
+	if (r == 0)
+		r = sink_finish(w->below, e);
+	if (r == 0 && w->name && w->large > 0)
+		log_warn("%s: %" PRIu64 " blocks of 64 KiB do not shrink: overlaybd itself cannot "
+			 "read them; with smaller blocks it can",
+			 w->name, w->large);
+	return r;
 }
 
 /* Frees w but not the sink below. */
@@ -294,4 +305,9 @@ int zwriter_open_sink(struct sink *below, const struct zwriter_options *options,
 	}
 	*out = &w->sink;
 	return 0;
+}
+
+void zwriter_set_name(struct sink *zwriter, const char *name)
+{
+	((struct zwriter *)zwriter)->name = name;
 }

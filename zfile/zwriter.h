@@ -24,4 +24,8 @@ struct zwriter_options {
 int zwriter_open_sink(struct sink *below, const struct zwriter_options *options,
 		      struct workers *pool, struct sink **out, struct err *e);
 
+/* Says which file it is: when that is finished and holds blocks that the reference cannot read, a
+ * warning names it.  `name` must outlive the sink. */
+void zwriter_set_name(struct sink *zwriter, const char *name);
+
 #endif

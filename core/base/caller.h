@@ -9,12 +9,22 @@
 
 #include <stdint.h>
 
+enum { CALLER_PIECES = 8 };
+
+/* Bytes [off, end) of the last read, and how many drops their blob had seen when they were taken.
+ */
+struct caller_piece {
+	uint64_t off, end;
+	unsigned drops;
+};
+
 struct caller {
 	uint64_t deadline; /* ms of clock_ms, CLOCK_NEVER; 0: the caller has set none */
-	/* Of the last read of a blob in this thread: which one, and its count of drops then.  Who
-	 * says that bytes were wrong, says it of those. */
+	/* Of the last read of a blob in this thread: which one, and the pieces that it was put
+	 * together from.  Who then says that bytes were wrong, says it of those. */
 	const void *read_of;
-	unsigned read_drops;
+	struct caller_piece pieces[CALLER_PIECES];
+	unsigned piece_count;
 };
 
 /* This thread's.  All zero at first. */

@@ -26,6 +26,9 @@ if [ -n "${NBDKIT_PRELOAD:-}" ]; then
 	NBDKIT_PRELOAD+=" $BUILD/tests/libsanitizer-preload.so"
 fi
 
+# What the plugin says at the start with dir= when nbdkit is older than that.
+old_nbdkit="dir=: nbdkit before 1.34 ends when a client is killed"
+
 say()
 {
 	printf '%s\n' "$*"
@@ -131,7 +134,8 @@ server_is_settled()
 	[ -s "$work/$1.pid" ] || ! kill -0 "${servers[$1]}" 2>/dev/null
 }
 
-# stop NAME: ends a server, which must end well (under a sanitizer: without a finding).
+# stop NAME [TEXT...]: ends a server, which must end well (under a sanitizer: without a finding).  One of
+# `serve` must have logged nothing, but for debug lines and lines that hold one of these texts.
 stop()
 {
 	local pid=${servers[$1]}
@@ -139,6 +143,21 @@ stop()
 	kill "$pid"
 	unset "servers[$1]"
 	wait "$pid" || fail "server $1 ended with status $?"
+	[ ! -S "$work/$1.sock" ] || says_only "$@"
+}
+
+# says_only NAME [TEXT...]: the log of that name holds no other lines of nbdkit's, see stop.
+says_only()
+{
+	local name=$1 text options=(-e ': debug: ')
+
+	shift
+	for text; do
+		options+=(-e "$text")
+	done
+	if grep -a '^nbdkit: ' "$work/$name.log" | grep -avF "${options[@]}" >"$work/unexpected"; then
+		fail "server $name says: $(head -5 "$work/unexpected")"
+	fi
 }
 
 # uri NAME [EXPORT]
@@ -212,5 +231,5 @@ make_flat()
 	rm -f "$work/$1.raw"
 	nbdcopy "$(uri flat)" "$work/$1.raw"
 	same "sha256 of $1" "$(sha256 "$work/$1.raw")" "$(expected "$1" sha256)"
-	stop flat
+	stop flat "is sparse, and served read-only: "
 }

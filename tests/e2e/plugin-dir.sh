@@ -225,4 +225,4 @@ mv "$dir" "$work/gone"
 refused one "$dir: No such file or directory"
 mv "$work/gone" "$dir"
 check one raw-5
-stop d
+stop d "$old_nbdkit" "$work/images: no " ": No such file or directory" "worse.yaml:1: "

@@ -37,7 +37,7 @@ truncate -s $(($(stat -c %s "$layer") / 2)) "$layer"
 scan cut "$work/raw-5.raw"
 log_has cut "$work/cut/config.v1.json: layer 4 ($layer): "
 log_has cut "the file ends at"
-stop cut
+stop cut "layer4.obd): reading "
 
 for set in lz4-4k zstd-64k; do
 	say "a $set layer with one wrong byte"
@@ -48,7 +48,7 @@ for set in lz4-4k zstd-64k; do
 	flip_byte "$layer" $(($(stat -c %s "$layer") / 2))
 	scan "bad-$set" "$work/$set.raw"
 	log_has "bad-$set" "$work/bad-$set/config.v1.json: layer 0 ($layer): zfile block "
-	stop "bad-$set"
+	stop "bad-$set" "wrong CRC"
 done
 
 say "a layer that is damaged before the start is refused with its name"
@@ -76,7 +76,7 @@ truncate -s -5 "$work/crash/upper.index"
 serve crash "$plugin" "$work/crash/config.v1.json"
 nbdcopy "$(uri crash)" null:
 log_has crash "warning: $work/crash/upper.index: cut after a crash: 41 records stay, 0 whole ones and"
-stop crash
+stop crash "upper.index: cut after a crash: 41 records stay"
 
 say "a name cannot forge lines of the log"
 : >$'x\nnbdkit: error: forged \e[31m.obd'

@@ -10,7 +10,7 @@ for set in $(golden_sets); do
 	make_flat "$set"
 	serve x "$plugin" "$(golden_config "$set")"
 	say "$set: $("$python" "$client" map "$(uri x)" "$work/$set.raw")"
-	stop x
+	stop x "is sparse, and served read-only: "
 	[ "$set" = ext4-3 ] || rm "$work/$set.raw"
 done
 

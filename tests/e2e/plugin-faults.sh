@@ -37,4 +37,4 @@ serve faults "$plugin" "$config"
 "$python" "$SOURCE/tests/e2e/client.py" faults "$(uri faults)" "$work/mixed-3.raw" "$FAULT_CONTROL" \
 	$((20 - $(times 20) + 1))
 grep -q "$path_to_cause" "$work/faults.log" || fail "log: $(tail -3 "$work/faults.log")"
-stop faults
+stop faults "Input/output error"

@@ -12,7 +12,7 @@ for set in $(golden_sets); do
 	same "$set by nbdcopy" "$(sha256 "$work/copy")" "$want"
 	qemu-img convert -f raw -O raw "nbd:unix:$work/g.sock" "$work/convert"
 	same "$set by qemu-img" "$(sha256 "$work/convert")" "$want"
-	stop g
+	stop g "is sparse, and served read-only: "
 	rm "$work/copy" "$work/convert"
 	say "ok: $set: nbdcopy and qemu-img give $want"
 done

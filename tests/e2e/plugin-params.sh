@@ -43,8 +43,8 @@ say "settings: each is refused when it is empty, and most when they are given tw
 value()
 {
 	case $1 in
-	connections | timeout | cache-limit) echo 1 ;;
-	download | insecure) echo true ;;
+	connections | timeout | cache-keep-free | cache-limit | verify-cache) echo 1 ;;
+	acceleration-paths | download | insecure) echo true ;;
 	mirror) echo http://localhost ;;
 	password) echo "+$work/password" ;;
 	platform) echo linux/amd64 ;;
@@ -80,7 +80,7 @@ cat >"$work/service.json" <<-end
 end
 serve all "$plugin" "$config" service=service.json "${all[@]}" mirror=http://localhost/second
 same "size" "$(nbdinfo --size "$(uri all)")" "$(expected raw-5 virtual_size)"
-stop all
+stop all "no replay: the disk holds no ext4 file system"
 
 say "no secret in an error, wherever it stands"
 printf 'lowers: [{file: x}]\nproxy: "ftp://me:hush@proxy"\n' >"$work/proxy.yaml"

@@ -84,7 +84,7 @@ for arguments in "-r $work/disk/image.yaml" "$GOLDEN/mixed-3/config.v1.json"; do
 		    except nbd.Error as e:
 		        assert e.errno in ("EPERM", "EROFS"), e
 	end
-	stop only
+	stop only "write request on readonly connection"
 done
 serve disk "$plugin" "$work/disk/image.yaml"
 writer compare "$(uri disk)" "$work/model"
@@ -116,7 +116,7 @@ say "a sparse upper of the reference is served read-only, and says so once"
 serve sparse "$plugin" "$(golden_config upper-sparse)"
 same "is_read_only" "$(field sparse is_read_only)" True
 same "warnings" "$(grep -c "is sparse, and served read-only: 'overlaybd create" "$work/sparse.log")" 1
-stop sparse
+stop sparse "is sparse, and served read-only: "
 
 say "a disk without lowers: its bytes make the disk [6]"
 "$overlaybd" create "$work/alone" --size 3M >"$work/created"
@@ -191,7 +191,7 @@ if mkdir "$work/small" && mount -t tmpfs -o size=6m none "$work/small" 2>"$work/
 	mount -o remount,size=64m "$work/small"
 	writer compare "$(uri small)" "$work/model-5"
 	writer mix "$(uri small)" "$work/model-5" 50 "$seed"
-	stop small
+	stop small "u.data: no space left: it can be read, and written to once there is space"
 	check_bytes "$work/small/u" "$work/model-5"
 else
 	say "no tmpfs can be mounted: the full disk is left out"

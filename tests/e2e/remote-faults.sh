@@ -63,11 +63,11 @@ wrong()
 	struck=$(count reg faults "$(sed 's/.*"kind": "\([^"]*\)".*/\1/' <<<"$2")")
 	[ "$struck" -gt 0 ] || fail "$name: the fault never struck"
 	tell reg /faults
-	stop "$name"
+	stop "$name" "$reference: layer " "the blob is wrong: its bytes have the digest"
 	serve "$name" "$plugin" "image=$reference" "${parameters[@]}"
 	survives "$name" "$flat" "$3" 0
 	say "ok: $name, $struck times: $harmed"
-	stop "$name"
+	stop "$name" "the blob is wrong: its bytes have the digest"
 	rm -r "$work/cache-$name" "$work/$name.log"
 	rm -f "$work/$name-open.log"
 }
@@ -207,7 +207,7 @@ is_refused || fail "a layer with another digest can be read again"
 log_has bare "do not have the digest sha256:$(sha256 "$work/bare.obd")"
 tell reg /faults
 await 30 reads_right || fail "a layer does not recover"
-stop bare
+stop bare "the blob is wrong: its bytes have the digest" "the registry's bytes do not have the digest"
 rm -r "$work/cache-bare"
 say "ok: they stay EIO as long as the registry's bytes are wrong"
 serve bare "$plugin" "image=$reg/bare:obd" timeout=8 "cache-dir=$work/cache-bare"
@@ -217,7 +217,7 @@ nbdcopy "$(uri bare)" "$work/copy" 2>"$work/copy.err" || true
 await 10 reads_right || fail "a layer does not recover"
 survives bare "$work/img/flat.raw" 8 0
 same "faults" "$(count reg faults corrupt)" 1
-stop bare
+stop bare "the blob is wrong: its bytes have the digest" "the registry's bytes do not have the digest"
 say "ok: what was wrong once is fetched anew"
 
 say "TLS that fails while shaking hands, on each second connection"
@@ -256,7 +256,7 @@ cut_link()
 	tell link /pass
 	wait $reader || fail "$name"
 	survives "$name" "$work/img/flat.raw" "$2" 0
-	stop "$name"
+	stop "$name" ": layer "
 }
 cut_link dropped 6 0 'for i in 1 2 3; do tell link /drop; sleep 0.2; done'
 cut_link refused 6 0 'tell link /refuse; tell link /drop; sleep 1'

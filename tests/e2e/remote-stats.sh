@@ -97,7 +97,7 @@ tell reg /faults "[{\"kind\": \"503\", \"every\": 5},
 	{\"kind\": \"corrupt\", \"every\": 4, \"on\": \"signed\", \"path\": \"$checked\"}]"
 serve faulty "$plugin" "image=$reg/app:obd" cache-dir=none timeout=10 "stats=$work/told/faulty.json"
 "$python" "$client" survive "$(uri faulty)" "$flat" 1 >"$work/faulty.out"
-stop faulty
+stop faulty "wrong CRC"
 tell reg /faults
 tell reg /settings '{"redirect": false}'
 agree "$work/told/faulty.json" 1 no

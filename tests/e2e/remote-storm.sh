@@ -31,7 +31,7 @@ settings=(
 	"image=$reg/three:obd cache-dir=none timeout=40 mirror=http://127.0.0.1:${port[mirror]}"
 	"image=$reg/three:obd $shared cache-limit=3M download=true"
 	"image=$reg/lower:obd $shared cache-limit=3M"
-	"image=$reg/lower:obd $shared cache-limit=3M prefetch=off"
+	"image=$reg/lower:obd $shared cache-limit=3M verify-cache=0"
 )
 flats=("$work/img/flat.raw" "$work/img/flat.raw" "$work/img/flat.raw" "$work/img/flat.raw"
 	"$work/lower.raw" "$work/lower.raw")
@@ -85,6 +85,13 @@ for n in "${!settings[@]}"; do
 	clients[n]=$!
 done
 
+# holds_right N: all of its disk can be read, and is right, now that all is well.
+holds_right()
+{
+	timeout 120 "$python" "$client" survive "$(uri "s$1")" "${flats[$1]}" "$seed" >"$work/end.out" &&
+		[[ $(cat "$work/end.out") == *" 0 "* ]]
+}
+
 begun=$SECONDS
 disturbed=0
 while [ $((SECONDS - begun)) -lt "$(times 600)" ]; do
@@ -101,13 +108,15 @@ while [ $((SECONDS - begun)) -lt "$(times 600)" ]; do
 	esac
 	disturbed=$((disturbed + 1))
 	for n in "${!settings[@]}"; do
-		kill -0 "${clients[n]}" 2>/dev/null || fail "client $n ended: $(cat "$work/client$n.out")"
+		kill -0 "${clients[n]}" 2>/dev/null || wait "${clients[n]}" ||
+			fail "client $n: $(cat "$work/client$n.out"); server: $(tail -3 "$work/s$n.log")"
 	done
-	sleep "0.$((RANDOM % 5))"
+	sleep "0.$((RANDOM % 3))"
 done
 tell reg /faults
 tell mirror /faults
 for n in "${!settings[@]}"; do
 	wait "${clients[n]}" || fail "client $n: $(cat "$work/client$n.out"); server: $(tail -3 "$work/s$n.log")"
+	holds_right "$n" || fail "server $n: $(tail -3 "$work/s$n.log")"
 done
 say "ok: $disturbed disturbances; $(cat "$work"/client?.out | tr '\n' ';')"

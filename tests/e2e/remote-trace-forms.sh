@@ -86,6 +86,18 @@ cp "$golden/recorded.trace" "$work/acceleration/trace"
 } >"$work/folder.yaml"
 replays folder "$work/golden.trace" "config=$work/folder.yaml"
 
+# A list of paths makes the server parse the image's file system: only when it is asked to.
+mkdir "$work/paths"
+echo / >"$work/paths/trace"
+sed 's/dir: acceleration/dir: paths/' "$work/folder.yaml" >"$work/paths.yaml"
+serve paths "$plugin" "config=$work/paths.yaml" "cache-dir=$work/cache-paths"
+await 30 log_says paths "acceleration-paths=true allows that" || fail "a list of paths is not refused"
+same "lines" "$(wc -l <"$work/paths.log")" 1
+stop paths "no replay: acceleration layer: it is a list of paths, for which this server would have to parse"
+serve paths "$plugin" "config=$work/paths.yaml" "cache-dir=$work/cache-paths" acceleration-paths=true
+await 30 log_says paths "the disk holds no ext4 file system" || fail "a list of paths is not followed"
+stop paths "the disk holds no ext4 file system"
+
 "$overlaybd" trace export "$work/golden.trace" "$golden/config.v1.json" -o "$work/exported"
 "$overlaybd" push --acceleration "$work/exported" "$golden"/layer[012].obd \
 	"127.0.0.1:${port[reg]}/app/accelerated:obd"

@@ -59,8 +59,14 @@ for set in $(golden_sets) trace; do
 	else
 		path=$(golden_config "$set")
 	fi
+	lines=1
+	if [[ $set == *-grown ]]; then
+		lines=2
+		exits 0 "warning: $path: layer 0 ($(dirname "$path")/layer0.obd): 2 blocks of 64 KiB do not shrink" \
+			"$overlaybd" check "$path"
+	fi
 	exits 0 "$path: ok" "$overlaybd" check "$path"
-	same "lines" "$(wc -l <"$work/out")" 1
+	same "lines" "$(wc -l <"$work/out")" $lines
 	for layer in "$(dirname "$path")"/layer*; do
 		exits 0 "$layer: ok" "$overlaybd" check "$layer"
 	done

@@ -215,3 +215,25 @@ if device=$(losetup --find --show --read-only "$d/device.raw" 2>"$work/out"); th
 else
 	say "not tested, no loop device here: $(cat "$work/out")"
 fi
+
+# What is made stays although nobody can be told of it, and the message says so.
+if [ -w /dev/full ]; then
+	full()
+	{
+		local made=$1
+
+		shift
+		exits 1 "" bash -c '"$@" >/dev/full' - "$overlaybd" "$@"
+		same "message" "$(cat "$work/out")" \
+			"overlaybd: writing to standard output: No space left on device ($made is complete)"
+	}
+	full "$work/full.obd" commit --raw "$work/a.raw" -o "$work/full.obd"
+	commit --raw "$work/a.raw" -o "$work/told.obd"
+	cmp "$work/full.obd" "$work/told.obd" || fail "a layer that nobody was told of is another"
+	"$overlaybd" create "$work/upper" --size 1M >"$work/summary"
+	full "$work/upper" resize "$work/upper" 2M
+	full "$work/upper" compact "$work/upper"
+	full "$work/upper" seal "$work/upper"
+	exits 0 ": ok" "$overlaybd" check "$work/upper.data"
+	say "ok: a full standard output"
+fi

@@ -65,5 +65,7 @@ same "the file" "$(cat "$work/kept")" precious
 if [ -w /dev/full ]; then
 	exits 1 "writing to standard output" bash -c '"$1" info "$2" >/dev/full' - "$overlaybd" \
 		"$GOLDEN/tags/layer0.obd"
+	same "what info says" "$(cat "$work/out")" \
+		"overlaybd: writing to standard output: No space left on device"
 fi
 say "ok: refusals"

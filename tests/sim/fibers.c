@@ -11,16 +11,14 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <ucontext.h>
 
-#include "core/base/clock.h"
-#if __has_include("core/base/caller.h")
 #include "core/base/caller.h"
-#define CALLER 1
-#endif
+#include "core/base/clock.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define ASAN_FIBERS 1
@@ -43,17 +41,17 @@ enum fiber_state { FIBER_FREE, FIBER_READY, FIBER_WAITING, FIBER_ENDED };
 
 struct fiber {
 	enum fiber_state state;
-	const void *place; /* that it waits at */
+	const void *waits_at;
 	uint64_t until;
 	bool detached;
 	void *(*body)(void *arg);
 	void *arg;
-	ucontext_t context;
+	ucontext_t context; /* of its beginning */
+	jmp_buf place; /* where it goes on */
+	bool begun;
 	void *stack;
 	void *fake_stack; /* ASan's */
-#ifdef CALLER
 	struct caller caller; /* what a thread has of its own */
-#endif
 };
 
 static struct {
@@ -62,7 +60,7 @@ static struct {
 	unsigned locks; /* that `running` holds */
 	uint64_t now, stood, random, steps;
 	void (*watch)(void);
-	ucontext_t scheduler;
+	jmp_buf scheduler;
 	void *fake_stack;
 	const void *own_stack;
 	size_t own_size;
@@ -72,6 +70,14 @@ int __real_pthread_mutex_lock(pthread_mutex_t *m);
 int __real_pthread_mutex_unlock(pthread_mutex_t *m);
 int __wrap_pthread_mutex_lock(pthread_mutex_t *m);
 int __wrap_pthread_mutex_unlock(pthread_mutex_t *m);
+int __real_pthread_mutex_trylock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_trylock(pthread_mutex_t *m);
+int __real_pthread_rwlock_rdlock(pthread_rwlock_t *l);
+int __wrap_pthread_rwlock_rdlock(pthread_rwlock_t *l);
+int __real_pthread_rwlock_wrlock(pthread_rwlock_t *l);
+int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *l);
+int __real_pthread_rwlock_unlock(pthread_rwlock_t *l);
+int __wrap_pthread_rwlock_unlock(pthread_rwlock_t *l);
 
 bool fibers_traced;
 void (*fibers_fail)(const char *why);
@@ -99,22 +105,30 @@ bool fibers_one_in(uint32_t n)
 
 /* ---- switching ---- */
 
+/* swapcontext would ask the kernel for the signal mask each time. */
+static void jump_to(struct fiber *f)
+{
+	if (_setjmp(sim.scheduler) != 0)
+		return;
+	if (f->begun)
+		_longjmp(f->place, 1);
+	f->begun = true;
+	setcontext(&f->context);
+}
+
 static void enter(struct fiber *f)
 {
 	sim.running = f;
-#ifdef CALLER
 	*caller() = f->caller;
-#endif
 #ifdef ASAN_FIBERS
 	__sanitizer_start_switch_fiber(&sim.fake_stack, f->stack, STACK);
 #endif
-	swapcontext(&sim.scheduler, &f->context);
+	jump_to(f);
 #ifdef ASAN_FIBERS
 	__sanitizer_finish_switch_fiber(sim.fake_stack, NULL, NULL);
 #endif
-#ifdef CALLER
+	f = sim.running;
 	f->caller = *caller();
-#endif
 	sim.running = NULL;
 }
 
@@ -124,9 +138,10 @@ static void leave(struct fiber *f)
 	__sanitizer_start_switch_fiber(f->state == FIBER_ENDED ? NULL : &f->fake_stack,
 				       sim.own_stack, sim.own_size);
 #endif
-	swapcontext(&f->context, &sim.scheduler);
+	if (_setjmp(f->place) == 0)
+		_longjmp(sim.scheduler, 1);
 #ifdef ASAN_FIBERS
-	__sanitizer_finish_switch_fiber(f->fake_stack, &sim.own_stack, &sim.own_size);
+	__sanitizer_finish_switch_fiber(sim.running->fake_stack, &sim.own_stack, &sim.own_size);
 #endif
 }
 
@@ -156,7 +171,7 @@ void fibers_wait(const void *place, uint64_t until)
 	struct fiber *f = sim.running;
 
 	f->state = FIBER_WAITING;
-	f->place = place;
+	f->waits_at = place;
 	f->until = until;
 	leave(f);
 }
@@ -166,7 +181,7 @@ void fibers_wake(const void *place)
 	struct fiber *f;
 
 	for (f = sim.fibers; f < sim.fibers + FIBERS_MAX; f++)
-		if (f->state == FIBER_WAITING && f->place == place)
+		if (f->state == FIBER_WAITING && f->waits_at == place)
 			f->state = FIBER_READY;
 }
 
@@ -183,9 +198,13 @@ static int64_t fiber_date(void)
 	return 1800000000 + (int64_t)(sim.now / 1000000);
 }
 
+/* Who holds a lock, or is alone, sleeps for all. */
 static void fiber_sleep_ms(uint64_t ms)
 {
-	fibers_wait(NULL, sim.now + ms * 1000);
+	if (!sim.running || sim.locks > 0)
+		sim.now += ms * 1000;
+	else
+		fibers_wait(NULL, sim.now + ms * 1000);
 }
 
 static void fiber_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until_ms)
@@ -195,7 +214,7 @@ static void fiber_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until_
 	__real_pthread_mutex_unlock(lock); /* not to give way between here and waiting */
 	sim.locks = 0;
 	fibers_wait(c, until_ms > UINT64_MAX / 1000 ? UINT64_MAX : until_ms * 1000);
-	if (pthread_mutex_trylock(lock) != 0)
+	if (__real_pthread_mutex_trylock(lock) != 0)
 		fibers_fail("a lock is held by a fiber that does not run");
 	sim.locks = 1;
 }
@@ -230,12 +249,11 @@ static struct fiber *start(void *(*body)(void *arg), void *arg, bool detached)
 	if (!f->stack)
 		f->stack = malloc(STACK);
 	f->body = body;
-#ifdef CALLER
 	f->caller = (struct caller){ 0 };
-#endif
 	f->arg = arg;
 	f->detached = detached;
 	f->state = FIBER_READY;
+	f->begun = false;
 	make_context(&f->context, f->stack);
 	return f;
 }
@@ -273,26 +291,56 @@ static const struct clock_ops fiber_clock = {
 
 /* ---- locks ---- */
 
-int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
+static int took(int r)
 {
-	give_way();
-	if (sim.running) {
-		if (pthread_mutex_trylock(m) != 0)
-			fibers_fail("takes a lock that it holds, or that another holds who waits");
+	if (sim.running && r == 0)
 		sim.locks++;
-		return 0;
-	}
-	return __real_pthread_mutex_lock(m);
+	return r;
 }
 
-int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
+static int gave(int r)
 {
-	int r = __real_pthread_mutex_unlock(m);
-
 	if (sim.running)
 		sim.locks--;
 	give_way();
 	return r;
+}
+
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m)
+{
+	give_way();
+	if (!sim.running)
+		return __real_pthread_mutex_lock(m);
+	if (__real_pthread_mutex_trylock(m) != 0)
+		fibers_fail("takes a lock that it holds, or that another holds who waits");
+	return took(0);
+}
+
+int __wrap_pthread_mutex_trylock(pthread_mutex_t *m)
+{
+	return took(__real_pthread_mutex_trylock(m));
+}
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
+{
+	return gave(__real_pthread_mutex_unlock(m));
+}
+
+int __wrap_pthread_rwlock_rdlock(pthread_rwlock_t *l)
+{
+	give_way();
+	return took(__real_pthread_rwlock_rdlock(l));
+}
+
+int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *l)
+{
+	give_way();
+	return took(__real_pthread_rwlock_wrlock(l));
+}
+
+int __wrap_pthread_rwlock_unlock(pthread_rwlock_t *l)
+{
+	return gave(__real_pthread_rwlock_unlock(l));
 }
 
 /* ---- the scheduler ---- */
@@ -375,6 +423,12 @@ void fibers_join(unsigned fiber)
 uint64_t fibers_now(void)
 {
 	return sim.now;
+}
+
+void fibers_alone(bool on)
+{
+	if (sim.running)
+		sim.locks += on ? 1 : -1u;
 }
 
 void fibers_stand_still(uint64_t us)

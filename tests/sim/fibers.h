@@ -6,7 +6,7 @@
  * fiber also gives way, by chance, where it takes or gives a lock and where it reads the clock,
  * while it holds none: so every order of the steps of readers and engine comes up that could with
  * threads, but for steps inside what a lock guards.  The program is linked with
- * --wrap=pthread_mutex_lock and --wrap=pthread_mutex_unlock.
+ * --wrap of the calls that take and give locks.
  *
  * The same seed gives the same run.  Units: microseconds, unless said.  Threads: one. */
 #ifndef OVERLAYBD_TESTS_SIM_FIBERS_H
@@ -34,6 +34,9 @@ bool fibers_one_in(uint32_t n);
 /* Gives way to others until `until`, or until fibers_wake of the same place, whichever is first. */
 void fibers_wait(const void *place, uint64_t until);
 void fibers_wake(const void *place);
+
+/* The fiber gives way to no other until this is off again. */
+void fibers_alone(bool on);
 
 /* The whole process stands still: time passes, and nothing runs. */
 void fibers_stand_still(uint64_t us);

@@ -233,6 +233,8 @@ static void send_next(struct net_wire *w)
 		send_end(w);
 		return;
 	}
+	if (w->cut)
+		return; /* while the engine took that */
 	if (w->at >= w->stall_at && w->head_at == w->head_size)
 		w->due = w->trickles ? now + 1000 * 1000 : UINT64_MAX;
 	else if (fibers_one_in(8))
@@ -266,7 +268,7 @@ static int net_begin(void *state, struct http_exchange *x, struct err *e)
 	w->body = NULL;
 	w->good = w->size = w->at = 0;
 	w->stated = w->stall_at = UINT64_MAX;
-	w->trickles = w->headless = w->silent = false;
+	w->trickles = w->headless = w->silent = w->cut = false;
 	w->end = CURLE_OK;
 	w->due = fibers_now();
 	x->transfer = w;
@@ -334,6 +336,11 @@ static uint64_t net_expire(void *state, bool stopping)
 	return CLOCK_NEVER;
 }
 
+static bool net_is_no_name(const char *host)
+{
+	return host[1] == '9' && fibers_one_in(2);
+}
+
 const struct http_transport net_transport = {
 	.open = net_open,
 	.close = net_close,
@@ -344,6 +351,7 @@ const struct http_transport net_transport = {
 	.poll = net_poll,
 	.wakeup = net_wakeup,
 	.expire = net_expire,
+	.is_no_name = net_is_no_name,
 };
 
 void net_heal(void)
@@ -363,7 +371,7 @@ void net_heal(void)
 	for (w = wires; w < wires + WIRES_MAX; w++) {
 		if (!w->x)
 			continue;
-		w->headless = true;
+		w->headless = w->cut = true;
 		w->end = CURLE_RECV_ERROR;
 		w->due = fibers_now();
 	}

@@ -28,6 +28,7 @@ enum net_auth { NET_OPEN, NET_BEARER, NET_BASIC };
 
 struct net_place {
 	bool well;
+	bool fallen; /* it was not, at some time */
 	bool liar; /* with one of three answers */
 	enum net_auth auth;
 	unsigned token; /* the number of the one that counts */
@@ -53,6 +54,7 @@ struct net_wire {
 	bool trickles; /* ...one a second */
 	bool headless; /* it ends before its head */
 	bool silent; /* nothing ever comes */
+	bool cut; /* by net_heal */
 	CURLcode end; /* how libcurl would say that it ended */
 	uint64_t due; /* when the next of it comes, us */
 };

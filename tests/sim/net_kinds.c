@@ -33,7 +33,8 @@ bool net_wants_login(struct net_wire *w, struct net_place *p)
 	if (p->auth == NET_BASIC)
 		net_line(w, "WWW-Authenticate: Basic realm=\"here\"");
 	else
-		net_line(w, "WWW-Authenticate: Bearer realm=\"https://k%c.test/token\",service=\"s\"",
+		net_line(w,
+			 "WWW-Authenticate: Bearer realm=\"https://k%c.test/token\",service=\"s\"",
 			 w->x->url[9]);
 	net_length(w, 0);
 	if (!p->well && fibers_one_in(8))
@@ -118,7 +119,8 @@ void net_answer_well(struct net_wire *w, struct net_place *p, const struct net_b
 	if (p->liar && fibers_one_in(3)) {
 		w->good = fibers_below((uint32_t)w->size);
 		net.lied = true;
-		fibers_trace("  %.8s lies from byte %" PRIu64 " on", w->x->url + 8, first + w->good);
+		fibers_trace("  %.8s lies from byte %" PRIu64 " on", w->x->url + 8,
+			     first + w->good);
 	}
 }
 
@@ -157,8 +159,8 @@ static void wrong_total(struct net_wire *w, const struct net_blob *b)
 	right_part(w, b);
 	w->head_size = 0;
 	net_status(w, 206);
-	net_line(w, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, w->x->first, w->x->last,
-		 b->size + 1 + fibers_below(100));
+	net_line(w, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, w->x->first,
+		 w->x->last, b->size + 1 + fibers_below(100));
 }
 
 static void wrong_part_length(struct net_wire *w, const struct net_blob *b)
@@ -166,8 +168,8 @@ static void wrong_part_length(struct net_wire *w, const struct net_blob *b)
 	right_part(w, b);
 	w->head_size = 0;
 	net_status(w, 206);
-	net_line(w, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, w->x->first, w->x->last,
-		 b->size);
+	net_line(w, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, w->x->first,
+		 w->x->last, b->size);
 	net_length(w, fibers_below((uint32_t)w->size + 100));
 }
 
@@ -276,9 +278,11 @@ static void silent(struct net_wire *w, const struct net_blob *b)
 static void unreachable(struct net_wire *w, const struct net_blob *b)
 {
 	static const CURLcode ends[] = {
-		CURLE_COULDNT_CONNECT,	       CURLE_RECV_ERROR,       CURLE_COULDNT_RESOLVE_HOST,
-		CURLE_PEER_FAILED_VERIFICATION, CURLE_OPERATION_TIMEDOUT, CURLE_WEIRD_SERVER_REPLY,
-		CURLE_SSL_CONNECT_ERROR,       CURLE_GOT_NOTHING,      CURLE_HTTP2_STREAM,
+		CURLE_COULDNT_CONNECT,	    CURLE_RECV_ERROR,
+		CURLE_COULDNT_RESOLVE_HOST, CURLE_PEER_FAILED_VERIFICATION,
+		CURLE_OPERATION_TIMEDOUT,   CURLE_WEIRD_SERVER_REPLY,
+		CURLE_SSL_CONNECT_ERROR,    CURLE_GOT_NOTHING,
+		CURLE_HTTP2_STREAM,
 	};
 
 	w->headless = true;
@@ -319,6 +323,7 @@ static void challenge(struct net_wire *w, const struct net_blob *b)
 		"X-None: 1",
 	};
 
+	net.login_trouble = true;
 	net_status(w, 401);
 	net_line(w, "%s", headers[fibers_below(6)]);
 	net_rubbish(w, fibers_below(300));
@@ -329,8 +334,13 @@ static void challenge(struct net_wire *w, const struct net_blob *b)
 static void redirects(struct net_wire *w, const struct net_blob *b)
 {
 	static const char *const places[] = {
-		"", "Location: ", "Location: http://t0.test/x", "Location: ftp://t0.test/x",
-		"Location: https://t9.test/x", "Location: //", "Location: https://t0.test/none",
+		"",
+		"Location: ",
+		"Location: http://t0.test/x",
+		"Location: ftp://t0.test/x",
+		"Location: https://t9.test/x",
+		"Location: //",
+		"Location: https://t0.test/none",
 	};
 
 	if (fibers_one_in(3)) {
@@ -363,8 +373,8 @@ static void encoded(struct net_wire *w, const struct net_blob *b)
 	right_part(w, b);
 	w->head_size = 0;
 	net_status(w, 206);
-	net_line(w, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, w->x->first, w->x->last,
-		 b->size);
+	net_line(w, "Content-Range: bytes %" PRIu64 "-%" PRIu64 "/%" PRIu64, w->x->first,
+		 w->x->last, b->size);
 	net_line(w, "Content-Encoding: gzip");
 	w->good = 0;
 }

@@ -8,6 +8,7 @@
 
 #include "core/base/le.h"
 #include "tests/sim/fibers.h"
+#include "tests/sim/rival.h"
 
 struct shelf shelf;
 
@@ -163,6 +164,7 @@ void shelf_judge(void)
 		return;
 	}
 	b->sealed = false;
+	b->verdicts++;
 	b->state = CACHE_WHOLE;
 	for (c = 0; c < chunks_of(b); c++)
 		if (!is_right(b, c))
@@ -186,7 +188,31 @@ uint64_t __wrap_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t 
 void __wrap_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, unsigned rank);
 enum cache_state __wrap_cache_blob_state(const struct cache_blob *b);
 bool __wrap_cache_blob_is_sealed(const struct cache_blob *b);
+bool __wrap_cache_blob_is_filling(const struct cache_blob *b);
 uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b);
+
+int __real_cache_blob_open(struct cache *c, const char *origin, const char *digest, uint64_t size,
+			   struct cache_blob **out, struct err *e);
+void __real_cache_blob_close(struct cache_blob *b);
+size_t __real_cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_t off);
+bool __real_cache_blob_has(const struct cache_blob *b, uint64_t chunk);
+int __real_cache_blob_publish(struct cache_blob *b, uint64_t chunk, const void *bytes);
+void __real_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n);
+uint64_t __real_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t count,
+				 unsigned rank);
+void __real_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, unsigned rank);
+enum cache_state __real_cache_blob_state(const struct cache_blob *b);
+bool __real_cache_blob_is_sealed(const struct cache_blob *b);
+bool __real_cache_blob_is_filling(const struct cache_blob *b);
+uint64_t __real_cache_blob_bad_chunks(const struct cache_blob *b);
+
+/* A blob of the real cache goes there. */
+static bool is_ours(const struct cache_blob *b)
+{
+	const struct shelf_blob *s = (const struct shelf_blob *)b;
+
+	return s >= shelf.blobs && s < shelf.blobs + NET_BLOBS;
+}
 
 static struct shelf_blob *blob(struct cache_blob *b)
 {
@@ -202,7 +228,14 @@ int __wrap_cache_blob_open(struct cache *c, const char *origin, const char *dige
 			   struct cache_blob **out, struct err *e)
 {
 	unsigned i = 0;
+	int r;
 
+	if (c != shelf_cache()) {
+		r = __real_cache_blob_open(c, origin, digest, size, out, e);
+		if (r == 0)
+			rival_note_open(*out, digest);
+		return r;
+	}
 	while (strcmp(net.blobs[i].digest, digest) != 0)
 		i++;
 	shelf.blobs[i].open++;
@@ -212,8 +245,10 @@ int __wrap_cache_blob_open(struct cache *c, const char *origin, const char *dige
 
 void __wrap_cache_blob_close(struct cache_blob *b)
 {
-	if (b)
+	if (b && is_ours(b))
 		blob(b)->open--;
+	else
+		__real_cache_blob_close(b);
 }
 
 size_t __wrap_cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_t off)
@@ -221,6 +256,8 @@ size_t __wrap_cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_
 	struct shelf_blob *s = blob(b);
 	size_t done = 0;
 
+	if (!is_ours(b))
+		return __real_cache_blob_read(b, buf, n, off);
 	while (done < n) {
 		uint64_t at = off + done, chunk = at / CACHE_CHUNK;
 		size_t m = (size_t)min_u64(n - done, (chunk + 1) * CACHE_CHUNK - at);
@@ -235,15 +272,20 @@ size_t __wrap_cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_
 
 bool __wrap_cache_blob_has(const struct cache_blob *b, uint64_t chunk)
 {
-	return seen(b)->present[chunk];
+	return is_ours(b) ? seen(b)->present[chunk] : __real_cache_blob_has(b, chunk);
 }
 
 /* (3) What is published is right, unless somebody has lied. */
 int __wrap_cache_blob_publish(struct cache_blob *b, uint64_t chunk, const void *bytes)
 {
 	struct shelf_blob *s = blob(b);
-	size_t n = size_of(s, chunk);
+	size_t n;
 
+	if (!is_ours(b)) {
+		rival_judge(b, chunk, bytes);
+		return __real_cache_blob_publish(b, chunk, bytes);
+	}
+	n = size_of(s, chunk);
 	if (!net.lied && memcmp(bytes, s->truth->bytes + chunk * CACHE_CHUNK, n) != 0)
 		fibers_fail("(3) wrong bytes are published to the cache");
 	if (shelf.full)
@@ -261,6 +303,10 @@ void __wrap_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n)
 	struct shelf_blob *s = blob(b);
 	uint64_t chunk;
 
+	if (!is_ours(b)) {
+		__real_cache_blob_drop(b, off, n);
+		return;
+	}
 	for (chunk = off / CACHE_CHUNK; chunk * CACHE_CHUNK < off + n; chunk++)
 		s->present[chunk] = s->rotten[chunk] = false;
 	if (s->state == CACHE_WHOLE)
@@ -273,6 +319,8 @@ uint64_t __wrap_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t 
 	struct shelf_blob *s = blob(b);
 	uint64_t n = 0;
 
+	if (!is_ours(b))
+		return __real_cache_blob_claim(b, first, count, rank);
 	while (n < count && !s->theirs[first + n][rank])
 		s->ours[first + n++][rank] = true;
 	return n;
@@ -282,21 +330,30 @@ void __wrap_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t co
 {
 	uint64_t i;
 
+	if (!is_ours(b)) {
+		__real_cache_blob_unclaim(b, first, count, rank);
+		return;
+	}
 	for (i = first; i < first + count; i++)
 		blob(b)->ours[i][rank] = false;
 }
 
 enum cache_state __wrap_cache_blob_state(const struct cache_blob *b)
 {
-	return seen(b)->state;
+	return is_ours(b) ? seen(b)->state : __real_cache_blob_state(b);
 }
 
 bool __wrap_cache_blob_is_sealed(const struct cache_blob *b)
 {
-	return seen(b)->sealed;
+	return is_ours(b) ? seen(b)->sealed : __real_cache_blob_is_sealed(b);
 }
 
 uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b)
 {
-	return 0;
+	return is_ours(b) ? 0 : __real_cache_blob_bad_chunks(b);
+}
+
+bool __wrap_cache_blob_is_filling(const struct cache_blob *b)
+{
+	return is_ours(b) ? !shelf.full : __real_cache_blob_is_filling(b);
 }

@@ -20,6 +20,7 @@ struct shelf_blob {
 	bool ours[SHELF_CHUNKS][SHELF_RANKS]; /* claimed by this process... */
 	bool theirs[SHELF_CHUNKS][SHELF_RANKS]; /* ...by another */
 	enum cache_state state;
+	unsigned verdicts; /* how often the whole was judged */
 	bool sealed;
 	unsigned open;
 };

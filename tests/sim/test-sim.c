@@ -17,17 +17,22 @@
  *     that were begun before: a request's rest, a Retry-After, a renewal of a login.
  * (6) In the end all is closed: no exchange, claim or blob is left, nor memory (under ASan).
  * (7) A read takes no error while one place is well from its beginning to its end, but that its
- *     time is over.
- * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile does,
- * drops them, and reads once more: that must not fail while another place is well. */
+ *     time is over; and it does not wait for more than FAIL_OVER_MS.
+ * (8) A read does not succeed while the whole is known to be wrong.
+ * (9) All that is read for one request of a client has one deadline.
+ * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile
+ * does, drops them, and reads once more: that must not fail while another place is well. */
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/caller.h"
 #include "core/base/clock.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
@@ -36,6 +41,7 @@
 #include "fetch/request.h"
 #include "tests/sim/fibers.h"
 #include "tests/sim/net.h"
+#include "tests/sim/rival.h"
 #include "tests/sim/shelf.h"
 
 enum {
@@ -43,18 +49,23 @@ enum {
 	SEEDS_FULL = 1000 * 1000,
 	READERS_MAX = 4,
 	READ_MAX = 24 * CACHE_CHUNK,
+	BLOCK = 6000, /* what can be checked is read by itself, and all of it comes from one place
+		       */
 	GRACE_MS = 250 + 100, /* blob.c's, and what the model takes */
 	WELL_MS = 2000,
 	SETTLING_MS = 100, /* in which all that the healing has cut is at rest or on its way */
 	LOGIN_MS = 7000, /* the longest pause of auth.c */
+	FAIL_OVER_MS = 100 * 1000, /* in which each place that is not well has been given up */
+	FILL_MS = 5000, /* the longest rest of a request that only a fill waits for */
 	SHUTDOWN_MS = 1000,
+	REVOKE_US = 5000 * 1000,
 };
 
 struct reader {
 	unsigned fiber, number;
 	uint8_t *buf;
 	/* The read under way. */
-	bool busy;
+	bool busy, fills;
 	uint64_t begun, stood; /* us; what the process had stood still by then */
 	uint64_t limit_ms; /* by which it must have ended; CLOCK_NEVER */
 	struct blob *blob;
@@ -70,10 +81,11 @@ static struct {
 	struct source *blobs[NET_BLOBS];
 	struct reader readers[READERS_MAX];
 	unsigned reader_count, reads, timeout;
-	bool cached, opening, stops, hints, falls, interrupts;
+	bool cached, real, opening, stops, hints, falls, interrupts;
 	uint64_t well_at; /* ms; CLOCK_NEVER: not yet */
 	uint64_t well_limit; /* ms: by then what waits must have ended */
 	uint64_t interrupted_at; /* ms; CLOCK_NEVER */
+	uint64_t revoked_at; /* us; when a token last was */
 } w;
 
 /* ---- what blobs hold ---- */
@@ -84,8 +96,8 @@ static struct net_blob truths[TRUTHS];
 static void make_truths(void)
 {
 	static const uint64_t sizes[TRUTHS] = {
-		2 * CACHE_CHUNK + 100,	3 * CACHE_CHUNK,       6 * CACHE_CHUNK - 1,
-		12 * CACHE_CHUNK + 513, 20 * CACHE_CHUNK + 77, 40 * CACHE_CHUNK,
+		2 * CACHE_CHUNK + 100, 3 * CACHE_CHUNK,	       4 * CACHE_CHUNK + 1,
+		6 * CACHE_CHUNK - 1,   12 * CACHE_CHUNK + 513, 40 * CACHE_CHUNK,
 	};
 	uint64_t random = 7, i, k;
 
@@ -94,7 +106,8 @@ static void make_truths(void)
 		char *digest = malloc(DIGEST_TEXT);
 
 		for (k = 0; k < sizes[i]; k++)
-			bytes[k] = (uint8_t)((random = random * 6364136223846793005u + i) >> 40 | 1);
+			bytes[k] =
+				(uint8_t)((random = random * 6364136223846793005u + i) >> 40 | 1);
 		for (k = 0; k < sizes[i]; k += 7)
 			bytes[k] = (uint8_t)(k / 4096);
 		if (digest_bytes(bytes, (size_t)sizes[i], digest, NULL) < 0)
@@ -116,6 +129,11 @@ static void fail_run(const char *why)
 	snprintf(seed, sizeof seed, "%" PRIu64, w.seed);
 	execl("/proc/self/exe", "test-sim", seed, (char *)NULL);
 	_exit(1);
+}
+
+static void on_abort(int signal)
+{
+	fail_run("aborted");
 }
 
 static void fail_read(const struct reader *rd, const char *why, int r, const char *text)
@@ -161,6 +179,21 @@ static void note_pauses(void)
 	}
 }
 
+/* From the beginning of a read on, some place that tells the truth has been well. */
+static bool some_place_stayed_well(const struct reader *rd)
+{
+	bool healed = w.well_at != CLOCK_NEVER && rd->begun / 1000 > w.well_at;
+	unsigned i;
+
+	for (i = 0; i < net.place_count; i++) {
+		const struct net_place *p = &net.places[i];
+
+		if (!p->liar && p->well && (healed || !p->fallen))
+			return true;
+	}
+	return false;
+}
+
 /* A liar was there, and the cache may have condemned all that the blob had. */
 static bool was_wrong_whole(const struct reader *rd)
 {
@@ -179,40 +212,59 @@ static void check_limits(void)
 
 	for (i = 0; i < w.reader_count; i++) {
 		struct reader *rd = &w.readers[i];
+		uint64_t well = max_u64(w.well_limit, rd->begun / 1000 + WELL_MS) + stood_ms(rd) +
+				(rd->fills ? FILL_MS : 0);
 
 		if (!rd->busy)
 			continue;
 		if (rd->limit_ms != CLOCK_NEVER && now > rd->limit_ms + stood_ms(rd))
 			fail_read(rd, "(1) a read is late", 0, "");
 		if (w.interrupted_at != CLOCK_NEVER) {
-			if (now > w.interrupted_at + SHUTDOWN_MS + stood_ms(rd))
+			if (now > max_u64(w.interrupted_at, rd->begun / 1000) + SHUTDOWN_MS +
+					  stood_ms(rd))
 				fail_read(rd, "(1) a read does not end at shutdown", 0, "");
-		} else if (w.well_at != CLOCK_NEVER && !was_wrong_whole(rd) &&
-			   now > max_u64(w.well_limit, rd->begun / 1000 + WELL_MS) + stood_ms(rd)) {
+		} else if (w.well_at != CLOCK_NEVER && !was_wrong_whole(rd) && now > well) {
 			fail_read(rd, "(5) the world is well, and a read waits", 0, "");
+		} else if (some_place_stayed_well(rd) && !rd->fills &&
+			   now > rd->begun / 1000 + FAIL_OVER_MS + stood_ms(rd)) {
+			fail_read(rd, "(7) one place is well, and a read waits", 0, "");
 		}
 	}
+}
+
+/* Some token does not count any more; not so soon after the last that none could be used. */
+static void revoke_token(void)
+{
+	if (fibers_now() < w.revoked_at + REVOKE_US)
+		return;
+	w.revoked_at = fibers_now();
+	net.places[fibers_below(net.place_count)].token++;
 }
 
 /* What happens to the world, between any two steps. */
 static void disturb(void)
 {
-	if (w.cached && fibers_one_in(32))
+	if (w.cached && !w.real && fibers_one_in(32))
 		shelf_judge();
 	if (w.well_at != CLOCK_NEVER)
 		return;
-	if (shelf.others && fibers_one_in(32))
-		shelf_disturb();
+	if (shelf.others && fibers_one_in(32)) {
+		if (w.real)
+			rival_act();
+		else
+			shelf_disturb();
+	}
 	if (w.falls && fibers_one_in(100)) {
 		unsigned i = fibers_below(net.place_count);
 
 		fibers_trace("place %u falls ill", i);
 		net.places[i].well = false;
+		net.places[i].fallen = true;
 	}
 	if (w.stops && fibers_one_in(300))
 		fibers_stand_still((1 + fibers_below(12)) * 1000 * 1000);
 	if (fibers_one_in(200))
-		net.places[fibers_below(net.place_count)].token++; /* the old one runs out */
+		revoke_token();
 }
 
 static void watch(void)
@@ -225,12 +277,12 @@ static void watch(void)
 
 /* ---- reading ---- */
 
-static bool some_place_is_well(bool truthful)
+static bool some_place_lies(void)
 {
 	unsigned i;
 
 	for (i = 0; i < net.place_count; i++)
-		if (net.places[i].well && !(truthful && net.places[i].liar))
+		if (net.places[i].liar)
 			return true;
 	return false;
 }
@@ -240,13 +292,20 @@ static void begin_read(struct reader *rd, struct source *s)
 	rd->begun = fibers_now();
 	rd->stood = fibers_stood();
 	rd->limit_ms = w.timeout ? rd->begun / 1000 + w.timeout * 1000 + GRACE_MS : CLOCK_NEVER;
+	if (caller()->deadline)
+		rd->limit_ms = caller()->deadline == CLOCK_NEVER
+				       ? CLOCK_NEVER
+				       : max_u64(caller()->deadline, rd->begun / 1000) + GRACE_MS;
 	rd->blob = (struct blob *)s;
+	rd->fills = false;
 	rd->busy = true;
 }
 
 /* Its time was over, or opening's. */
 static bool was_short(const struct reader *rd, int r)
 {
+	if (r == -ETIMEDOUT && caller()->deadline)
+		return true;
 	return r == -ETIMEDOUT && ((w.timeout > 0 && w.timeout <= 15) || w.opening || w.stops);
 }
 
@@ -270,22 +329,31 @@ static void judge_error(const struct reader *rd, bool was_well, int r, const str
 
 static int read_once(struct reader *rd, unsigned b, size_t n, uint64_t off, struct err *e)
 {
-	bool was_well;
+	const struct shelf_blob *s = &shelf.blobs[b];
+	bool was_wrong = s->state == CACHE_WRONG;
+	unsigned verdicts = s->verdicts;
 	int r;
 
-	was_well = some_place_is_well(true);
 	e->msg[0] = '\0';
 	begin_read(rd, w.blobs[b]);
 	fibers_trace("reads blob %u, %zu bytes at %" PRIu64, b, n, off);
 	r = source_pread(w.blobs[b], rd->buf, n, off, e);
 	rd->busy = false;
 	fibers_trace("has read: %d %s", r, r < 0 ? e->msg : "");
+	if (r == 0 && was_wrong && s->state == CACHE_WRONG && s->verdicts == verdicts)
+		fail_read(rd, "(8) the whole is wrong, and a read succeeds", 0, "");
 	if (r < 0)
-		judge_error(rd, was_well && some_place_is_well(true), r, e);
+		judge_error(rd, some_place_stayed_well(rd), r, e);
 	return r;
 }
 
-static void read_some(struct reader *rd)
+/* It came in between, and cut what the place that was well had begun to send. */
+static bool was_healed_since(const struct reader *rd)
+{
+	return w.well_at != CLOCK_NEVER && rd->begun / 1000 <= w.well_at;
+}
+
+static int read_some(struct reader *rd)
 {
 	unsigned b = fibers_below(net.blob_count);
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
@@ -296,15 +364,19 @@ static void read_some(struct reader *rd)
 
 	if (fibers_one_in(4))
 		off = 0;
+	if (some_place_lies())
+		n = (size_t)min_u64(min_u64(n, BLOCK), CACHE_CHUNK - off % CACHE_CHUNK);
 	r = read_once(rd, b, n, off, &e);
 	if (r < 0 || memcmp(rd->buf, truth + off, n) == 0)
-		return;
+		return r;
 	if (!net.lied)
 		fail_read(rd, "(1) wrong bytes", 0, "");
 	source_drop(w.blobs[b], off, n);
 	r = read_once(rd, b, n, off, &e);
-	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && some_place_is_well(true))
+	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && some_place_stayed_well(rd) &&
+	    !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
+	return r;
 }
 
 static void fill_some(struct reader *rd)
@@ -315,6 +387,7 @@ static void fill_some(struct reader *rd)
 
 	begin_read(rd, w.blobs[b]);
 	rd->limit_ms = CLOCK_NEVER;
+	rd->fills = true;
 	fibers_trace("fills blob %u from %" PRIu64, b, off);
 	(void)blob_fill((struct blob *)w.blobs[b], off, size - off, &e);
 	rd->busy = false;
@@ -327,7 +400,8 @@ static void hint(void)
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
 	uint64_t n = 1 + fibers_below((uint32_t)(size - off));
 
-	switch (fibers_below(3)) {
+	/* Where somebody lies, none but he is blamed. */
+	switch (fibers_below(some_place_lies() ? 2 : 3)) {
 	case 0:
 		source_prefetch(w.blobs[b], off, n);
 		break;
@@ -340,13 +414,27 @@ static void hint(void)
 	}
 }
 
+/* One request of a client, for which several layers are read. */
+static void read_layers(struct reader *rd)
+{
+	uint64_t before = caller_begin(w.timeout);
+	unsigned i;
+
+	for (i = 0; i < 3 && read_some(rd) == 0; i++)
+		;
+	caller_end(before);
+}
+
 static void act(struct reader *rd)
 {
 	if (w.hints && fibers_one_in(3))
 		hint();
 	if (w.hints && fibers_one_in(8))
 		fill_some(rd);
-	read_some(rd);
+	if (fibers_one_in(6))
+		read_layers(rd);
+	else
+		(void)read_some(rd);
 	if (fibers_one_in(2))
 		clock_sleep(fibers_below(fibers_one_in(3) ? 5000 : 50));
 }
@@ -392,6 +480,7 @@ static void make_place(struct net_place *p, bool registry)
 	unsigned i, kind = fibers_below(net_kind_count);
 
 	p->well = fibers_one_in(2);
+	p->fallen = !p->well;
 	for (i = 0; i < NET_KINDS; i++)
 		p->kinds[i] = fibers_one_in(2) ? kind : fibers_below(net_kind_count);
 	p->sick_in = 1 + fibers_below(3);
@@ -414,8 +503,10 @@ static void make_world(void)
 	net.place_count = 1 + fibers_below(NET_PLACES);
 	net.blob_count = fibers_one_in(4) ? 2 : 1;
 	for (i = 0; i < net.blob_count; i++)
-		net.blobs[i] = truths[(i * 3 + fibers_below(TRUTHS)) % TRUTHS];
-	if (net.blob_count == 2 && net.blobs[0].digest == net.blobs[1].digest)
+		net.blobs[i] = truths[i * TRUTHS / 2 + fibers_below(TRUTHS / 2)];
+	if (fibers_one_in(6))
+		net.blobs[0] = truths[TRUTHS - 1];
+	if (net.blobs[0].digest == net.blobs[1].digest)
 		net.blob_count = 1;
 	for (i = 0; i < net.place_count; i++)
 		make_place(&net.places[i], i == net.place_count - 1);
@@ -427,6 +518,7 @@ static void make_world(void)
 	shelf_reset();
 	w.timeout = timeouts[fibers_below(4)];
 	w.cached = !fibers_one_in(4);
+	w.real = w.cached && fibers_one_in(6);
 	w.opening = fibers_one_in(4);
 	w.stops = fibers_one_in(4);
 	w.hints = fibers_one_in(3);
@@ -435,7 +527,33 @@ static void make_world(void)
 	shelf.others = w.cached && fibers_one_in(3);
 	w.reader_count = 1 + fibers_below(READERS_MAX);
 	w.reads = 1 + fibers_below(3);
+	w.revoked_at = 0;
 	w.well_at = w.well_limit = w.interrupted_at = CLOCK_NEVER;
+}
+
+static void trace_world(void)
+{
+	unsigned i;
+
+	fibers_trace("timeout=%u, cache: %s, %s%s%s", w.timeout,
+		     w.real	? "real"
+		     : w.cached ? "a model"
+				: "none",
+		     shelf.others ? "with others, " : "", w.opening ? "opening, " : "",
+		     w.interrupts ? "to be interrupted" : "");
+	for (i = 0; i < net.blob_count; i++)
+		fibers_trace("blob %u: %" PRIu64 " bytes", i, net.blobs[i].size);
+	for (i = 0; i < net.place_count; i++) {
+		const struct net_place *p = &net.places[i];
+
+		fibers_trace("place %u: %s%s%s%s%s", i,
+			     p->well ? "well" : net_kind_name(p->kinds[0]), p->liar ? ", lies" : "",
+			     p->redirects ? ", redirects" : "",
+			     p->auth == NET_BEARER  ? ", tokens"
+			     : p->auth == NET_BASIC ? ", passwords"
+						    : "",
+			     p->login_refused ? ", refuses logins" : "");
+	}
 }
 
 static void must(int r, const struct err *e)
@@ -467,7 +585,7 @@ static void open_world(void)
 	must(queue_open(w.http, &w.endpoints, connections[fibers_below(4)], &w.queue, &e), &e);
 	must(http_start(w.http, &e), &e);
 	options.queue = w.queue;
-	options.cache = w.cached ? shelf_cache() : NULL;
+	options.cache = w.real ? rival_open() : w.cached ? shelf_cache() : NULL;
 	options.retry_until = w.opening ? clock_ms() + fibers_below(15000) : CLOCK_NEVER;
 	for (i = 0; i < net.blob_count; i++) {
 		options.digest = net.blobs[i].digest;
@@ -491,6 +609,9 @@ static void close_world(void)
 	endpoint_list_close(&w.endpoints);
 	http_close(w.http);
 	shelf_check_closed();
+	shelf.others = false;
+	if (w.real)
+		rival_close();
 	if (net.running > 0)
 		fail_run("(6) an exchange was left behind");
 }
@@ -519,19 +640,24 @@ static void heal(void)
 	for (i = 0; i < net.blob_count; i++)
 		blob_opened((struct blob *)w.blobs[i]);
 	shelf_calm();
+	if (w.real)
+		rival_calm();
 	net_heal();
 	w.well_at = fibers_now() / 1000;
 	w.well_limit = w.well_at + WELL_MS + (net.login_trouble ? LOGIN_MS : 0);
 	note_pauses();
 	fibers_wake(&w.well_at);
+	clock_sleep(SETTLING_MS / 2); /* for watch to see what has come to rest */
+	clock_sleep(SETTLING_MS / 2 - 1);
 }
 
 static void *run_world(void *arg)
 {
-	static const unsigned seconds[] = { 1, 5, 20, 60 };
+	static const unsigned seconds[] = { 1, 5, 20, 60, 200 };
 	unsigned i;
 
 	make_world();
+	trace_world();
 	open_world();
 	fibers_watch(watch);
 	if (fibers_one_in(4))
@@ -543,7 +669,7 @@ static void *run_world(void *arg)
 		rd->busy = rd->done = false;
 		rd->fiber = fibers_start(run_reader, rd);
 	}
-	await_well(fibers_now() + fibers_below(seconds[fibers_below(4)] * 1000 * 1000));
+	await_well(fibers_now() + fibers_below(seconds[fibers_below(5)] * 1000 * 1000));
 	if (w.interrupts) {
 		fibers_trace("interrupted");
 		w.interrupted_at = fibers_now() / 1000;
@@ -577,11 +703,16 @@ int main(int argc, char **argv)
 	fibers_traced = argc == 2;
 	w.brief = argc > 3;
 	fibers_fail = fail_run;
+	signal(SIGABRT, on_abort);
+	if (fibers_traced)
+		setlinebuf(stdout);
 	log_set_sink(take_line);
 	setenv("HOME", "/nonexistent", 1); /* no credentials of ours */
 	unsetenv("XDG_RUNTIME_DIR");
 	unsetenv("DOCKER_CONFIG");
 	unsetenv("REGISTRY_AUTH_FILE");
+	mallopt(M_MMAP_THRESHOLD, 64 * 1024 * 1024); /* the kernel is slow at it */
+	mallopt(M_TRIM_THRESHOLD, 256 * 1024 * 1024);
 	make_truths();
 	for (i = 0; i < READERS_MAX; i++)
 		w.readers[i].buf = malloc(READ_MAX);

@@ -141,9 +141,11 @@ static inline int memcache_set_up(void **state)
 
 static inline int memcache_tear_down(void **state)
 {
+	bool left = memdisk_abandon();
+
 	memdisk_free();
 	clock_use(NULL);
-	return 0;
+	return left;
 }
 
 #endif

@@ -163,6 +163,21 @@ void memdisk_free(void)
 	memset(&disk, 0, sizeof disk);
 }
 
+bool memdisk_abandon(void)
+{
+	bool any = disk.mappings != NULL;
+	size_t i;
+
+	while (disk.mappings)
+		memdisk_ops.unmap(disk.mappings->at, disk.mappings->n);
+	for (i = 0; i < disk.fd_count; i++)
+		if (disk.fds[i].file) {
+			any = true;
+			memdisk_ops.close(FIRST_FD + (int)i);
+		}
+	return any;
+}
+
 void memdisk_make(uint64_t room)
 {
 	memdisk_free();
@@ -318,6 +333,16 @@ void memdisk_poke(const char *path, uint64_t off, const void *buf, size_t n)
 {
 	if (memdisk_write_node(look_up_file(path), buf, n, off) != (ssize_t)n)
 		memdisk_bug("there is no room", path);
+}
+
+void memdisk_link(const char *path, const char *to)
+{
+	struct node *folder;
+	const char *last;
+
+	if (memdisk_find_parent(disk.top, to, &folder, &last) < 0)
+		memdisk_bug("no such folder", to);
+	memdisk_add_entry(folder, last, look_up_file(path));
 }
 
 void memdisk_share(const char *path)

@@ -46,7 +46,7 @@ enum memdisk_op {
 	MEMDISK_ROOM,
 	MEMDISK_LIST,
 	MEMDISK_MAKE_FOLDER,
-	MEMDISK_LINK,
+	MEMDISK_NAME,
 	MEMDISK_RENAME,
 	MEMDISK_UNLINK,
 	MEMDISK_REMOVE_FOLDER,
@@ -75,6 +75,10 @@ void memdisk_make(uint64_t room);
 
 /* Frees the disk.  Aborts when a process that was not killed has left something open or mapped. */
 void memdisk_free(void);
+
+/* Closes and unmaps all that is still open, and returns whether that was anything: for the end of a
+ * test that failed. */
+bool memdisk_abandon(void);
 
 void memdisk_set_room(uint64_t room);
 uint64_t memdisk_used(void); /* bytes of all blocks */
@@ -119,6 +123,9 @@ uint64_t memdisk_allocated(const char *path); /* bytes of its blocks */
 unsigned memdisk_syncs(const char *path); /* how often it was synced, under whatever name */
 void memdisk_peek(const char *path, uint64_t off, void *buf, size_t n);
 void memdisk_poke(const char *path, uint64_t off, const void *buf, size_t n);
+
+/* A second name of a file. */
+void memdisk_link(const char *path, const char *to);
 
 /* All blocks of a file are shared from now on, as by a snapshot: a store needs a new one. */
 void memdisk_share(const char *path);

@@ -182,21 +182,24 @@ static int mem_make_folder(int at, const char *name, mode_t mode)
 	return r;
 }
 
-static int mem_link(int at, const char *name, const char *to)
+static int mem_name(int at, const char *name, const char *to)
 {
-	struct node *from, *node, *folder;
-	const char *last;
-	int r = memdisk_begin_at(MEMDISK_LINK, at, name, &from);
+	struct node *from, *node, *folder, *old_folder;
+	const char *last, *old_last;
+	int r = memdisk_begin_at(MEMDISK_NAME, at, name, &from);
 
 	if (r == 0)
 		r = memdisk_find_node(from, name, &node);
-	if (r == 0 && node->is_folder)
-		r = -EPERM;
+	if (r == 0)
+		r = memdisk_find_parent(from, name, &old_folder, &old_last);
 	if (r == 0)
 		r = find_place(from, to, &folder, &last);
-	if (r == 0)
-		memdisk_add_entry(folder, last, node);
-	return r;
+	if (r < 0)
+		return r;
+	memdisk_add_entry(folder, last, node);
+	memdisk_remove_entry(old_folder,
+			     memdisk_find_entry(old_folder, old_last, strlen(old_last)));
+	return 0;
 }
 
 /* Whether what is called `last` may give way to a node. */
@@ -320,7 +323,8 @@ static void zero_range(struct node *f, uint64_t off, uint64_t n)
 {
 	while (n > 0) {
 		const struct block *b = memdisk_block(f, off / MEMDISK_BLOCK);
-		uint64_t within = off % MEMDISK_BLOCK, piece = MEMDISK_BLOCK - within < n ? MEMDISK_BLOCK - within : n;
+		uint64_t within = off % MEMDISK_BLOCK,
+			 piece = MEMDISK_BLOCK - within < n ? MEMDISK_BLOCK - within : n;
 
 		if (b && b->bytes)
 			memset(b->bytes + within, 0, piece);
@@ -696,7 +700,7 @@ const struct cache_disk_ops memdisk_ops = {
 	.room = mem_room,
 	.list = mem_list,
 	.make_folder = mem_make_folder,
-	.link = mem_link,
+	.name = mem_name,
 	.rename = mem_rename,
 	.unlink = mem_unlink,
 	.remove_folder = mem_remove_folder,

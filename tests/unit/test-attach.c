@@ -2,6 +2,7 @@
 /* test-attach.c - what `overlaybd attach` does without a kernel: the NBD handshake with servers
  * good and bad, the state that outlives every process, the lock, a server that does not start. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -392,20 +394,210 @@ static void others_are_left_alone(void **state)
 	attach_state_close(&s);
 }
 
-/* Nor is a server forgotten that has not written its pid. */
+/* ---- whose process it is ---- */
+
+static char program[160]; /* this test, under the name of nbdkit: with -U it waits */
+
+static void copy_program(const char *to)
+{
+	char *bytes;
+	size_t n;
+
+	assert_int_equal(io_read_file("/proc/self/exe", 256 << 20, &bytes, &n, NULL), 0);
+	assert_int_equal(io_replace_file(to, bytes, n, NULL), 0);
+	assert_int_equal(chmod(to, 0755), 0);
+	free(bytes);
+}
+
+/* Starts a process with these words, NULL at their end, as this user. */
+static pid_t start_process(const char *path, const char *const *words, uid_t user)
+{
+	char *copies[16] = { NULL };
+	size_t i;
+	int ready[2], status;
+	char byte;
+	pid_t pid;
+
+	for (i = 0; words[i]; i++)
+		copies[i] = strdup(words[i]);
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (setresuid(user, user, user) == 0)
+			execv(path, copies);
+		_exit(1);
+	}
+	close(ready[1]);
+	assert_int_equal(read(ready[0], &byte, 1), 0); /* it has become the program */
+	close(ready[0]);
+	for (i = 0; copies[i]; i++)
+		free(copies[i]);
+	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
+	return pid;
+}
+
+/* A device in a folder that others can look into. */
+static void open_device(struct attach_state *s, unsigned index)
+{
+	assert_int_equal(attach_state_open(run, index, s, NULL, NULL), 0);
+	assert_int_equal(attach_state_begin(s, NULL), 0);
+	snprintf(program, sizeof program, "%s/nbdkit", run);
+	assert_int_equal(chmod(run, 0755), 0);
+	copy_program(program);
+}
+
+static void end_process(pid_t pid)
+{
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+static void expect_stop(const struct attach_state *s, pid_t pid, bool is_ours, const char *what)
+{
+	int status;
+
+	attach_server_stop(s, false);
+	if ((waitpid(pid, &status, WNOHANG) == pid) != is_ours)
+		fail_msg("%s: %s", what, is_ours ? "it still runs" : "it was ended");
+	if (is_ours)
+		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	else
+		end_process(pid);
+}
+
+/* A server is not forgotten because it has not written its pid, or because its state is lost. */
 static void strays_are_ended(void **state)
 {
 	struct attach_state s;
-	int status;
 	pid_t pid;
 
-	assert_int_equal(attach_state_open(run, 6, &s, NULL, NULL), 0);
-	pid = fork();
-	if (pid == 0)
-		execl("/bin/sh", "sh", "-c", "sleep 60; exit 0", "-U", s.socket, (char *)NULL);
-	while (waitpid(pid, &status, WNOHANG) == 0)
-		attach_server_stop(&s, false);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	open_device(&s, 6);
+	{
+		const char *lost[] = { "@nbdkit", "-U", s.socket,    "-P",
+				       s.pid,	  "-r", "overlaybd", NULL };
+		const char *path[] = { "n",  "-U",  s.socket,
+				       "-P", s.pid, "/x/nbdkit-overlaybd-plugin.so",
+				       NULL };
+
+		pid = start_process(program, lost, geteuid());
+		expect_stop(&s, pid, true, "the plugin's name");
+		pid = start_process(program, path, geteuid());
+		expect_stop(&s, pid, true, "the plugin's path");
+		assert_int_equal(attach_state_add_word(&s.saved, "nbdkit", NULL), 0);
+		assert_int_equal(attach_state_add_word(&s.saved, "-r", NULL), 0);
+		assert_int_equal(attach_state_add_word(&s.saved, "overlaybd", NULL), 0);
+		pid = start_process(program, lost, geteuid());
+		assert_int_equal(unlink(program), 0); /* it was upgraded meanwhile */
+		expect_stop(&s, pid, true, "the saved words");
+	}
+	attach_state_close(&s);
+}
+
+/* Anybody can write these words behind the name of a program. */
+static void words_alone_make_no_server(void **state)
+{
+	struct attach_state s;
+	char other[160];
+	size_t i;
+
+	open_device(&s, 8);
+	snprintf(other, sizeof other, "%s/other", run);
+	copy_program(other);
+	{
+		const char *right[] = { "nbdkit", "-U", s.socket, "-P", s.pid, "overlaybd", NULL };
+		const char *const rows[][9] = {
+			{ "nbdkit", "-U", s.socket, NULL },
+			{ "nbdkit", "-U", s.socket, "overlaybd", NULL },
+			{ "nbdkit", "-U", s.socket, "-P", s.socket, "overlaybd", NULL },
+			{ "nbdkit", "-U", s.pid, "-P", s.pid, "overlaybd", NULL },
+			{ "nbdkit", "-U", s.socket, "-P", s.pid, NULL },
+			{ "nbdkit", "-U", s.socket, "-P", s.pid, "null", NULL },
+			{ "nbdkit", "-U", "-U", s.socket, "-P", s.pid, "overlaybd", NULL },
+			{ "nbdkit", "-U", s.socket, "-p", s.pid, "overlaybd", NULL },
+		};
+
+		expect_stop(&s, start_process(other, right, geteuid()), false, "another program");
+		for (i = 0; i < sizeof rows / sizeof *rows; i++)
+			expect_stop(&s, start_process(program, rows[i], geteuid()), false,
+				    rows[i][4] ? rows[i][4] : "few words");
+		/* With the words saved it must be these. */
+		assert_int_equal(attach_state_add_word(&s.saved, "nbdkit", NULL), 0);
+		assert_int_equal(attach_state_add_word(&s.saved, "overlaybd", NULL), 0);
+		assert_int_equal(attach_state_add_word(&s.saved, "config=a", NULL), 0);
+		expect_stop(&s, start_process(program, right, geteuid()), false, "a word less");
+		{
+			const char *more[] = { "nbdkit",    "-U",	s.socket, "-P", s.pid,
+					       "overlaybd", "config=a", "x=y",	  NULL };
+			const char *same[] = { "nbdkit", "-U",	      s.socket,	  "-P",
+					       s.pid,	 "overlaybd", "config=a", NULL };
+
+			expect_stop(&s, start_process(program, more, geteuid()), false,
+				    "a word more");
+			expect_stop(&s, start_process(program, same, geteuid()), true, "the words");
+		}
+	}
+	attach_state_close(&s);
+}
+
+/* Two users: another one's process with all the right words, the pid file included, lives on, and
+ * does not stand in the way of ours. */
+static void another_users_process_is_left_alone(void **state)
+{
+	enum { NOBODY = 65534 };
+	struct attach_state s;
+	char text[32];
+	pid_t theirs, ours;
+	int n;
+
+	if (geteuid() != 0)
+		skip();
+	open_device(&s, 9);
+	{
+		const char *words[] = { "nbdkit", "-U", s.socket, "-P", s.pid, "overlaybd", NULL };
+
+		theirs = start_process(program, words, NOBODY);
+		ours = start_process(program, words, 0);
+		n = snprintf(text, sizeof text, "%ld\n", (long)theirs);
+		assert_int_equal(io_replace_file(s.pid, text, (size_t)n, NULL), 0);
+		assert_int_equal(attach_server_find(&s), -1);
+		expect_stop(&s, ours, true, "ours");
+		assert_int_equal(waitpid(theirs, NULL, WNOHANG), 0);
+		end_process(theirs);
+	}
+	attach_state_close(&s);
+}
+
+static bool is_chrooted(pid_t pid)
+{
+	char path[64], root[200] = "";
+
+	snprintf(path, sizeof path, "/proc/%ld/root", (long)pid);
+	return readlink(path, root, sizeof root - 1) > 1;
+}
+
+/* The nbdkit of a container has the same words, and files of its own. */
+static void a_containers_process_is_left_alone(void **state)
+{
+	struct attach_state s;
+	char elsewhere[200];
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	open_device(&s, 10);
+	snprintf(elsewhere, sizeof elsewhere, "%s/elsewhere", run);
+	assert_int_equal(mkdir(elsewhere, 0755), 0);
+	{
+		const char *words[] = { program, "-U", s.socket, "-P", s.pid, "overlaybd", NULL };
+
+		assert_int_equal(setenv("CHROOT", elsewhere, 1), 0);
+		pid = start_process(program, words, 0);
+		assert_int_equal(unsetenv("CHROOT"), 0);
+		while (!is_chrooted(pid))
+			;
+		expect_stop(&s, pid, false, "another root");
+	}
 	attach_state_close(&s);
 }
 
@@ -431,7 +623,18 @@ static void a_start_is_interrupted(void **state)
 	attach_state_close(&s);
 }
 
-int main(void)
+/* The part of nbdkit: waits until it is killed, in another root if it is told one. */
+static int be_nbdkit(void)
+{
+	const char *root = getenv("CHROOT");
+
+	if (root && chroot(root) < 0)
+		return 1;
+	for (;;)
+		pause();
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_servers),
@@ -444,8 +647,13 @@ int main(void)
 		cmocka_unit_test(servers_that_do_not_start),
 		cmocka_unit_test(others_are_left_alone),
 		cmocka_unit_test(strays_are_ended),
+		cmocka_unit_test(words_alone_make_no_server),
+		cmocka_unit_test(another_users_process_is_left_alone),
+		cmocka_unit_test(a_containers_process_is_left_alone),
 		cmocka_unit_test(a_start_is_interrupted),
 	};
 
+	if (argc > 1 && strcmp(argv[1], "-U") == 0)
+		return be_nbdkit();
 	return cmocka_run_group_tests(tests, make_run, remove_run);
 }

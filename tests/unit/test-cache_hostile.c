@@ -140,7 +140,7 @@ static void fill_another(struct cache *c)
 static void without_map(void **state)
 {
 	struct test_blob other = cachelib_blob(6, SIZE);
-	struct user u = use(GOOD);
+	struct user u = use_made(GOOD);
 	uint64_t freed;
 	struct err e;
 	struct cache_file making = { &cache_disk_system, -1 };
@@ -212,7 +212,7 @@ static void not_files(void **state)
 			run(commands[i / 3], cachelib_path(GOOD, &blob, names[i % 3]));
 			if (k == 0)
 				is_replaced(commands[i / 3]);
-			u = use(GOOD);
+			u = use_made(GOOD);
 			leave(&u);
 		}
 		run(commands[i / 3], cachelib_path(GOOD, &blob, names[i % 3]));
@@ -426,8 +426,8 @@ static void *hold_alone(void *arg)
 static void slow_removal(void **state)
 {
 	static _Atomic uint64_t ignored;
-	const struct cache_map_counters counters = { &ignored, &ignored };
-	struct user u = use(GOOD);
+	const struct cache_map_counters counters = { &ignored, &ignored, NULL };
+	struct user u = use_made(GOOD);
 	char path[CACHE_PATH];
 	struct cache_map *m;
 	pthread_t thread;

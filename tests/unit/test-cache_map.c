@@ -20,7 +20,7 @@
 enum { CHUNKS = 9, SIZE = 8 * CACHE_CHUNK + 5000 };
 
 static _Atomic uint64_t usage, bad;
-static const struct cache_map_counters counters = { &usage, &bad };
+static const struct cache_map_counters counters = { &usage, &bad, NULL };
 static struct test_blob blob;
 static struct cache_file root = { &cache_disk_system, -1 };
 
@@ -45,7 +45,8 @@ static struct cache_map *open_map(void)
 	struct cache_map *m = NULL;
 	struct err e = { "" };
 
-	if (cache_map_open(root, "blob", blob.digest, SIZE, true, &counters, &m, &e) < 0)
+	if (cache_map_open(root, "blob", blob.digest, SIZE, true, &counters, &m, &e) < 0 ||
+	    cache_map_make(m, &e) < 0)
 		die("cache_map_open", e.msg);
 	return m;
 }

@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "core/base/log.h"
 #include "core/config.h"
+#include "tests/unit/loglib.h"
 
 #define LOWER "lowers: [{file: a}]\n"
 
@@ -42,23 +42,12 @@ static void expect_bad(const char *what, const char *text, const char *message)
 		fail_msg("%s: %s", what, e.msg);
 }
 
-static char warnings[4096];
-
-static void keep_warning(enum log_level level, const char *line)
-{
-	size_t n = strlen(warnings);
-
-	if (level == LOG_WARNING)
-		snprintf(warnings + n, sizeof warnings - n, "%s\n", line);
-}
-
-/* The config that this text is; all that it warns of is in `warnings` then. */
+/* The config that this text is; what it warns of is kept. */
 static struct image_config *parse_and_listen(const char *text)
 {
 	struct image_config *c;
 
-	warnings[0] = '\0';
-	log_set_sink(keep_warning);
+	loglib_listen();
 	c = parse(text);
 	log_set_sink(NULL);
 	return c;
@@ -90,7 +79,7 @@ static void unknown_keys_of_json_are_warnings(void **state)
 		struct image_config *c = parse_and_listen(rows[i].text);
 
 		assert_int_equal(c->lower_count, 1);
-		assert_string_equal(warnings, rows[i].warnings);
+		loglib_expect(rows[i].warnings);
 		config_free(c);
 	}
 }
@@ -124,7 +113,7 @@ static void upper_vsize_is_read_and_means_nothing(void **state)
 		struct image_config *c = parse_and_listen(texts[i]);
 
 		assert_non_null(strstr(c->upper_data, "img/d"));
-		assert_string_equal(warnings, "");
+		loglib_expect_none();
 		config_free(c);
 	}
 }

@@ -20,6 +20,7 @@
 #include "core/base/scope.h"
 #include "nbdkit-plugin/exports.h"
 #include "nbdkit-plugin/params.h"
+#include "tests/unit/loglib.h"
 
 /* What the machine's own file says must not matter. */
 static const struct config_options no_service = { .service = "none" };
@@ -128,6 +129,129 @@ static void test_upper_params(void **state)
 	assert_string_equal(e.msg,
 			    "dir= and upper= exclude each other: each image has its own upper");
 	params_release(&p);
+}
+
+/* What each says when it is given twice, empty, or with what cannot be meant. */
+static void test_each_param(void **state)
+{
+	static const struct {
+		const char *key, *value, *bad, *message;
+	} rows[] = {
+		{ "config", "a.yaml", "", "config= is empty" },
+		{ "dir", "d", "", "dir= is empty" },
+		{ "control", "c", "", "control= is empty" },
+		{ "digest",
+		  "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+		  "sha256:0", "digest=: not 'sha256:' and 64 hex digits in lower case" },
+		{ "image", "r/a:b", "",
+		  "image=: a name is HOST/REPOSITORY:TAG or ...@sha256:DIGEST, of printable ASCII "
+		  "characters" },
+		{ "upper-garbage", "7", "101",
+		  "upper-garbage=: '101' is not a percentage, 0 to 100" },
+		{ "service", "s", "", "service= is empty" },
+		{ "service", "none", "", "service= is empty" },
+		{ "upper", "u", "u.index",
+		  "upper=u.index: the name is without '.data' and '.index', which both its files "
+		  "have" },
+		{ "acceleration-paths", "true", "yes",
+		  "acceleration-paths=: 'yes' is neither true nor false" },
+		{ "user-agent", "x", "", "user-agent=: it is empty" },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		const char *key = rows[i].key;
+		struct params p = { 0 };
+		char message[64];
+
+		refuses(&p, key, rows[i].bad, rows[i].message);
+		takes(&p, key, rows[i].value);
+		snprintf(message, sizeof message, "%s= is given twice", key);
+		refuses(&p, key, rows[i].value, message);
+		refuses(&p, key, "none", message);
+		params_release(&p);
+	}
+}
+
+/* What options say is what config_load gets. */
+static void test_options(void **state)
+{
+	AUTO_FREE char *cwd = getcwd(NULL, 0);
+	char path[4200];
+	struct params p = { 0 };
+
+	takes(&p, "control", "c");
+	snprintf(path, sizeof path, "%s/c", cwd);
+	assert_string_equal(p.options.control, path);
+	takes(&p, "service", "s");
+	snprintf(path, sizeof path, "%s/s", cwd);
+	assert_string_equal(p.options.service, path);
+	assert_null(p.options.folder);
+	takes(&p, "acceleration-paths", "true");
+	takes(&p, "user-agent", "x");
+	takes(&p, "mirror", "http://a");
+	takes(&p, "mirror", "http://b");
+	takes(&p, "prefetch", "/a");
+	takes(&p, "prefetch", "/b");
+	assert_string_equal(p.options.folder, cwd);
+	assert_int_equal(p.options.setting_count, 6);
+	assert_string_equal(p.options.settings[0].name, "acceleration-paths");
+	assert_string_equal(p.options.settings[0].value, "true");
+	assert_string_equal(p.options.settings[3].name, "mirror");
+	assert_string_equal(p.options.settings[3].value, "http://b");
+	params_release(&p);
+	takes(&p, "service", "none");
+	assert_string_equal(p.options.service, "none");
+	params_release(&p);
+}
+
+static void test_exclusions(void **state)
+{
+	static const struct {
+		const char *pairs[6], *message;
+	} rows[] = {
+		{ { "config", "a" }, NULL },
+		{ { "dir", "a" }, NULL },
+		{ { "image", "r/a:b" }, NULL },
+		{ { "config", "a", "digest",
+		    "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" },
+		  NULL },
+		{ { "config", "a", "control", "c", "upper", "u" }, NULL },
+		{ { "config", "a", "trace-file", "t" }, NULL },
+		{ { "dir", "a", "trace", "off" }, NULL },
+		{ { "config", "a", "dir", "b" }, "config=, dir= and image= exclude each other" },
+		{ { "config", "a", "image", "r/a:b" },
+		  "config=, dir= and image= exclude each other" },
+		{ { "dir", "a", "image", "r/a:b" }, "config=, dir= and image= exclude each other" },
+		{ { "dir", "a", "digest",
+		    "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef" },
+		  "dir= and digest= exclude each other" },
+		{ { "dir", "a", "control", "c" },
+		  "dir= and control= exclude each other: name a socket for each image in its "
+		  "config" },
+		{ { "dir", "a", "upper", "u" },
+		  "dir= and upper= exclude each other: each image has its own upper" },
+		{ { "dir", "a", "trace", "off", "trace-file", "t" },
+		  "dir= and trace-file= exclude each other: its images would share one trace" },
+		{ { "trace", "off" },
+		  "nothing to serve: config=FILE, dir=DIR or image=REF is needed" },
+	};
+	size_t i, k;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		struct params p = { 0 };
+		struct err e;
+		int r;
+
+		for (k = 0; k < 6 && rows[i].pairs[k]; k += 2)
+			takes(&p, rows[i].pairs[k], rows[i].pairs[k + 1]);
+		r = params_complete(&p, &e);
+		if (r != (rows[i].message ? -EINVAL : 0))
+			fail_msg("row %zu: %d", i, r);
+		if (rows[i].message)
+			assert_string_equal(e.msg, rows[i].message);
+		params_release(&p);
+	}
 }
 
 static void test_image_params(void **state)
@@ -255,6 +379,7 @@ static int make_folder(void **state)
 	if (!mkdtemp(name))
 		return -1;
 	*state = strdup(name);
+	loglib_listen();
 	return *state ? 0 : -1;
 }
 
@@ -263,6 +388,7 @@ static int remove_folder(void **state)
 	AUTO_FREE char *command = NULL;
 	int status = -1;
 
+	loglib_expect_none();
 	if (asprintf(&command, "rm -rf '%s'", (char *)*state) > 0)
 		status = system(command);
 	free(*state);
@@ -557,6 +683,9 @@ int main(void)
 		cmocka_unit_test(test_reference),
 		cmocka_unit_test(test_params),
 		cmocka_unit_test(test_image_params),
+		cmocka_unit_test(test_each_param),
+		cmocka_unit_test(test_options),
+		cmocka_unit_test(test_exclusions),
 		cmocka_unit_test(test_upper_params),
 		cmocka_unit_test(test_setting_params),
 		cmocka_unit_test(test_password_params),

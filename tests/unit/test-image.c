@@ -16,10 +16,10 @@
 #include <cmocka.h>
 
 #include "core/base/le.h"
-#include "core/base/log.h"
 #include "core/base/workers.h"
 #include "core/image.h"
 #include "core/layer_writer.h"
+#include "tests/unit/loglib.h"
 #include "tests/unit/loops.h"
 #include "zfile/zwriter.h"
 
@@ -407,14 +407,6 @@ static void the_lowest_bad_layer_is_named(void **state)
 	remove_layers();
 }
 
-static char warning[1024];
-
-static void keep_warning(enum log_level level, const char *line)
-{
-	if (level == LOG_WARNING)
-		snprintf(warning, sizeof warning, "%s", line);
-}
-
 /* The reference does not look at it. */
 static void a_wrong_size_of_a_file_is_a_warning(void **state)
 {
@@ -423,21 +415,19 @@ static void a_wrong_size_of_a_file_is_a_warning(void **state)
 
 	for (i = 0; i < 3; i++)
 		finish(open_layer_writer((struct form){ .tar = i % 2 == 0 }, 4096));
-	log_set_sink(keep_warning);
 	for (i = 0; i < 2; i++) {
 		struct stat st;
 
 		assert_int_equal(stat(config.lowers[1].file, &st), 0);
 		config.lowers[1].size = (uint64_t)st.st_size + i;
-		warning[0] = '\0';
 		assert_int_equal(image_open(&config, NULL, &image, NULL), 0);
 		image_close(image);
 		if (i == 0)
-			assert_string_equal(warning, "");
+			loglib_expect("");
 	}
-	log_set_sink(NULL);
-	assert_non_null(strstr(warning, "image.yaml: layer 1 ("));
-	assert_non_null(strstr(warning, "but the config says "));
+	assert_non_null(strstr(loglib_warnings, "image.yaml: layer 1 ("));
+	assert_non_null(strstr(loglib_warnings, "but the config says "));
+	loglib_warnings[0] = '\0';
 	remove_layers();
 }
 
@@ -469,7 +459,9 @@ static void sparse_uppers(void **state)
 	assert_int_equal(ftruncate(fd, 4096 + (1 << 20)), 0);
 	image = open_image();
 	assert_int_equal(image_size(image), 1 << 20);
+	assert_true(image_layer(image, 0)->is_upper);
 	assert_true(image_layer(image, 0)->upper.sparse);
+	assert_string_equal(image_layer(image, 0)->path, data);
 	assert_true(index_count(image_index(image)) >= 1);
 	assert_int_equal(image_pread(image, bytes, sizeof bytes, 65536 - 2048, &e), 0);
 	assert_int_equal(bytes[2047], 0);
@@ -481,18 +473,32 @@ static void sparse_uppers(void **state)
 	config.upper_data = config.upper_index = NULL;
 }
 
+static int listen(void **state)
+{
+	loglib_listen();
+	return 0;
+}
+
+static int expect_none(void **state)
+{
+	loglib_expect_none();
+	return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, listen, expect_none)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(random_stacks),
-		cmocka_unit_test(many_layers),
-		cmocka_unit_test(more_than_a_million_mappings),
-		cmocka_unit_test(data_at_zero_and_beyond_two_tebibytes),
-		cmocka_unit_test(a_shrunk_file_is_eio),
-		cmocka_unit_test(the_topmost_size_counts),
-		cmocka_unit_test(the_lowest_bad_layer_is_named),
-		cmocka_unit_test(a_wrong_size_of_a_file_is_a_warning),
-		cmocka_unit_test(sparse_uppers),
+		TEST(random_stacks),
+		TEST(many_layers),
+		TEST(more_than_a_million_mappings),
+		TEST(data_at_zero_and_beyond_two_tebibytes),
+		TEST(a_shrunk_file_is_eio),
+		TEST(the_topmost_size_counts),
+		TEST(the_lowest_bad_layer_is_named),
+		TEST(a_wrong_size_of_a_file_is_a_warning),
+		TEST(sparse_uppers),
 	};
 
 	loops_seed();

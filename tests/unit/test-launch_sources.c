@@ -142,6 +142,9 @@ static void the_registry_is_not_asked_again_at_once(void **state)
 	} rows[] = {
 		{ -ENOENT, true, "" },
 		{ -ESHUTDOWN, false, "" },
+		/* what is in the cache is served without the registry */
+		{ -ECONNREFUSED, true, "" },
+		{ -EHOSTUNREACH, true, "" },
 		{ -EIO, true,
 		  "image.yaml: no replay: the registry's trace: the registry is on fire" },
 	};

@@ -15,6 +15,8 @@
 #include "core/base/io.h"
 #include "core/layer.h"
 #include "core/layer_writer.h"
+#include "tests/testlib.h"
+#include "tests/unit/loglib.h"
 
 static char folder[] = "/tmp/test-layer_writer.XXXXXX";
 static char path[64];
@@ -175,6 +177,32 @@ static void an_empty_layer(void **state)
 	layer_close(&l);
 }
 
+/* Padding does not count. */
+static void more_mappings_than_the_reference_reads_are_told(void **state)
+{
+	struct layer_writer_options options = { .name = "x.obd" };
+	uint64_t count, i;
+
+	loglib_listen();
+	for (count = FORMAT_REFERENCE_ENTRIES; count <= FORMAT_REFERENCE_ENTRIES + 1; count++) {
+		struct testlib_output out = { 0 };
+		struct layer_writer *w;
+
+		assert_int_equal(layer_writer_open(testlib_open_sink(&out), &options, &w, NULL), 0);
+		for (i = 0; i < count; i++)
+			assert_int_equal(layer_writer_zeroes(w, 2 * i, 1, NULL), 0);
+		loglib_expect("");
+		assert_int_equal(layer_writer_finish(w, NULL), 0);
+		layer_writer_close(w);
+		free(out.bytes);
+		if (count == FORMAT_REFERENCE_ENTRIES)
+			loglib_expect("");
+	}
+	loglib_expect("x.obd: 1000001 mappings: overlaybd itself reads no layer of "
+		      "more than 1000000\n");
+	loglib_expect_none();
+}
+
 static void what_breaks_a_rule_is_refused(void **state)
 {
 	struct layer_writer_options options = { .virtual_size = 4096 };
@@ -210,6 +238,7 @@ int main(void)
 		cmocka_unit_test(same_bytes_as_the_reference),
 		cmocka_unit_test(neighbours_become_one_entry),
 		cmocka_unit_test(an_empty_layer),
+		cmocka_unit_test(more_mappings_than_the_reference_reads_are_told),
 		cmocka_unit_test(what_breaks_a_rule_is_refused),
 	};
 

@@ -77,10 +77,17 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 		const char *name;
 		uint64_t number;
 	} numbers[] = {
-		{ "cache-limit", s->cache_limit },  { "connections", s->connections },
-		{ "download", s->download.enable }, { "insecure", s->insecure },
-		{ "timeout", s->timeout },	    { "trace", s->trace.mode },
-		{ "trace-idle", s->trace.idle },    { "trace-seconds", s->trace.seconds },
+		{ "cache-keep-free", s->cache_keep_free },
+		{ "verify-cache", s->verify_cache },
+		{ "cache-limit", s->cache_limit },
+		{ "connections", s->connections },
+		{ "download", s->download.enable },
+		{ "insecure", s->insecure },
+		{ "acceleration-paths", s->trace.follows_paths },
+		{ "timeout", s->timeout },
+		{ "trace", s->trace.mode },
+		{ "trace-idle", s->trace.idle },
+		{ "trace-seconds", s->trace.seconds },
 	};
 	size_t i;
 
@@ -102,6 +109,8 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 
 enum { SERVICE, IMAGE, OPTIONS, LEVELS };
 
+#define FOLDERS "18446744073709551615" /* FETCH_FOLDERS */
+
 /* What each level says of each setting, and how that is shown.  In a shown text @ stands for the
  * folder.  A row a setting: one without is found out. */
 static const struct {
@@ -109,8 +118,10 @@ static const struct {
 	const char *said[LEVELS];
 	const char *shown[1 + LEVELS]; /* the first: the built-in default */
 } rows[] = {
+	{ "acceleration-paths", { "true", "false", "true" }, { "0", "1", "0", "1" } },
 	{ "cache-dir", { "a", "b", "c" }, { "/cache/overlaybd", "@/svc/a", "@/img/b", "/w/c" } },
-	{ "cache-limit", { "1K", "2K", "3K" }, { "10737418240", "1024", "2048", "3072" } },
+	{ "cache-keep-free", { "1K", "0", "3K" }, { FOLDERS, "1024", "0", "3072" } },
+	{ "cache-limit", { "1K", "2K", "none" }, { FOLDERS, "1024", "2048", "0" } },
 	{ "cainfo", { "a", "b", "/c" }, { "", "@/svc/a", "@/img/b", "/c" } },
 	{ "client-cert", { "a", "b", "c" }, { "", "@/svc/a", "@/img/b", "/w/c" } },
 	{ "client-key", { "a", "b", "c" }, { "", "@/svc/a", "@/img/b", "/w/c" } },
@@ -133,6 +144,7 @@ static const struct {
 	{ "trace-seconds", { "1", "2", "3600" }, { "120", "1", "2", "3600" } },
 	{ "user", { "a", "b", "c" }, { "", "a", "b", "c" } },
 	{ "user-agent", { "a", "b", "c" }, { "", "a", "b", "c" } },
+	{ "verify-cache", { "always", "once", "3" }, { "60", "0", "4294967295", "3" } },
 };
 
 /* What the setting needs beside it to be complete; said at the lowest level. */

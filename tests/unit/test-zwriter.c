@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,9 +13,12 @@
 #include "core/base/le.h"
 #include "tests/fault.h"
 #include "tests/testlib.h"
+#include "tests/unit/loglib.h"
 #include "zfile/tar.h"
 #include "zfile/zfile.h"
 #include "zfile/zwriter.h"
+
+static const char *name; /* of the file that is written, if it has one */
 
 /* Compresses in writes of random size. */
 static int compress(struct sink *below, const struct zwriter_options *options, struct workers *pool,
@@ -29,6 +33,8 @@ static int compress(struct sink *below, const struct zwriter_options *options, s
 		sink_close(below);
 		return r;
 	}
+	if (name)
+		zwriter_set_name(sink, name);
 	while (r == 0 && at < n) {
 		size_t piece = (size_t)min_u64(n - at, testlib_random(&seed) % 300000);
 
@@ -240,6 +246,54 @@ static void each_write_fails_once(void **state)
 }
 
 /* Given up half way: nothing finished, nothing left running. */
+/* Blocks of 64 KiB that do not shrink: the reference writes them too, and cannot read them back. */
+static void blocks_that_the_reference_cannot_read_are_told(void **state)
+{
+	enum { SIZE = 3 * 65536 };
+	static const struct {
+		uint8_t algorithm;
+		uint32_t block_size;
+		const char *name, *warnings;
+	} rows[] = {
+		{ ZALGORITHM_LZ4, 65536, "x.obd",
+		  "x.obd: 2 blocks of 64 KiB do not shrink: overlaybd itself cannot read them; "
+		  "with smaller blocks it can\n" },
+		{ ZALGORITHM_ZSTD, 65536, "x.obd",
+		  "x.obd: 2 blocks of 64 KiB do not shrink: overlaybd itself cannot read them; "
+		  "with smaller blocks it can\n" },
+		{ ZALGORITHM_LZ4, 65536, NULL, "" },
+		{ ZALGORITHM_LZ4, 32768, "x.obd", "" },
+	};
+	uint8_t *bytes = calloc(1, SIZE);
+	struct workers *pool;
+	uint64_t seed = 3;
+	size_t i;
+
+	testlib_fill(bytes, 2 * 65536, 0, &seed);
+	assert_int_equal(workers_open(2, &pool, NULL), 0);
+	loglib_listen();
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct zwriter_options options = { .algorithm = rows[i].algorithm,
+						   .block_size = rows[i].block_size };
+		struct testlib_output out = { 0 };
+		struct source *file, *zfile;
+
+		name = rows[i].name;
+		assert_int_equal(
+			compress(testlib_open_sink(&out), &options, pool, bytes, SIZE, NULL), 0);
+		loglib_expect(rows[i].warnings);
+		assert_int_equal(source_open_memory(out.bytes, out.n, &file, NULL), 0);
+		assert_int_equal(zfile_open(file, &zfile, NULL), 0);
+		assert_int_equal(zfile_count_large(zfile), rows[i].block_size == 65536 ? 2 : 0);
+		source_close(zfile);
+		free(out.bytes);
+	}
+	loglib_expect_none();
+	name = NULL;
+	workers_close(pool);
+	free(bytes);
+}
+
 static void close_early(void **state)
 {
 	static const struct zwriter_options options = { ZALGORITHM_LZ4, 4096, 12 };
@@ -263,8 +317,11 @@ static void close_early(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(golden_again),	  cmocka_unit_test(round_trip),
-		cmocka_unit_test(refuse_options), cmocka_unit_test(each_write_fails_once),
+		cmocka_unit_test(golden_again),
+		cmocka_unit_test(round_trip),
+		cmocka_unit_test(refuse_options),
+		cmocka_unit_test(each_write_fails_once),
+		cmocka_unit_test(blocks_that_the_reference_cannot_read_are_told),
 		cmocka_unit_test(close_early),
 	};
 

@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-exports_table.c - the folder of exports where it is hard: entries of every kind, a folder
+ * that fails while it is read, clients that wait for one another.
+ *
+ * Linked with readdir, disk_open, disk_start and disk_close wrapped: what opens is a disk without
+ * an image, when the test says so. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/io.h"
+#include "core/base/scope.h"
+#include "nbdkit-plugin/exports.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
+static char folder[64];
+static struct exports *exports;
+
+/* ---- wrapped calls ---- */
+
+static const char *readdir_stops_at; /* at an entry of this name it fails */
+static bool types_are_hidden; /* the file system does not tell */
+
+struct dirent *__real_readdir64(DIR *list);
+struct dirent *__wrap_readdir64(DIR *list);
+struct dirent *__wrap_readdir64(DIR *list)
+{
+	struct dirent *d = __real_readdir64(list);
+
+	if (d && readdir_stops_at && strcmp(d->d_name, readdir_stops_at) == 0) {
+		errno = EIO;
+		return NULL;
+	}
+	if (d && types_are_hidden)
+		d->d_type = DT_UNKNOWN;
+	return d;
+}
+
+static sem_t opening, may_open, closing, may_close;
+static bool open_waits, close_waits;
+static int open_failure;
+static unsigned opened, started, closed;
+
+int __wrap_disk_open(const char *path, const struct config_options *options,
+		     struct fetcher *fetcher, struct disk **out, struct err *e);
+int __wrap_disk_open(const char *path, const struct config_options *options,
+		     struct fetcher *fetcher, struct disk **out, struct err *e)
+{
+	if (open_waits) {
+		sem_post(&opening);
+		sem_wait(&may_open);
+	}
+	if (open_failure)
+		return err_set(e, open_failure, "%s: it does not open", path);
+	__atomic_add_fetch(&opened, 1, __ATOMIC_SEQ_CST);
+	*out = calloc(1, sizeof **out);
+	return 0;
+}
+
+void __wrap_disk_start(struct disk *d);
+void __wrap_disk_start(struct disk *d)
+{
+	assert_non_null(d);
+	__atomic_add_fetch(&started, 1, __ATOMIC_SEQ_CST);
+}
+
+void __wrap_disk_close(struct disk *d);
+void __wrap_disk_close(struct disk *d)
+{
+	if (!d)
+		return;
+	if (close_waits) {
+		sem_post(&closing);
+		sem_wait(&may_close);
+	}
+	__atomic_add_fetch(&closed, 1, __ATOMIC_SEQ_CST);
+	free(d);
+}
+
+static sem_t waits; /* is posted when a client waits for another */
+
+int __real_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock);
+int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock);
+int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock)
+{
+	sem_post(&waits);
+	return __real_pthread_cond_wait(c, lock);
+}
+
+/* ---- the folder ---- */
+
+static const char *path_of(const char *name)
+{
+	static char path[160];
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	return path;
+}
+
+static void write_file(const char *name)
+{
+	assert_int_equal(io_replace_file(path_of(name), "x", 1, NULL), 0);
+}
+
+static int set_up(void **state)
+{
+	snprintf(folder, sizeof folder, "/tmp/test-exports.XXXXXX");
+	readdir_stops_at = NULL;
+	types_are_hidden = open_waits = close_waits = false;
+	open_failure = 0;
+	opened = started = closed = 0;
+	sem_init(&opening, 0, 0);
+	sem_init(&may_open, 0, 0);
+	sem_init(&closing, 0, 0);
+	sem_init(&may_close, 0, 0);
+	sem_init(&waits, 0, 0);
+	if (!mkdtemp(folder))
+		return -1;
+	write_file("a.yaml");
+	return exports_open(folder, NULL, NULL, &exports, NULL);
+}
+
+static int tear_down(void **state)
+{
+	char command[128];
+
+	exports_close(exports);
+	assert_int_equal(opened, closed);
+	assert_int_equal(opened, started);
+	snprintf(command, sizeof command, "rm -rf '%s'", folder);
+	return system(command);
+}
+
+static bool is_export(const char *name)
+{
+	struct disk *d;
+	int r = exports_acquire(exports, name, &d, NULL);
+
+	if (r == 0)
+		exports_release(exports, d);
+	else
+		assert_int_equal(r, -ENOENT);
+	return r == 0;
+}
+
+static void an_export_is_a_plain_name_of_a_file(void **state)
+{
+	static const char *const names[] = { "b", "link", "x.yaml", "c d" };
+	static const char *const others[] = { "folder", "dangling", "to-folder", ".hidden",
+					      "",	"d\nd",	    "a.yaml",	 "e",
+					      "pipe",	"./a",	    "A" };
+	struct export_names list;
+	size_t i;
+	int hidden;
+
+	write_file("b.yaml");
+	write_file("x.yaml.yaml");
+	write_file("c d.yaml");
+	write_file(".hidden.yaml");
+	write_file(".yaml");
+	write_file("d\nd.yaml");
+	write_file("e.yml");
+	write_file("e.yaml.bak");
+	assert_int_equal(mkdir(path_of("folder.yaml"), 0755), 0);
+	assert_int_equal(symlink("a.yaml", path_of("link.yaml")), 0);
+	assert_int_equal(symlink("gone", path_of("dangling.yaml")), 0);
+	assert_int_equal(symlink("folder.yaml", path_of("to-folder.yaml")), 0);
+	assert_int_equal(mkfifo(path_of("pipe.yaml"), 0644), 0);
+	/* A file system may not tell what an entry is: then the file is looked at. */
+	for (hidden = 0; hidden < 2; hidden++) {
+		types_are_hidden = hidden;
+		for (i = 0; i < COUNT_OF(names); i++)
+			if (!is_export(names[i]))
+				fail_msg("'%s' is none", names[i]);
+		for (i = 0; i < COUNT_OF(others); i++)
+			if (is_export(others[i]))
+				fail_msg("'%s' is one", others[i]);
+	}
+	assert_int_equal(exports_list(exports, &list, NULL), 0);
+	assert_int_equal(list.count, 5);
+	assert_string_equal(list.names[0], "a");
+	assert_string_equal(list.names[1], "b");
+	assert_string_equal(list.names[2], "c d");
+	assert_string_equal(list.names[3], "link");
+	assert_string_equal(list.names[4], "x.yaml");
+	export_names_release(&list);
+	assert_null(list.names);
+}
+
+static void the_only_export_is_the_default(void **state)
+{
+	struct disk *d, *same;
+
+	assert_int_equal(exports_acquire(exports, "", &d, NULL), 0);
+	assert_int_equal(exports_acquire(exports, "a", &same, NULL), 0);
+	assert_ptr_equal(d, same);
+	exports_release(exports, d);
+	assert_int_equal(closed, 0);
+	exports_release(exports, d);
+	assert_int_equal(closed, 1);
+}
+
+static void a_folder_that_cannot_be_read_is_told(void **state)
+{
+	char message[160];
+	struct disk *d;
+	struct err e;
+
+	readdir_stops_at = "a.yaml";
+	assert_int_equal(exports_acquire(exports, "a", &d, &e), -EIO);
+	snprintf(message, sizeof message, "listing %s: Input/output error", folder);
+	assert_string_equal(e.msg, message);
+	readdir_stops_at = NULL;
+	assert_true(is_export("a"));
+}
+
+static void what_does_not_open_is_tried_anew(void **state)
+{
+	char message[160];
+	struct disk *d;
+	struct err e;
+	int i;
+
+	open_failure = EBADMSG;
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(exports_acquire(exports, "a", &d, &e), -EBADMSG);
+		snprintf(message, sizeof message, "%s/a.yaml: it does not open", folder);
+		assert_string_equal(e.msg, message);
+	}
+	assert_int_equal(started, 0);
+	open_failure = 0;
+	assert_true(is_export("a"));
+}
+
+/* ---- clients that wait ---- */
+
+struct client {
+	pthread_t thread;
+	struct disk *disk;
+	int r;
+	struct err e;
+};
+
+static void *come(void *arg)
+{
+	struct client *c = arg;
+
+	c->r = exports_acquire(exports, "a", &c->disk, &c->e);
+	return NULL;
+}
+
+static void begin(struct client *c)
+{
+	assert_int_equal(pthread_create(&c->thread, NULL, come, c), 0);
+}
+
+/* Three come at once: one opens, two wait for it, all have the same. */
+static void who_comes_meanwhile_waits_for_the_same(void **state)
+{
+	struct client clients[3];
+	size_t i;
+
+	open_waits = true;
+	begin(&clients[0]);
+	sem_wait(&opening);
+	begin(&clients[1]);
+	begin(&clients[2]);
+	sem_wait(&waits);
+	sem_wait(&waits);
+	sem_post(&may_open);
+	for (i = 0; i < 3; i++) {
+		pthread_join(clients[i].thread, NULL);
+		assert_int_equal(clients[i].r, 0);
+		assert_ptr_equal(clients[i].disk, clients[0].disk);
+	}
+	assert_int_equal(opened, 1);
+	for (i = 0; i < 3; i++)
+		exports_release(exports, clients[i].disk);
+}
+
+/* All who waited for one that fails are told so; the next claims it anew, and is no user of theirs.
+ */
+static void who_waits_for_a_failure_is_told_it(void **state)
+{
+	struct client clients[3];
+	size_t i;
+
+	open_waits = true;
+	open_failure = EACCES;
+	begin(&clients[0]);
+	sem_wait(&opening);
+	begin(&clients[1]);
+	begin(&clients[2]);
+	sem_wait(&waits);
+	sem_wait(&waits);
+	sem_post(&may_open);
+	for (i = 0; i < 3; i++) {
+		pthread_join(clients[i].thread, NULL);
+		assert_int_equal(clients[i].r, -EACCES);
+		assert_non_null(strstr(clients[i].e.msg, "a.yaml: it does not open"));
+	}
+	open_waits = false;
+	open_failure = 0;
+	assert_true(is_export("a"));
+	assert_int_equal(opened, 1);
+}
+
+static void *go(void *arg)
+{
+	exports_release(exports, arg);
+	return NULL;
+}
+
+/* A writable layer is had by one: who comes while it is being closed waits until it is. */
+static void who_comes_while_it_closes_waits_for_that(void **state)
+{
+	struct client next;
+	pthread_t last;
+	struct disk *d, **all;
+	size_t n;
+
+	assert_int_equal(exports_acquire(exports, "a", &d, NULL), 0);
+	close_waits = true;
+	assert_int_equal(pthread_create(&last, NULL, go, d), 0);
+	sem_wait(&closing);
+	begin(&next);
+	sem_wait(&waits);
+	assert_int_equal(opened, 1); /* it is not opened beside itself */
+	assert_int_equal(exports_acquire_all(exports, &all, &n), 0);
+	assert_int_equal(n, 0); /* nor handed out */
+	free(all);
+	sem_post(&may_close);
+	pthread_join(last, NULL);
+	pthread_join(next.thread, NULL);
+	assert_int_equal(next.r, 0);
+	assert_int_equal(opened, 2);
+	close_waits = false;
+	exports_release(exports, next.disk);
+}
+
+/* What is being opened is nobody's yet; what is open stays so while it is held. */
+static void all_are_those_that_are_open(void **state)
+{
+	struct disk *a, *b, **all;
+	struct client client;
+	size_t n;
+
+	write_file("b.yaml");
+	write_file("c.yaml");
+	assert_int_equal(exports_acquire(exports, "b", &b, NULL), 0);
+	assert_int_equal(exports_acquire(exports, "c", &a, NULL), 0);
+	open_waits = true;
+	begin(&client);
+	sem_wait(&opening);
+	assert_int_equal(exports_acquire_all(exports, &all, &n), 0);
+	assert_int_equal(n, 2);
+	assert_true((all[0] == a && all[1] == b) || (all[0] == b && all[1] == a));
+	exports_release(exports, a);
+	exports_release(exports, b);
+	assert_int_equal(closed, 0);
+	exports_release(exports, all[0]);
+	exports_release(exports, all[1]);
+	assert_int_equal(closed, 2);
+	free(all);
+	sem_post(&may_open);
+	pthread_join(client.thread, NULL);
+	exports_release(exports, client.disk);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(an_export_is_a_plain_name_of_a_file),
+		TEST(the_only_export_is_the_default),
+		TEST(a_folder_that_cannot_be_read_is_told),
+		TEST(what_does_not_open_is_tried_anew),
+		TEST(who_comes_meanwhile_waits_for_the_same),
+		TEST(who_waits_for_a_failure_is_told_it),
+		TEST(who_comes_while_it_closes_waits_for_that),
+		TEST(all_are_those_that_are_open),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-lowers.c - where an image's layers come from: files, blobs, a manifest; which of them are
+ * asked for ahead, who closes what, which failure is told.
+ *
+ * The registry is made here: linked with the calls to it wrapped. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "core/base/io.h"
+#include "core/index.h"
+#include "core/lowers.h"
+#include "fetch/download.h"
+#include "fetch/referrers.h"
+#include "fetch/remote.h"
+#include "zfile/tar.h"
+#include "tests/testlib.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+#define DIGEST(letter)                                                                             \
+	"sha256:" letter "123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static const struct config_options no_service = { .service = "none" };
+static char folder[64];
+
+/* ---- the registry ---- */
+
+static char calls[4096]; /* what it is asked, a word each */
+static const char *failing = ""; /* the call that fails */
+static struct manifest manifest; /* what `image` means */
+static const void *blob_bytes; /* of each blob; NULL: a size without bytes */
+static uint64_t blob_size = 512;
+
+__attribute__((format(printf, 1, 2))) static void note(const char *format, ...)
+{
+	size_t n = strlen(calls);
+	va_list list;
+
+	va_start(list, format);
+	vsnprintf(calls + n, sizeof calls - n, format, list);
+	va_end(list);
+}
+
+static int answer(const char *name, struct err *e)
+{
+	return strcmp(name, failing) == 0 ? err_set(e, EACCES, "no %s", name) : 0;
+}
+
+static char registry, engine; /* stand for what the pointers point to */
+
+int __wrap_fetcher_open(struct fetcher **out, struct err *e);
+int __wrap_fetcher_open(struct fetcher **out, struct err *e)
+{
+	note("fetcher ");
+	*out = (struct fetcher *)&engine;
+	return answer("fetcher", e);
+}
+
+void __wrap_fetcher_close(struct fetcher *f);
+void __wrap_fetcher_close(struct fetcher *f)
+{
+	assert_ptr_equal(f, &engine);
+	note("fetcher-close ");
+}
+
+int __wrap_remote_open(struct fetcher *f, const struct fetch_settings *settings,
+		       const struct reference *ref, struct stats *stats, bool push,
+		       struct remote **out, struct err *e);
+int __wrap_remote_open(struct fetcher *f, const struct fetch_settings *settings,
+		       const struct reference *ref, struct stats *stats, bool push,
+		       struct remote **out, struct err *e)
+{
+	note("open:%s%s ", ref->repository, push ? "(push)" : "");
+	assert_non_null(f);
+	assert_non_null(stats);
+	if (answer("open", e) < 0)
+		return -EACCES;
+	*out = (struct remote *)&registry;
+	return 0;
+}
+
+#define REGISTRY_CALL(name)                                                                        \
+	void __wrap_remote_##name(struct remote *r);                                               \
+	void __wrap_remote_##name(struct remote *r)                                                \
+	{                                                                                          \
+		if (r)                                                                             \
+			note(#name " ");                                                           \
+	}
+REGISTRY_CALL(shut)
+REGISTRY_CALL(close)
+REGISTRY_CALL(opened)
+
+int __wrap_remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_TEXT],
+			  struct err *e);
+int __wrap_remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_TEXT],
+			  struct err *e)
+{
+	note("resolve ");
+	if (answer("resolve", e) < 0)
+		return -EACCES;
+	*out = manifest;
+	out->layers = calloc(manifest.layer_count + 1, sizeof *out->layers);
+	memcpy(out->layers, manifest.layers,
+	       (manifest.layers ? manifest.layer_count : 0) * sizeof *out->layers);
+	strcpy(digest, DIGEST("f"));
+	return 0;
+}
+
+int __wrap_remote_blob_size(struct remote *r, const char *digest, uint64_t *size, struct err *e);
+int __wrap_remote_blob_size(struct remote *r, const char *digest, uint64_t *size, struct err *e)
+{
+	note("size:%c ", digest[7]);
+	*size = blob_size;
+	return answer("size", e);
+}
+
+static unsigned open_blobs;
+
+static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	memcpy(buf, (const char *)blob_bytes + off, n);
+	return answer("read", e);
+}
+
+static void blob_close(struct source *s)
+{
+	open_blobs--;
+	free(s);
+}
+
+static const struct source_ops blob_ops = { .name = "blob",
+					    .pread = blob_pread,
+					    .close = blob_close };
+
+int __wrap_remote_open_blob(struct remote *r, const char *digest, uint64_t size,
+			    struct stats *stats, struct source **out, struct err *e);
+int __wrap_remote_open_blob(struct remote *r, const char *digest, uint64_t size,
+			    struct stats *stats, struct source **out, struct err *e)
+{
+	struct source *s;
+
+	note("blob:%c/%llu ", digest[7], (unsigned long long)size);
+	if (answer("blob", e) < 0)
+		return -EACCES;
+	s = calloc(1, sizeof *s);
+	*s = (struct source){ &blob_ops, size };
+	open_blobs++;
+	*out = s;
+	return 0;
+}
+
+int __wrap_download_open(const struct fetch_download *how, const struct download_blob *blobs,
+			 size_t count, struct download **out, struct err *e);
+int __wrap_download_open(const struct fetch_download *how, const struct download_blob *blobs,
+			 size_t count, struct download **out, struct err *e)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		note("download:%c/%s ", blobs[i].name[7], blobs[i].dir ? "dir" : "");
+	*out = (struct download *)&registry;
+	return answer("download", e);
+}
+
+void __wrap_download_close(struct download *d);
+void __wrap_download_close(struct download *d)
+{
+	if (d)
+		note("download-close ");
+}
+
+int __wrap_referrers_find(struct remote *r, const char *subject, const char *type, size_t limit,
+			  char **bytes, size_t *n, struct err *e);
+int __wrap_referrers_find(struct remote *r, const char *subject, const char *type, size_t limit,
+			  char **bytes, size_t *n, struct err *e)
+{
+	note("find:%s/%zu ", type, limit);
+	assert_string_equal(subject, DIGEST("f"));
+	return answer("find", e);
+}
+
+/* ---- images ---- */
+
+static int set_up(void **state)
+{
+	snprintf(folder, sizeof folder, "/tmp/test-lowers.XXXXXX");
+	calls[0] = '\0';
+	failing = "";
+	blob_bytes = NULL;
+	open_blobs = 0;
+	return mkdtemp(folder) ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+	char command[128];
+
+	assert_int_equal(open_blobs, 0);
+	snprintf(command, sizeof command, "rm -rf '%s'", folder);
+	return system(command);
+}
+
+static void write_file(const char *name, const char *text)
+{
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	assert_int_equal(io_replace_file(path, text, strlen(text), NULL), 0);
+}
+
+static struct image_config *parse(const char *text)
+{
+	struct image_config *c;
+	char path[128];
+	struct err e;
+
+	snprintf(path, sizeof path, "%s/i.yaml", folder);
+	if (config_parse(path, text, strlen(text), &no_service, &c, &e) < 0)
+		fail_msg("%s", e.msg);
+	return c;
+}
+
+static void close_all(struct lowers *l, struct image_config *c)
+{
+	lowers_shut(l);
+	lowers_close(l);
+	config_free(c);
+}
+
+/* Opens what must not open, and says why. */
+static const char *refusal(const char *text, int code)
+{
+	struct image_config *c = parse(text);
+	static struct err e;
+	struct lowers l;
+
+	e.msg[0] = '\0';
+	assert_int_equal(lowers_open(c, NULL, &l, &e), -code);
+	config_free(c);
+	return e.msg;
+}
+
+#define URL "repoBlobUrl: http://reg/v2/app/blobs\n"
+
+static void files_ask_no_registry(void **state)
+{
+	struct image_config *c =
+		parse(URL "lowers: [{file: a}, {file: b, digest: '" DIGEST("b") "'}]\n");
+	char path[128];
+	struct source *s;
+	struct stats *stats;
+	const char *name;
+	struct lowers l;
+
+	write_file("a", "aaa");
+	write_file("b", "b");
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(l.count, 2);
+	assert_null(l.remote);
+	assert_int_equal(lowers_open_layer(&l, 0, &s, &name, &stats, NULL), 0);
+	assert_int_equal(s->size, 3);
+	snprintf(path, sizeof path, "%s/a", folder);
+	assert_string_equal(name, path);
+	assert_null(stats); /* nobody wants them */
+	source_close(s);
+	lowers_opened(&l);
+	c->fetch.download.enable = true;
+	assert_int_equal(lowers_start_download(&l, NULL), 0);
+	close_all(&l, c);
+	assert_string_equal(calls, "");
+}
+
+/* With statistics a file's reads are counted too. */
+static void files_are_counted_when_somebody_asks(void **state)
+{
+	struct image_config *c = parse("stats: '-'\nlowers: [{file: a}]\n");
+	struct source *s;
+	struct stats *stats;
+	const char *name;
+	struct lowers l;
+
+	write_file("a", "aaa");
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(lowers_open_layer(&l, 0, &s, &name, &stats, NULL), 0);
+	assert_non_null(stats);
+	source_close(s);
+	close_all(&l, c);
+}
+
+/* Of several that are missing each is told at its own turn, so that the lowest is named. */
+static void what_is_missing_is_told_at_its_turn(void **state)
+{
+	struct image_config *c = parse("lowers:\n- {file: gone}\n- {file: a}\n- {dir: none}\n");
+	char message[256];
+	struct source *s;
+	struct stats *stats;
+	const char *name;
+	struct lowers l;
+	struct err e;
+
+	write_file("a", "aaa");
+	assert_int_equal(lowers_open(c, NULL, &l, &e), 0);
+	assert_int_equal(lowers_open_layer(&l, 2, &s, &name, &stats, &e), -ENOENT);
+	snprintf(message, sizeof message, "%s/i.yaml:4: layer 2: no local file (tried ", folder);
+	assert_memory_equal(e.msg, message, strlen(message));
+	assert_null(name);
+	assert_int_equal(lowers_open_layer(&l, 0, &s, &name, &stats, &e), -ENOENT);
+	snprintf(message, sizeof message,
+		 "%s/i.yaml:2: layer 0: %s/gone: No such file or directory", folder, folder);
+	assert_string_equal(e.msg, message);
+	close_all(&l, c);
+}
+
+#define THREE                                                                                      \
+	URL "lowers:\n- {digest: '" DIGEST("a") "', size: 5}\n- {digest: '" DIGEST(                \
+		"b") "'}\n"                                                                        \
+		     "- {digest: '" DIGEST("c") "', size: 7, dir: d}\n"
+
+/* What a size is known of is asked for at once; the others when their turn comes. */
+static void blobs_of_known_size_are_asked_for_ahead(void **state)
+{
+	struct image_config *c = parse(THREE);
+	struct source *s[3];
+	struct stats *stats;
+	const char *name;
+	struct lowers l;
+
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_string_equal(calls, "fetcher open:app blob:a/5 blob:c/7 ");
+	calls[0] = '\0';
+	assert_int_equal(lowers_open_layer(&l, 0, &s[0], &name, &stats, NULL), 0);
+	assert_string_equal(name, DIGEST("a"));
+	assert_null(stats); /* a blob counts for itself */
+	assert_string_equal(calls, "");
+	assert_int_equal(lowers_open_layer(&l, 1, &s[1], &name, &stats, NULL), 0);
+	assert_string_equal(calls, "size:b blob:b/512 ");
+	assert_int_equal(open_blobs, 3);
+	lowers_opened(&l);
+	source_close(s[0]);
+	source_close(s[1]);
+	assert_int_equal(open_blobs, 1);
+	close_all(&l, c); /* the third was never handed out */
+	assert_string_equal(calls, "size:b blob:b/512 opened shut close fetcher-close ");
+}
+
+static void a_given_fetcher_stays_its_owners(void **state)
+{
+	struct image_config *c = parse(THREE);
+	struct lowers l;
+
+	assert_int_equal(lowers_open(c, (struct fetcher *)&engine, &l, NULL), 0);
+	close_all(&l, c);
+	assert_string_equal(calls, "open:app blob:a/5 blob:c/7 shut close ");
+}
+
+static void what_the_registry_refuses_is_told(void **state)
+{
+	struct image_config *c;
+	struct source *s;
+	struct stats *stats;
+	const char *name;
+	struct lowers l;
+	struct err e;
+
+	failing = "fetcher";
+	assert_non_null(strstr(refusal(THREE, EACCES), "i.yaml: no fetcher"));
+	failing = "open";
+	assert_non_null(strstr(refusal(THREE, EACCES), "i.yaml: no open"));
+	failing = "blob";
+	assert_non_null(strstr(refusal(THREE, EACCES), "i.yaml:3: layer 0: no blob"));
+	failing = "";
+	assert_non_null(strstr(
+		refusal("repoBlobUrl: 'http://reg/v2/'\nlowers: [{digest: '" DIGEST("a") "'}]\n",
+			EINVAL),
+		"i.yaml: repoBlobUrl: "));
+	calls[0] = '\0';
+	failing = "resolve";
+	assert_string_equal(refusal("image: reg.example/app:x\n", EACCES), "no resolve");
+	assert_string_equal(calls, "fetcher open:app resolve shut close fetcher-close ");
+	failing = "size";
+	c = parse(THREE);
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(lowers_open_layer(&l, 1, &s, &name, &stats, &e), -EACCES);
+	assert_string_equal(e.msg, "no size");
+	assert_string_equal(name, DIGEST("b"));
+	close_all(&l, c);
+}
+
+static void downloads_are_of_the_blobs_that_are_open(void **state)
+{
+	struct image_config *c = parse(THREE);
+	struct lowers l;
+
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	calls[0] = '\0';
+	assert_int_equal(lowers_start_download(&l, NULL), 0); /* not asked for */
+	assert_string_equal(calls, "");
+	c->fetch.download.enable = true;
+	assert_int_equal(lowers_start_download(&l, NULL), 0);
+	assert_string_equal(calls, "download:a/ download:c/dir ");
+	assert_int_equal(lowers_start_download(&l, NULL), 0); /* once */
+	close_all(&l, c);
+	assert_string_equal(calls,
+			    "download:a/ download:c/dir shut download-close close fetcher-close ");
+}
+
+static void an_image_is_what_its_manifest_says(void **state)
+{
+	struct manifest_layer layers[] = { { DIGEST("a"), 5 }, { DIGEST("b"), 6 } };
+	struct image_config *c = parse("image: reg.example/app:x\n");
+	char *bytes;
+	struct lowers l;
+	size_t n;
+
+	manifest = (struct manifest){ .layers = layers,
+				      .layer_count = 2,
+				      .acceleration = { DIGEST("e"), 3 } };
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_string_equal(calls, "fetcher open:app resolve blob:a/5 blob:b/6 ");
+	assert_int_equal(l.count, 2);
+	assert_string_equal(l.digest, DIGEST("f"));
+	assert_string_equal(l.list[1].digest, DIGEST("b"));
+	assert_int_equal(l.list[1].size, 6);
+	calls[0] = '\0';
+	assert_int_equal(lowers_find_artifact(&l, "t", 9, &bytes, &n, NULL), 0);
+	blob_bytes = "abc";
+	assert_int_equal(lowers_read_acceleration(&l, 3, &bytes, &n, NULL), 0);
+	assert_string_equal(bytes, "abc");
+	assert_int_equal(n, 3);
+	free(bytes);
+	assert_string_equal(calls, "find:t/9 blob:e/3 ");
+	close_all(&l, c);
+}
+
+static void a_manifest_has_a_limit(void **state)
+{
+	struct manifest_layer *layers = calloc(INDEX_MAX_LAYERS, sizeof *layers);
+	struct image_config *c = parse("image: reg.example/app:x\n");
+	struct lowers l;
+	char text[64];
+	size_t i;
+
+	snprintf(text, sizeof text, "%d layers, more than the limit of %d", INDEX_MAX_LAYERS,
+		 INDEX_MAX_LAYERS - 1);
+	for (i = 0; i < INDEX_MAX_LAYERS; i++)
+		layers[i] = (struct manifest_layer){ DIGEST("a"), 0 };
+	manifest = (struct manifest){ .layers = layers, .layer_count = INDEX_MAX_LAYERS };
+	assert_non_null(strstr(refusal("image: reg.example/app:x\n", EINVAL), text));
+	manifest.layer_count--;
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(l.count, INDEX_MAX_LAYERS - 1);
+	close_all(&l, c);
+	free(layers);
+}
+
+/* ---- the acceleration layer ---- */
+
+static void acceleration_is_a_folders_file(void **state)
+{
+	struct image_config *c = parse("accelerationLayer: true\nlowers: [{file: a}, {dir: d}]\n");
+	char path[128], message[256], *bytes;
+	struct lowers l;
+	struct err e;
+	size_t n;
+
+	write_file("a", "a");
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(l.count, 1);
+	assert_int_equal(lowers_read_acceleration(&l, 5, &bytes, &n, &e), -ENOENT);
+	snprintf(path, sizeof path, "%s/d", folder);
+	assert_int_equal(mkdir(path, 0755), 0);
+	write_file("d/trace", "12345");
+	assert_int_equal(lowers_read_acceleration(&l, 5, &bytes, &n, &e), 0);
+	assert_string_equal(bytes, "12345");
+	free(bytes);
+	assert_int_equal(lowers_read_acceleration(&l, 4, &bytes, &n, &e), -EFBIG);
+	snprintf(message, sizeof message, "acceleration layer %s/d/trace: ", folder);
+	assert_memory_equal(e.msg, message, strlen(message));
+	close_all(&l, c);
+	c = parse("lowers: [{file: a}]\n");
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(lowers_read_acceleration(&l, 5, &bytes, &n, &e), -ENOENT);
+	assert_string_equal(e.msg, "there is no acceleration layer");
+	assert_int_equal(lowers_find_artifact(&l, "t", 9, &bytes, &n, &e), -ENOENT);
+	assert_string_equal(e.msg, "the image comes from no manifest");
+	close_all(&l, c);
+	assert_string_equal(calls, "");
+}
+
+static void acceleration_is_a_blob_in_tar_or_not(void **state)
+{
+	struct testlib_output o = { 0 };
+	struct image_config *c = parse("image: reg.example/app:x\n");
+	struct sink *s = testlib_open_sink(&o);
+	struct lowers l;
+	struct err e;
+	char *bytes;
+	size_t n;
+
+	assert_int_equal(tar_open_sink(s, &s, NULL), 0);
+	assert_int_equal(sink_write(s, "trace!", 6, NULL), 0);
+	assert_int_equal(sink_finish(s, NULL), 0);
+	sink_close(s);
+	manifest = (struct manifest){ .acceleration = { DIGEST("e"), o.n } };
+	blob_bytes = o.bytes;
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(lowers_read_acceleration(&l, 6, &bytes, &n, &e), 0);
+	assert_int_equal(n, 6);
+	assert_memory_equal(bytes, "trace!", 7); /* a NUL follows */
+	free(bytes);
+	assert_int_equal(lowers_read_acceleration(&l, 5, &bytes, &n, &e), -EFBIG);
+	assert_string_equal(
+		e.msg, "acceleration layer " DIGEST("e") ": 6 bytes, more than the limit of 5");
+	failing = "read";
+	assert_int_equal(lowers_read_acceleration(&l, 6, &bytes, &n, &e), -EACCES);
+	failing = "blob";
+	assert_int_equal(lowers_read_acceleration(&l, 6, &bytes, &n, &e), -EACCES);
+	assert_string_equal(e.msg, "no blob");
+	assert_int_equal(open_blobs, 0);
+	close_all(&l, c);
+	free(o.bytes);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(files_ask_no_registry),
+		TEST(files_are_counted_when_somebody_asks),
+		TEST(what_is_missing_is_told_at_its_turn),
+		TEST(blobs_of_known_size_are_asked_for_ahead),
+		TEST(a_given_fetcher_stays_its_owners),
+		TEST(what_the_registry_refuses_is_told),
+		TEST(downloads_are_of_the_blobs_that_are_open),
+		TEST(an_image_is_what_its_manifest_says),
+		TEST(a_manifest_has_a_limit),
+		TEST(acceleration_is_a_folders_file),
+		TEST(acceleration_is_a_blob_in_tar_or_not),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
