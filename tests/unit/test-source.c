@@ -359,6 +359,28 @@ static void the_form_of_a_digest(void **state)
 	assert_false(digest_is_valid(text));
 }
 
+static void two_kinds_of_digests(void **state)
+{
+	char any[DIGEST_ANY_TEXT],
+		want[] = "sha512:"
+			 "ddaf35a193617abacc417349ae20413112e6fa4e89a97ea20a9eeee64b55d39a"
+			 "2192992a274fc1a836ba3c23a3feebbd454d4423643ce80e2a9ac94fa54ca49f";
+	struct source *s;
+
+	assert_int_equal(source_open_memory("abc", 3, &s, NULL), 0);
+	assert_int_equal(digest_source_like(want, s, any, NULL), 0);
+	assert_string_equal(any, want);
+	assert_true(digest_is_any(any) && !digest_is_valid(any));
+	any[134] = '\0'; /* a digit is missing */
+	assert_false(digest_is_any(any));
+	assert_int_equal(digest_source_like("sha256:", s, any, NULL), 0);
+	assert_int_equal(strlen(any), 71);
+	assert_true(digest_is_any(any) && digest_is_valid(any));
+	source_close(s);
+	want[5] = '3';
+	assert_false(digest_is_any(want));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -370,6 +392,7 @@ int main(void)
 		cmocka_unit_test(a_failing_digest_is_no_digest),
 		cmocka_unit_test(large_sources_are_read_in_pieces),
 		cmocka_unit_test(the_form_of_a_digest),
+		cmocka_unit_test(two_kinds_of_digests),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
