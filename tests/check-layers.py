@@ -49,7 +49,7 @@ RULES = [
 ]
 
 OUTSIDE = [
-    (["nbdkit*.h"], ["nbdkit-plugin/*"]),
+    (["nbdkit*.h"], ["nbdkit-plugin/*", "tests/unit/nbdkitlib.h"]),
     # the plugin and the tool print these libraries' versions
     (["lz4*.h", "zstd*.h"], ["zfile/*", "nbdkit-plugin/*", "tools/*", "bench/*", "tests/*"]),
     (["yaml.h"], ["core/base/yaml.*", "nbdkit-plugin/*", "tools/*", "tests/*"]),
