@@ -71,6 +71,19 @@ ssize_t __wrap_send(int fd, const void *buf, size_t n, int flags)
 	return __real_send(fd, buf, is_slow ? 1 : n, flags);
 }
 
+static bool listen_fails;
+
+int __real_listen(int fd, int backlog);
+int __wrap_listen(int fd, int backlog);
+int __wrap_listen(int fd, int backlog)
+{
+	if (listen_fails) {
+		errno = EADDRINUSE;
+		return -1;
+	}
+	return __real_listen(fd, backlog);
+}
+
 static sem_t snapshot_begun, snapshot_may_end;
 static bool snapshot_waits;
 
@@ -547,6 +560,18 @@ static void a_thread_that_cannot_be_is_told(void **state)
 	control_close(control);
 }
 
+static void a_socket_that_cannot_listen_is_told(void **state)
+{
+	char message[256];
+	struct err e;
+
+	listen_fails = true;
+	assert_int_equal(control_open(path, disk, &control, &e), -EADDRINUSE);
+	listen_fails = false;
+	snprintf(message, sizeof message, "control socket %s: Address already in use", path);
+	assert_string_equal(e.msg, message);
+}
+
 static void a_dead_servers_socket_is_replaced(void **state)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -648,6 +673,7 @@ int main(void)
 		TEST(only_the_owner_may_open_it),
 		TEST(it_listens_before_it_answers),
 		TEST(a_thread_that_cannot_be_is_told),
+		TEST(a_socket_that_cannot_listen_is_told),
 		TEST(a_dead_servers_socket_is_replaced),
 		TEST(a_living_servers_socket_is_not),
 		TEST(other_files_are_left_alone),
