@@ -121,6 +121,25 @@ static int parse_size(struct config_level *level, const char *value, void *field
 	return 0;
 }
 
+static int parse_verify(struct config_level *level, const char *value, void *field, struct err *e)
+{
+	const char *end;
+	uint64_t n;
+
+	if (strcmp(value, "always") == 0) {
+		n = 0;
+	} else if (strcmp(value, "once") == 0) {
+		n = FETCH_VERIFY_ONCE;
+	} else if (!read_number(value, &n, &end) || *end != '\0' || n > CONFIG_SETTING_TIMEOUT) {
+		return err_set(
+			e, EINVAL,
+			"'%.64s' is neither 'always', 'once' nor a number of seconds up to %d",
+			value, CONFIG_SETTING_TIMEOUT);
+	}
+	*(unsigned *)field = (unsigned)n;
+	return 0;
+}
+
 static int parse_switch(struct config_level *level, const char *value, void *field, struct err *e)
 {
 	bool yes = strcmp(value, "true") == 0;
@@ -364,6 +383,7 @@ static const struct setting {
 } settings[] = {
 	{ "acceleration-paths", AT(trace.follows_paths), parse_switch },
 	{ "cache-dir", AT(cache_dir), parse_cache_dir },
+	{ "cache-keep-free", AT(cache_keep_free), parse_size },
 	{ "cache-limit", AT(cache_limit), parse_size },
 	{ "cainfo", AT(cainfo), parse_path },
 	{ "client-cert", AT(client_cert), parse_path },
@@ -385,6 +405,7 @@ static const struct setting {
 	{ "trace-seconds", AT(trace.seconds), parse_trace_time },
 	{ "user", AT(user), parse_user },
 	{ "user-agent", AT(user_agent), parse_user_agent },
+	{ "verify-cache", AT(verify_cache), parse_verify },
 };
 
 _Static_assert(COUNT_OF(settings) == CONFIG_SETTING_COUNT, "the header counts the table's rows");

@@ -21,7 +21,7 @@
 #include "fetch/settings.h"
 
 enum {
-	CONFIG_SETTING_COUNT = 23,
+	CONFIG_SETTING_COUNT = 25,
 	CONFIG_SETTING_MAX = 4096, /* bytes of a value other than a password */
 	CONFIG_SETTING_MIRRORS = 64,
 	CONFIG_SETTING_PATHS = 4096, /* to prefetch */

@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/base/caller.h"
 #include "core/image.h"
 #include "core/upper_log.h"
 #include "core/upper_readers.h"
@@ -67,6 +68,14 @@ static inline struct stack *image_stack(const struct image *image)
 }
 
 /* A seat of a writable image; of a read-only one there is nothing to announce. */
+/* The deadline of a client's request begins here, where something of it may have to be fetched.
+ * Returns what caller_end takes. */
+static inline uint64_t image_caller_begin(const struct image *image)
+{
+	return image->lowers.remote ? caller_begin(image->config->fetch.timeout)
+				    : caller()->deadline;
+}
+
 static inline unsigned image_sit_down(const struct image *image)
 {
 	/* Who reads is not what an image is. */

@@ -124,19 +124,31 @@ int image_read_layers(struct image *image, const struct stack *stack, void *buf,
 	return r;
 }
 
-int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct err *e)
+static int read_image(struct image *image, void *buf, size_t n, uint64_t off, struct err *e)
 {
 	unsigned seat;
-	int r = image_check_range(image, n, off, e);
+	int r;
 
-	if (r < 0 || n == 0)
-		return r;
 	if (!image->writable)
 		return image_read_layers(image, image_stack(image), buf, n, off, e);
 	seat = upper_readers_enter(&image->readers);
 	r = upper_log_pread(image_stack(image)->upper->log, buf, n, off, e);
 	upper_readers_leave(&image->readers, seat);
 	return r < 0 ? err_wrap(e, r, "%s", image->config->path) : 0;
+}
+
+/* One deadline for all of it, however many layers and pieces it takes. */
+int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	uint64_t before;
+	int r = image_check_range(image, n, off, e);
+
+	if (r < 0 || n == 0)
+		return r;
+	before = image_caller_begin(image);
+	r = read_image(image, buf, n, off, e);
+	caller_end(before);
+	return r;
 }
 
 /* ---- extents ---- */

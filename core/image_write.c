@@ -171,17 +171,19 @@ int image_after_fork(struct image *image, struct err *e)
 }
 
 /* Invariant 2: the log to change, until gate_leave. */
-static struct upper_log *gate_enter(struct image *image)
+static struct upper_log *gate_enter(struct image *image, uint64_t *before)
 {
+	*before = image_caller_begin(image); /* it may have to read what lies below */
 	pthread_rwlock_rdlock(&image->gate);
 	return image_stack(image)->upper->log;
 }
 
 /* What has to be durable is made so outside of the gate: where syncing takes its time, a snapshot
  * would not find the gate empty. */
-static int gate_leave(struct image *image, int r, unsigned flags, struct err *e)
+static int gate_leave(struct image *image, uint64_t before, int r, unsigned flags, struct err *e)
 {
 	pthread_rwlock_unlock(&image->gate);
+	caller_end(before);
 	if (r < 0)
 		return err_wrap(e, r, "%s: upper", image->config->path);
 	return flags & UPPER_FUA ? image_flush(image, e) : 0;
@@ -198,31 +200,35 @@ int image_pwrite(struct image *image, const void *buf, size_t n, uint64_t off, u
 		 struct err *e)
 {
 	int r = check_change(image, n, off, e);
+	uint64_t before;
 
 	if (r < 0)
 		return r;
-	r = upper_log_pwrite(gate_enter(image), buf, n, off, flags & ~(unsigned)UPPER_FUA, e);
-	return gate_leave(image, r, flags, e);
+	r = upper_log_pwrite(gate_enter(image, &before), buf, n, off, flags & ~(unsigned)UPPER_FUA,
+			     e);
+	return gate_leave(image, before, r, flags, e);
 }
 
 int image_zero(struct image *image, uint64_t off, uint64_t n, unsigned flags, struct err *e)
 {
 	int r = check_change(image, n, off, e);
+	uint64_t before;
 
 	if (r < 0)
 		return r;
-	r = upper_log_zero(gate_enter(image), off, n, flags & ~(unsigned)UPPER_FUA, e);
-	return gate_leave(image, r, flags, e);
+	r = upper_log_zero(gate_enter(image, &before), off, n, flags & ~(unsigned)UPPER_FUA, e);
+	return gate_leave(image, before, r, flags, e);
 }
 
 int image_trim(struct image *image, uint64_t off, uint64_t n, unsigned flags, struct err *e)
 {
 	int r = check_change(image, n, off, e);
+	uint64_t before;
 
 	if (r < 0)
 		return r;
-	r = upper_log_trim(gate_enter(image), off, n, flags & ~(unsigned)UPPER_FUA, e);
-	return gate_leave(image, r, flags, e);
+	r = upper_log_trim(gate_enter(image, &before), off, n, flags & ~(unsigned)UPPER_FUA, e);
+	return gate_leave(image, before, r, flags, e);
 }
 
 /* Does not go through the gate, which a snapshot would otherwise wait long at.  The upper that is

@@ -47,11 +47,14 @@ static const struct key cache_keys[] = {
 	[CACHE_SIZE] = { "cacheSizeGB", KEY_COUNT, NULL },
 };
 
-enum { CREDENTIAL_MODE, CREDENTIAL_PATH };
+enum { CREDENTIAL_MODE, CREDENTIAL_PATH, CREDENTIAL_CA, CREDENTIAL_CERT, CREDENTIAL_KEY };
 
 static const struct key credential_keys[] = {
 	[CREDENTIAL_MODE] = { "mode", KEY_TEXT, NULL },
 	[CREDENTIAL_PATH] = { "path", KEY_TEXT, NULL },
+	[CREDENTIAL_CA] = { "server_ca_path", KEY_TEXT, NULL },
+	[CREDENTIAL_CERT] = { "client_cert_path", KEY_TEXT, NULL },
+	[CREDENTIAL_KEY] = { "client_key_path", KEY_TEXT, NULL },
 	{ "timeout", KEY_COUNT, NULL }, /* without effect: ours is fixed */
 };
 
@@ -94,16 +97,22 @@ static int set_gib(struct reader *rd, const struct yaml_node *value)
 	return config_setting_read_as(&rd->place, &rd->level, value, "cache-limit", size, rd->to);
 }
 
+static int no_memory(struct reader *rd, const struct yaml_node *value)
+{
+	return keys_fail(&rd->place, value->line, ENOMEM, "out of memory");
+}
+
 /* An address to which the reference's users need not write the scheme. */
-static int set_address(struct reader *rd, const struct yaml_node *value, const char *name)
+static int set_address(struct reader *rd, const struct yaml_node *value, const char *scheme,
+		       const char *name)
 {
 	AUTO_FREE char *address = NULL;
 
 	if (strstr(value->text, "://") || strncmp(value->text, "unix:", 5) == 0)
 		return set(rd, value, name);
-	if (asprintf(&address, "http://%s", value->text) < 0) {
+	if (asprintf(&address, "%s://%s", scheme, value->text) < 0) {
 		address = NULL; /* left undefined by the failed call */
-		return keys_fail(&rd->place, value->line, ENOMEM, "out of memory");
+		return no_memory(rd, value);
 	}
 	return config_setting_read_as(&rd->place, &rd->level, value, name, address, rd->to);
 }
@@ -115,15 +124,83 @@ static int read_cache(struct reader *rd, const struct yaml_node *const *values)
 	return r < 0 ? r : set_gib(rd, values[CACHE_SIZE]);
 }
 
+/* A file's path, into a field of the settings' own. */
+static int set_path(struct reader *rd, const struct yaml_node *value, char **field)
+{
+	if (!value)
+		return 0;
+	free(*field);
+	*field = io_absolute_path(rd->level.folder, value->text);
+	return *field ? 0 : no_memory(rd, value);
+}
+
+static int set_socket(struct reader *rd, const struct yaml_node *value)
+{
+	AUTO_FREE char *path = io_absolute_path(rd->level.folder, value->text);
+	AUTO_FREE char *address = NULL;
+
+	if (!path || asprintf(&address, "unix:%s", path) < 0) {
+		address = NULL; /* left undefined by the failed call */
+		return no_memory(rd, value);
+	}
+	return config_setting_read_as(&rd->place, &rd->level, value, "credentials", address,
+				      rd->to);
+}
+
+static int set_helper(struct reader *rd, const struct yaml_node *const *values)
+{
+	struct fetch_credentials *c = &rd->to->service;
+	int r = set_address(rd, values[CREDENTIAL_PATH], "https", "credentials");
+
+	if (r == 0)
+		r = set_path(rd, values[CREDENTIAL_CA], &c->ca);
+	if (r == 0)
+		r = set_path(rd, values[CREDENTIAL_CERT], &c->cert);
+	if (r == 0)
+		r = set_path(rd, values[CREDENTIAL_KEY], &c->key);
+	if (r < 0)
+		return r;
+	free(c->helper);
+	c->helper = strdup(rd->to->credentials);
+	return c->helper ? 0 : no_memory(rd, values[CREDENTIAL_PATH]);
+}
+
+/* One way of the machine to get credentials that we do not know must not keep its public images
+ * from being read: those that need a login are told. */
+static int set_fault(struct reader *rd, const struct yaml_node *node, const char *what)
+{
+	struct fetch_settings *s = rd->to;
+
+	free(s->credentials);
+	s->credentials = NULL;
+	free(s->service.fault);
+	if (asprintf(&s->service.fault,
+		     "%s:%u: credentialConfig: %s; there are the modes file, http, https and uds",
+		     rd->place.file, node->line, what) < 0) {
+		s->service.fault = NULL;
+		return no_memory(rd, node);
+	}
+	return 0;
+}
+
 static int read_credential(struct reader *rd, const struct yaml_node *const *values)
 {
 	const struct yaml_node *mode = values[CREDENTIAL_MODE], *path = values[CREDENTIAL_PATH];
-	bool http = mode && strcmp(mode->text, "http") == 0;
+	const char *name = mode ? mode->text : "file";
+	char what[128];
 
-	if (mode && !http && strcmp(mode->text, "file") != 0)
-		return keys_fail(&rd->place, mode->line, EINVAL,
-				 "'mode' is '%.64s', neither 'file' nor 'http'", mode->text);
-	return path && http ? set_address(rd, path, "credentials") : set(rd, path, "credentials");
+	if (strcmp(name, "file") != 0 && strcmp(name, "http") != 0 && strcmp(name, "https") != 0 &&
+	    strcmp(name, "uds") != 0) {
+		snprintf(what, sizeof what, "mode '%.64s' is not known", name);
+		return set_fault(rd, mode, what);
+	}
+	if (!path)
+		return 0;
+	if (strcmp(name, "http") == 0)
+		return set_address(rd, path, "http", "credentials");
+	if (strcmp(name, "https") == 0)
+		return set_helper(rd, values);
+	return strcmp(name, "uds") == 0 ? set_socket(rd, path) : set(rd, path, "credentials");
 }
 
 /* Without a path it would be taken for a mirror that stands for the registry. */
@@ -135,6 +212,9 @@ static bool has_path(const char *address)
 	return slash && slash[strspn(slash, "/")] != '\0';
 }
 
+/* As the reference has it. */
+#define P2P_DEFAULT "http://localhost:9731/accelerator"
+
 static int read_p2p(struct reader *rd, const struct yaml_node *const *values)
 {
 	const struct yaml_node *address = values[P2P_ADDRESS];
@@ -142,13 +222,16 @@ static int read_p2p(struct reader *rd, const struct yaml_node *const *values)
 
 	if (values[P2P_ENABLE])
 		(void)yaml_get_bool(values[P2P_ENABLE], &enable);
-	if (!enable || !address)
+	if (!enable)
 		return 0;
+	if (!address)
+		return config_setting_read_as(&rd->place, &rd->level, values[P2P_ENABLE], "mirror",
+					      P2P_DEFAULT, rd->to);
 	if (!has_path(address->text))
 		return keys_fail(&rd->place, address->line, EINVAL,
 				 "'address' has no path, as in localhost:9731/accelerator; one "
 				 "that stands for the registry is a 'mirror'");
-	return set_address(rd, address, "mirror");
+	return set_address(rd, address, "http", "mirror");
 }
 
 static int read_cert(struct reader *rd, const struct yaml_node *const *values)
@@ -158,7 +241,7 @@ static int read_cert(struct reader *rd, const struct yaml_node *const *values)
 	return r < 0 ? r : set(rd, values[CERT_KEY], "client-key");
 }
 
-enum { MAP_KEYS_MAX = 4 };
+enum { MAP_KEYS_MAX = 6 };
 
 /* A map of the reference within the file. */
 static int read_map(struct reader *rd, const struct yaml_node *map, const struct key *keys,

@@ -6,16 +6,32 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Of a byte order mark at the beginning: PowerShell writes it, and scripts whose shell does not
+ * know the escapes leave it as they spell it. */
+static size_t mark_length(const char *text, size_t n)
+{
+	static const char *const marks[] = { "\xef\xbb\xbf", "\\xef\\xbb\\xbf" };
+	size_t i;
+
+	for (i = 0; i < sizeof marks / sizeof *marks; i++)
+		if (n >= strlen(marks[i]) && memcmp(text, marks[i], strlen(marks[i])) == 0)
+			return strlen(marks[i]);
+	return 0;
+}
+
 int answer_parse(const char *text, size_t n, enum answer_privacy privacy, json_t **out,
 		 struct err *e)
 {
+	size_t flags = privacy == ANSWER_PUBLIC ? JSON_REJECT_DUPLICATES : 0;
 	json_error_t why;
 	json_t *root;
+	size_t mark;
 
 	if (n > ANSWER_MAX)
 		return err_set(e, EINVAL, "%zu bytes of JSON, more than the limit of %d", n,
 			       ANSWER_MAX);
-	root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &why);
+	mark = mark_length(text, n);
+	root = json_loadb(text + mark, n - mark, flags, &why);
 	/* Where its memory runs out, jansson says so or says nothing. */
 	if (!root && (why.text[0] == '\0' || json_error_code(&why) == json_error_out_of_memory))
 		return err_set(e, ENOMEM, "out of memory");

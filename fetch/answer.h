@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* answer.h - JSON that others wrote: registries, token services, credential stores.
  *
- * Refused: more than ANSWER_MAX bytes, a key twice in one object, a NUL in a text, and what jansson
- * finds too deep (2,048 levels).  Threads: no state; a tree belongs to one caller. */
+ * Refused: more than ANSWER_MAX bytes, a NUL in a text, what jansson finds too deep (2,048 levels),
+ * and in what is public a key twice in one object, which two readers may take for two things.  A
+ * byte order mark at the beginning is passed over.  Threads: no state; a tree belongs to one
+ * caller. */
 #ifndef OVERLAYBD_FETCH_ANSWER_H
 #define OVERLAYBD_FETCH_ANSWER_H
 
@@ -16,7 +18,9 @@ enum { ANSWER_MAX = 4 * 1024 * 1024 }; /* bytes */
 
 enum answer_privacy {
 	ANSWER_PUBLIC,
-	ANSWER_SECRET, /* messages tell the place of a fault and quote nothing */
+	/* A credential file or a token: messages tell the place of a fault and quote nothing.  Of a
+	 * key that stands twice the last one counts, as for docker. */
+	ANSWER_SECRET,
 };
 
 /* Reads an object.  Errors: EINVAL for what the text says, ENOMEM. */

@@ -13,6 +13,8 @@
 /* As docker calls its hub when it asks for credentials. */
 #define HUB_KEY "https://index.docker.io/v1/"
 
+#define BREAKS "\r\n" /* within base64 */
+
 /* ---- keys ---- */
 
 static const char *skip_scheme(const char *key)
@@ -24,8 +26,8 @@ static const char *skip_scheme(const char *key)
 
 static bool is_hub(const char *host, size_t n)
 {
-	static const char *const names[] = { "docker.io", "index.docker.io",
-					     "registry-1.docker.io" };
+	static const char *const names[] = { "docker.io", "index.docker.io", "registry-1.docker.io",
+					     "registry.hub.docker.com", "hub.docker.com" };
 	size_t i;
 
 	for (i = 0; i < sizeof names / sizeof *names; i++)
@@ -85,25 +87,29 @@ static int value64(char c)
 	return at ? (int)(at - digits) : -1;
 }
 
-/* Decodes base64, with '=' at its end or without, into out[0..3/4 of its length]. */
+/* Decodes base64, with '=' at its end or without, broken into lines or not, into out[0..3/4 of its
+ * length].  NULs and line breaks behind the text, which tools leave there, are cut off. */
 static bool decode64(const char *text, char *out)
 {
-	const char *p;
+	const char *p, *begin = out;
 	unsigned bits = 0;
 	int have = 0;
 
-	for (p = text; value64(*p) >= 0; p++) {
+	for (p = text; value64(*p) >= 0 || (*p != '\0' && strchr(BREAKS, *p)); p++) {
+		if (value64(*p) < 0)
+			continue;
 		bits = bits << 6 | (unsigned)value64(*p);
 		have += 6;
 		if (have >= 8) {
 			have -= 8;
-			*out = (char)(bits >> have);
-			if (*out++ == '\0')
-				return false; /* no text */
+			*out++ = (char)(bits >> have);
 		}
 	}
+	while (out > begin && (out[-1] == '\0' || strchr(BREAKS, out[-1])))
+		out--;
 	*out = '\0';
-	return have < 6 && p[strspn(p, "=")] == '\0';
+	return have < 6 && p[strspn(p, "=" BREAKS)] == '\0' &&
+	       !memchr(begin, '\0', (size_t)(out - begin));
 }
 
 static int copy(const char *text, char **out, struct err *e)
@@ -202,10 +208,11 @@ static void find_keys(json_t *auths, const char *host, const char *repository, c
 	}
 }
 
-int auths_find(const json_t *document, const char *host, const char *repository,
-	       struct credentials *out, struct auths_program *program, struct err *e)
+int auths_find(json_t *document, const char *host, const char *repository, struct credentials *out,
+	       struct auths_program *program, struct err *e)
 {
-	json_t *auths = json_object_get(document, "auths");
+	json_t *named = json_object_get(document, "auths");
+	json_t *auths = named ? named : document;
 	const char *helper = find_helper(document, host), *full, *empty;
 	const char *server = is_hub(host, strlen(host)) ? HUB_KEY : host;
 	int r;

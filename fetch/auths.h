@@ -4,7 +4,8 @@
  *
  * A key of `auths` is a host, or a host and leading parts of a repository's name; a scheme and a
  * slash at the end are ignored, and so are docker's /v1/ and /v2/ behind the host.  All of Docker
- * Hub's names are one.  Threads: no state. */
+ * Hub's names are one.  A document without `auths`, as docker's old .dockercfg, is its own.
+ * Threads: no state. */
 #ifndef OVERLAYBD_FETCH_AUTHS_H
 #define OVERLAYBD_FETCH_AUTHS_H
 
@@ -27,8 +28,8 @@ enum auths_result {
 /* In this order: the host's entry in credHelpers; the longest key in `auths` with something in it;
  * credsStore.  Returns the result, or EINVAL for an entry that is ours and cannot be read, or
  * ENOMEM; what is not filled is all NULL. */
-int auths_find(const json_t *document, const char *host, const char *repository,
-	       struct credentials *out, struct auths_program *program, struct err *e);
+int auths_find(json_t *document, const char *host, const char *repository, struct credentials *out,
+	       struct auths_program *program, struct err *e);
 
 void auths_program_release(struct auths_program *p);
 

@@ -13,10 +13,12 @@
 #include "fetch/blob.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/caller.h"
 #include "core/base/clock.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
@@ -28,7 +30,8 @@ enum {
 	PATIENCE_2 = 15 * 1000, /* ms for the second one, more than a stalled exchange lives */
 	GRACE = 250, /* ms */
 	STUCK_DROP = 16, /* rounds after which a chunk that cannot be read is dropped, */
-	STUCK_MAX = 64, /* and the read fails */
+	STUCK_MAX = 64, /* and the cache is passed over */
+	PASS_CACHE = 60 * 1000, /* ms that a cache that gives errors is passed over */
 	LOOK_EVERY = 20, /* ms between two looks, at most */
 	HEAD = 16 * 1024, /* bytes of a layer's beginning that opening reads */
 	TAIL_MIN = 64 * 1024, /* of its end */
@@ -47,7 +50,7 @@ struct reading {
 	size_t n;
 	uint64_t off;
 	uint64_t start; /* where off was at first */
-	uint64_t deadline;
+	uint64_t began, deadline; /* ms */
 	uint64_t claimed_since; /* ms; 0: nobody else has claimed the chunk */
 	unsigned looks;
 	unsigned stuck; /* rounds in which the cache had it and could not give it */
@@ -59,8 +62,25 @@ struct blob *blob_of(struct source *s)
 	return (struct blob *)s;
 }
 
-static void advance(struct reading *rd, size_t n)
+/* Who finds what this read gives wrong comes with blob_drop, in this thread. */
+static void note_piece(uint64_t off, size_t n, unsigned drops)
 {
+	struct caller *c = caller();
+	struct caller_piece *last = c->piece_count ? &c->pieces[c->piece_count - 1] : NULL;
+
+	if (last && (last->drops == drops || c->piece_count == CALLER_PIECES)) {
+		last->end = off + n;
+		last->drops = drops;
+	} else {
+		c->pieces[c->piece_count++] = (struct caller_piece){ off, off + n, drops };
+	}
+}
+
+/* n bytes are there; the blob's count of drops was `drops` before they were taken. */
+static void advance(struct reading *rd, size_t n, unsigned drops)
+{
+	if (n > 0)
+		note_piece(rd->off, n, drops);
 	rd->buf += n;
 	rd->off += n;
 	rd->n -= n;
@@ -77,6 +97,11 @@ static uint64_t end_chunk(const struct reading *rd)
 
 /* ---- waiting for a flight ---- */
 
+static uint64_t flight_deadline(const struct flight *f)
+{
+	return atomic_load(&f->request.deadline);
+}
+
 static void extend_deadline(struct flight *f, uint64_t deadline)
 {
 	uint64_t old = atomic_load(&f->request.deadline);
@@ -86,13 +111,20 @@ static void extend_deadline(struct flight *f, uint64_t deadline)
 		;
 }
 
-/* How a flight that gives no more bytes is for a reader.  One at low priority may have failed for
- * lack of time: the reader makes its own then. */
-static int judge(const struct flight *f, struct err *e)
+/* How a flight that gives no more bytes is for a reader.  One that was not made for it may have
+ * failed for lack of time, at low priority or while the image was being opened: the reader makes
+ * its own then. */
+static int judge(const struct flight *f, const struct reading *rd, struct err *e)
 {
+	bool opened = atomic_load(&f->blob->retry_until) == CLOCK_NEVER;
+	bool was_opening = f->request.retry_until != CLOCK_NEVER;
+
 	if (!f->done || f->r == 0)
 		return 0;
 	if (f->unasked && f->r != -ESHUTDOWN)
+		return 0;
+	if (opened && (was_opening || f->r == -ETIMEDOUT) && f->r != -ESHUTDOWN &&
+	    clock_ms() < rd->deadline)
 		return 0;
 	return err_set(e, -f->r, "%s", f->why.msg);
 }
@@ -101,6 +133,30 @@ static int judge(const struct flight *f, struct err *e)
 static uint64_t late(const struct reading *rd)
 {
 	return rd->deadline == CLOCK_NEVER ? CLOCK_NEVER : rd->deadline + GRACE;
+}
+
+/* Copies without the lock what a flight has shown; what was taken back meanwhile does not count. */
+static void copy_unlocked(struct blob *b, struct flight *f, struct reading *rd, uint64_t skip,
+			  uint64_t arrived)
+{
+	struct flight_bytes *bytes = flight_hold_locked(f);
+	unsigned before = f->taken_back, drops = b->drops;
+
+	pthread_mutex_unlock(&b->lock);
+	memcpy(rd->buf, bytes->data + skip, (size_t)(arrived - skip)); /* (3) */
+	pthread_mutex_lock(&b->lock);
+	if (f->taken_back == before)
+		advance(rd, (size_t)(arrived - skip), drops);
+	flight_let_go_locked(bytes);
+}
+
+/* Takes what the cache has, in order. */
+static void read_cache(struct blob *b, struct reading *rd)
+{
+	unsigned drops = b->drops;
+
+	if (flight_has_cache(b))
+		advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off), drops);
 }
 
 /* Waits for what a flight has of the rest of a read, and takes it. */
@@ -114,22 +170,22 @@ static int read_flight_locked(struct blob *b, struct flight *f, struct reading *
 	extend_deadline(f, rd->deadline);
 	flight_promote_locked(f);
 	while (f->arrived < end && !f->done && f->listed && clock_ms() < late(rd)) {
-		if (b->cache && cache_blob_has(b->cache, rd->off / CACHE_CHUNK))
+		if (flight_is_cached(b, rd->off / CACHE_CHUNK))
 			break; /* a whole blob passes by */
 		flight_await_locked(f, end, late(rd));
 		end = min_u64(skip + rd->n, flight_size(f)); /* it may have become longer */
 	}
 	arrived = min_u64(f->arrived, end);
 	if (arrived <= skip)
-		r = judge(f, e);
-	if (r == 0 && arrived < end && clock_ms() >= late(rd))
-		r = err_set(e, ETIMEDOUT, "not there in time (timeout=%u)", b->timeout);
-	pthread_mutex_unlock(&b->lock);
-	if (r == 0 && arrived > skip) {
-		memcpy(rd->buf, f->bytes + skip, (size_t)(arrived - skip)); /* (3) */
-		advance(rd, (size_t)(arrived - skip));
+		r = judge(f, rd, e);
+	if (r == 0 && arrived < end && clock_ms() >= late(rd)) {
+		r = err_set(e, ETIMEDOUT, "timed out after %" PRIu64 " s (timeout=%u)",
+			    (clock_ms() - rd->began) / 1000, b->timeout);
+		if (clock_ms() >= flight_deadline(f))
+			flight_unlist_locked(f); /* whatever keeps it, nobody waits for it again */
 	}
-	pthread_mutex_lock(&b->lock);
+	if (r == 0 && arrived > skip)
+		copy_unlocked(b, f, rd, skip, arrived);
 	flight_unref_locked(f);
 	return r;
 }
@@ -220,7 +276,7 @@ static int read_missing(struct blob *b, struct reading *rd, struct err *e)
 		pthread_mutex_unlock(&b->lock);
 		return r;
 	}
-	if (!b->cache || !cache_blob_has(b->cache, chunk))
+	if (!flight_is_cached(b, chunk))
 		r = ask_locked(b, rd, &made, e);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
@@ -233,9 +289,15 @@ uint64_t blob_present(const struct blob *b, uint64_t off, uint64_t n)
 
 	for (at = off; b->cache && at < end; at = next) {
 		next = min_u64((at / CACHE_CHUNK + 1) * CACHE_CHUNK, end);
-		present += cache_blob_has(b->cache, at / CACHE_CHUNK) ? next - at : 0;
+		present += flight_is_cached(b, at / CACHE_CHUNK) ? next - at : 0;
 	}
 	return present;
+}
+
+/* Nothing more is asked for then but what mends it: the cache would keep what comes. */
+static bool is_wrong(const struct blob *b)
+{
+	return b->cache && cache_blob_state(b->cache) == CACHE_WRONG;
 }
 
 /* ---- read-ahead ---- */
@@ -247,7 +309,7 @@ static void ask_ahead(struct blob *b, uint64_t first, uint64_t end)
 
 	pthread_mutex_lock(&b->lock);
 	to = readahead_hit(&b->ahead, first, end, &from);
-	if (to > 0)
+	if (to > 0 && !is_wrong(b))
 		(void)flight_make_locked(b, from, to, 0, REQUEST_DEMAND, &made);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
@@ -262,14 +324,14 @@ static void note_use(struct blob *b, uint64_t first, uint64_t end)
 
 /* ---- the source ---- */
 
-static uint64_t deadline_of(const struct blob *b)
+/* The client's, else one of this read alone. */
+static uint64_t deadline_of(const struct blob *b, uint64_t now)
 {
-	return b->timeout ? clock_ms() + b->timeout * (uint64_t)1000 : CLOCK_NEVER;
-}
+	uint64_t of_caller = caller()->deadline;
 
-static bool is_wrong(const struct blob *b)
-{
-	return b->cache && cache_blob_state(b->cache) == CACHE_WRONG;
+	if (of_caller > 0)
+		return of_caller;
+	return b->timeout ? now + b->timeout * (uint64_t)1000 : CLOCK_NEVER;
 }
 
 /* Whether the cache still empties it, or all is being fetched once more, or is there and waits for
@@ -330,15 +392,29 @@ static void rewind_reading(struct reading *rd)
 	rd->buf -= n;
 	rd->off -= n;
 	rd->n += n;
+	caller()->piece_count = 0;
 }
 
-/* A chunk that is there, but cannot be read: fetching it anew may help. */
-static int get_unstuck(struct blob *b, struct reading *rd, struct err *e)
+/* A chunk that is there, but cannot be read: fetching it anew may help.  If it does not, for the
+ * disk lets it neither be read nor dropped, the registry has it still. */
+static void get_unstuck(struct blob *b, struct reading *rd)
 {
 	rd->stuck++;
 	if (rd->stuck == STUCK_DROP)
 		cache_blob_drop(b->cache, rd->off, 1);
-	return rd->stuck < STUCK_MAX ? 0 : err_set(e, EIO, "the cache cannot be read");
+	if (rd->stuck < STUCK_MAX)
+		return;
+	log_warn(
+		"%s: what the cache has of it cannot be read (a bad disk?); it is fetched from the "
+		"registry for %d s",
+		b->digest, PASS_CACHE / 1000);
+	atomic_store(&b->passed_until, clock_ms() + PASS_CACHE);
+	rd->stuck = 0;
+}
+
+static void note_cache(const struct blob *b)
+{
+	stats_set(b->stats, STATS_CACHE_ENABLED, b->cache && cache_blob_is_filling(b->cache));
 }
 
 static int read_rest(struct blob *b, struct reading *rd, struct err *e)
@@ -346,12 +422,10 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 	uint64_t began = clock_us();
 	int r = 0;
 
-	rd->deadline = deadline_of(b);
 	while (rd->n > 0 && r == 0) {
-		if (b->cache)
-			advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off));
-		if (rd->n > 0 && b->cache && cache_blob_has(b->cache, rd->off / CACHE_CHUNK))
-			r = get_unstuck(b, rd, e);
+		read_cache(b, rd);
+		if (rd->n > 0 && flight_is_cached(b, rd->off / CACHE_CHUNK))
+			get_unstuck(b, rd);
 		if (rd->n > 0 && r == 0)
 			r = read_missing(b, rd, e);
 		if (r == 0 && is_wrong(b)) {
@@ -362,6 +436,7 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 	stats_demand(b->stats, clock_us() - began);
 	if (b->cache)
 		stats_set(b->stats, STATS_CACHE_DROPS, cache_blob_bad_chunks(b->cache));
+	note_cache(b);
 	return r;
 }
 
@@ -370,14 +445,19 @@ static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struc
 	struct blob *b = blob_of(s);
 	struct reading rd = { .buf = buf, .n = n, .off = off, .start = off };
 	uint64_t first = off / CACHE_CHUNK, end = end_chunk(&rd);
-	int r = is_wrong(b) ? await_mending(b, deadline_of(b), e) : 0;
+	int r = 0;
 
+	rd.began = clock_ms();
+	rd.deadline = deadline_of(b, rd.began);
+	caller()->read_of = b;
+	caller()->piece_count = 0;
+	if (is_wrong(b))
+		r = await_mending(b, rd.deadline, e);
 	if (r < 0)
 		return r;
 	stats_add(b->stats, STATS_READS, 1);
 	stats_add(b->stats, STATS_READ_BYTES, n);
-	if (b->cache)
-		advance(&rd, cache_blob_read(b->cache, rd.buf, rd.n, rd.off));
+	read_cache(b, &rd);
 	stats_add(b->stats, rd.n == 0 ? STATS_CACHE_HITS : STATS_CACHE_MISSES, 1);
 	if (readahead_note(&b->ahead, first, end))
 		ask_ahead(b, first, end);
@@ -400,34 +480,70 @@ static void blob_prefetch(struct source *s, uint64_t off, uint64_t n)
 		queue_feed(b->queue, &h->feeder);
 }
 
+static uint64_t wanted_end_locked(struct blob *b, uint64_t first, uint64_t end)
+{
+	uint64_t ahead = note_miss_locked(b, first, end);
+
+	return b->cache ? ahead : min_u64(ahead, first + FLIGHT_CHUNKS);
+}
+
 static void blob_want(struct source *s, uint64_t off, uint64_t n)
 {
 	struct blob *b = blob_of(s);
 	uint64_t first = off / CACHE_CHUNK, end = (off + n + CACHE_CHUNK - 1) / CACHE_CHUNK;
 	struct request *made = NULL;
 
-	if (blob_present(b, off, n) == n)
+	if (is_wrong(b) || blob_present(b, off, n) == n)
 		return;
+	if (!b->cache) /* only as much as is sure to be kept until it is read */
+		end = min_u64(end, first + FLIGHT_CHUNKS);
 	pthread_mutex_lock(&b->lock);
 	/* A read that finds all of it under way is no miss for read-ahead either. */
 	if (flight_is_missing_locked(b, first, end))
-		(void)flight_make_locked(b, first, note_miss_locked(b, first, end), 0,
+		(void)flight_make_locked(b, first, wanted_end_locked(b, first, end), 0,
 					 REQUEST_DEMAND, &made);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
 }
 
+/* Whether all that the last read of this thread took of the chunks has been dropped by another
+ * since: what is there now came later, and is not to blame. */
+static bool was_dropped_locked(const struct blob *b, uint64_t first, uint64_t end)
+{
+	const struct caller *c = caller();
+	unsigned i, overlapping = 0;
+
+	for (i = 0; c->read_of == b && i < c->piece_count; i++) {
+		uint64_t from = max_u64(c->pieces[i].off / CACHE_CHUNK, first);
+		uint64_t to = min_u64((c->pieces[i].end + CACHE_CHUNK - 1) / CACHE_CHUNK, end);
+
+		if (from >= to)
+			continue;
+		overlapping++;
+		if (!flight_was_dropped_locked(b, from, to, c->pieces[i].drops))
+			return false;
+	}
+	return overlapping > 0;
+}
+
+/* The lock is held over the cache's part: another who drops the same must not find the old bytes.
+ */
 static void blob_drop(struct source *s, uint64_t off, uint64_t n)
 {
 	struct blob *b = blob_of(s);
+	uint64_t first = off / CACHE_CHUNK, end = (off + n + CACHE_CHUNK - 1) / CACHE_CHUNK;
 
 	stats_add(b->stats, STATS_CRC_DROPS, 1);
+	WITH_LOCK(&b->lock);
+	while (b->publishing) /* it may be one of these chunks */
+		clock_wait(&b->changed, &b->lock, CLOCK_NEVER);
+	if (was_dropped_locked(b, first, end))
+		return;
+	flight_blame_locked(b, first, end);
+	flight_drop_locked(b, off, n);
+	b->dropped[b->drops++ % DROPPED] = (struct chunk_range){ first, end };
 	if (b->cache)
 		cache_blob_drop(b->cache, off, n);
-	WITH_LOCK(&b->lock);
-	flight_drop_locked(b, off, n);
-	if (queue_places(b->queue) > 1)
-		b->suspect = (struct suspect){ .off = off, .end = off + n, .place = b->last_place };
 }
 
 void blob_unref(struct blob *b)
@@ -521,6 +637,7 @@ int blob_open(const struct blob_options *o, struct source **out, struct err *e)
 		blob_unref(b);
 		return r;
 	}
+	note_cache(b);
 	*out = &b->source;
 	return 0;
 }

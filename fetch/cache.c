@@ -7,20 +7,16 @@
  * right whole (cache_whole.c).  So no origin can make another's reads wrong. (8) Levels are
  * replaced, never changed: a folder that was dropped or moved is found out by its path leading
  * elsewhere, once a second, or when a publish meets a sealed map.  Reading the old one meanwhile is
- * harmless: its bytes were and stay what they were fetched as. (9) Trouble that lasts turns filling
- * off, once and with one warning; no read ever fails of it. */
+ * harmless: its bytes were and stay what they were fetched as. (9) Trouble
+ * pauses filling (cache_limit.c); no read ever fails of it. */
 #include "fetch/cache.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/base/io.h"
@@ -29,22 +25,18 @@
 #include "core/base/scope.h"
 #include "fetch/cache_evict.h"
 #include "fetch/cache_keeper.h"
+#include "fetch/cache_limit.h"
 
 enum { TRIES = 8 }; /* of opening what others remove meanwhile */
 
 /* ---- the folder ---- */
 
-static void stop_filling(struct cache *c, const char *why)
-{
-	if (atomic_exchange(&c->filling, false))
-		log_warn("cache %s: %s; nothing more is kept in it", c->dir, why);
-}
-
 /* The folder and all above it. */
-static int make_folders(const char *dir, struct err *e)
+static int make_folders(const struct cache_disk_ops *ops, const char *dir, struct err *e)
 {
 	AUTO_FREE char *path = strdup(dir);
 	char *slash = path;
+	int r;
 
 	if (!path)
 		return err_set(e, ENOMEM, "out of memory");
@@ -52,8 +44,9 @@ static int make_folders(const char *dir, struct err *e)
 		slash = strchr(slash + 1, '/');
 		if (slash)
 			*slash = '\0';
-		if (mkdir(path, 0700) < 0 && errno != EEXIST && access(path, F_OK) < 0)
-			return err_set(e, errno, "creating %s: %s", path, strerror(errno));
+		r = ops->make_folder(AT_FDCWD, path, 0700);
+		if (r < 0 && r != -EEXIST && ops->exists(AT_FDCWD, path) < 0)
+			return err_set(e, -r, "creating %s: %s", path, strerror(-r));
 		if (slash)
 			*slash = '/';
 	} while (slash);
@@ -61,16 +54,17 @@ static int make_folders(const char *dir, struct err *e)
 }
 
 /* DIR/v1, as *root. */
-static int open_root(const struct cache *c, int *root, struct err *e)
+static int open_root(const struct cache *c, struct cache_file *root, struct err *e)
 {
-	AUTO_CLOSE int top = -1;
-	int r = make_folders(c->dir, e);
+	const struct cache_file cwd = { c->ops, AT_FDCWD };
+	AUTO_CLOSE_FILE struct cache_file top = CACHE_FILE_NONE;
+	int r = make_folders(c->ops, c->dir, e);
 
 	if (r < 0)
 		return r;
-	top = open(c->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (top < 0)
-		return err_set(e, errno, "%s", strerror(errno));
+	r = cache_disk_open(cwd, c->dir, O_RDONLY | O_DIRECTORY, 0, &top);
+	if (r < 0)
+		return err_set(e, -r, "%s", strerror(-r));
 	r = cache_folder_enter(top, "v1", true, root, e);
 	if (r == 0)
 		r = cache_folder_check(*root, e);
@@ -85,56 +79,64 @@ static bool is_root_there(const struct cache *c)
 		path = NULL;
 		return true;
 	}
-	return cache_folder_is_at(AT_FDCWD, path, c->root);
+	return cache_folder_is_at((struct cache_file){ c->ops, AT_FDCWD }, path, c->root);
 }
 
 /* The descriptor keeps its number, for other threads use it. */
 static int renew_root(struct cache *c, struct err *e)
 {
-	AUTO_CLOSE int root = -1;
+	AUTO_CLOSE_FILE struct cache_file root = CACHE_FILE_NONE;
 	int r = open_root(c, &root, e);
 
 	if (r < 0)
 		return r;
-	if (dup3(root, c->root, O_CLOEXEC) < 0)
-		return err_set(e, errno, "%s", strerror(errno));
-	return 0;
+	r = c->ops->replace(c->root.fd, root.fd);
+	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
 }
 
 void cache_renew(struct cache *c)
 {
+	bool anew = false;
 	struct err e;
 	int r = 0;
 
 	if (!cache_is_filling(c))
 		return;
-	if (!is_root_there(c))
+	if (!is_root_there(c)) {
 		r = renew_root(c, &e);
+		anew = r == 0;
+	}
 	if (r == 0)
 		r = cache_evict_renew(c, &e);
 	if (r < 0)
-		stop_filling(c, e.msg);
+		cache_limit_trouble(c, r, e.msg);
+	else if (anew)
+		cache_limit_keep(c);
 }
 
-static struct cache *new_cache(const char *dir, uint64_t limit)
+static struct cache *new_cache(const struct cache_disk_ops *ops, const char *dir)
 {
 	struct cache *c = calloc(1, sizeof *c);
 
 	if (!c)
 		return NULL;
-	c->root = c->lock_file = c->usage_file = -1;
-	c->limit = limit;
-	c->filling = true;
+	c->ops = ops;
+	c->root = c->lock_file = c->usage_file = CACHE_FILE_NONE;
+	c->disk_free = UINT64_MAX;
+	c->recheck = CACHE_RECHECK;
 	c->dir = io_absolute_path(NULL, dir);
 	pthread_mutex_init(&c->evicting, NULL); /* plain ones cannot fail */
+	pthread_mutex_init(&c->limiting, NULL);
 	pthread_mutex_init(&c->lock, NULL);
 	clock_init_cond(&c->changed);
 	return c;
 }
 
-int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e)
+int cache_open_on(const struct cache_disk_ops *ops, const char *dir, uint64_t limit,
+		  struct cache **out, struct err *e)
 {
-	struct cache *c = new_cache(dir, limit);
+	const struct cache_limits limits = { limit, CACHE_LIMIT_FOLDER };
+	struct cache *c = new_cache(ops, dir);
 	int r;
 
 	if (!c || !c->dir)
@@ -147,8 +149,14 @@ int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *
 		cache_close(c);
 		return err_wrap(e, r, "cache %s", dir);
 	}
+	cache_set_limits(c, &limits);
 	*out = c;
 	return 0;
+}
+
+int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e)
+{
+	return cache_open_on(&cache_disk_system, dir, limit, out, e);
 }
 
 void cache_close(struct cache *c)
@@ -157,37 +165,18 @@ void cache_close(struct cache *c)
 		return;
 	cache_stop(c);
 	cache_evict_close(c);
-	if (c->root >= 0)
-		close(c->root);
+	cache_disk_close(&c->root);
 	pthread_cond_destroy(&c->changed);
 	pthread_mutex_destroy(&c->lock);
+	pthread_mutex_destroy(&c->limiting);
 	pthread_mutex_destroy(&c->evicting);
 	free(c->dir);
 	free(c);
 }
 
-bool cache_is_filling(const struct cache *c)
+void cache_set_recheck(struct cache *c, uint32_t seconds)
 {
-	return atomic_load(&c->filling);
-}
-
-int cache_note_trouble(struct cache *c, int r, const struct err *e)
-{
-	switch (-r) {
-	case ENOSPC:
-	case EDQUOT:
-	case EROFS:
-	case EACCES:
-	case EPERM:
-	case EIO:
-	case EMFILE:
-	case ENFILE:
-		stop_filling(c, e ? e->msg : strerror(-r));
-		break;
-	default:
-		break;
-	}
-	return r;
+	atomic_store(&c->recheck, seconds);
 }
 
 int cache_hash(const void *bytes, size_t n, char out[CACHE_PLACE], struct err *e)
@@ -245,7 +234,7 @@ int cache_open_map(struct cache *c, const char *path, const char *digest, uint64
 
 struct cache_map_counters cache_blob_counters(struct cache_blob *b)
 {
-	return (struct cache_map_counters){ b->cache->usage, &b->bad };
+	return (struct cache_map_counters){ b->cache->usage, &b->bad, &b->cache->recheck };
 }
 
 /* Only a size that differs is an error: what cannot be opened is as good as not there. */
@@ -263,16 +252,16 @@ static int open_shared(struct cache_blob *b, struct cache_map **out, struct err 
 /* The origin's folder, and a file in it that tells people which. */
 static int make_place(const struct cache_blob *b, struct err *e)
 {
-	AUTO_CLOSE int place = -1;
+	AUTO_CLOSE_FILE struct cache_file place = CACHE_FILE_NONE;
 	int r = cache_folder_enter(b->cache->root, b->place, true, &place, e);
 
 	if (r == -EUCLEAN) {
 		set_aside(b->cache, b->place, "not a folder");
 		r = cache_folder_enter(b->cache->root, b->place, true, &place, e);
 	}
-	if (r == 0 && faccessat(place, "origin", F_OK, 0) < 0)
+	if (r == 0 && place.ops->exists(place.fd, "origin") < 0)
 		(void)cache_folder_replace_file(place, "origin", b->origin, strlen(b->origin),
-						NULL);
+						false, NULL);
 	return r;
 }
 
@@ -283,7 +272,7 @@ static void break_stale_seal(const struct cache_blob *b, struct cache_map *own)
 	if (!(cache_map_flags(own) & CACHE_MAP_SEALED) || !cache_map_take(own, CACHE_MAP_CHECKER))
 		return;
 	if (cache_map_is_at(own, b->cache->root, b->own_path))
-		cache_map_change_flags(own, 0, CACHE_MAP_SEALED);
+		(void)cache_map_change_flags(own, 0, CACHE_MAP_SEALED);
 	cache_map_yield(own, CACHE_MAP_CHECKER);
 }
 
@@ -303,8 +292,16 @@ static int open_own(struct cache_blob *b, struct cache_map **out, struct err *e)
 	if (r == 0)
 		return 0;
 	*out = NULL;
-	cache_note_trouble(b->cache, r, &why);
+	cache_limit_trouble(b->cache, r, why.msg);
 	return cache_is_filling(b->cache) || r == -EBADMSG ? err_set(e, -r, "%s", why.msg) : 0;
+}
+
+static void hold_levels(const struct cache_blob *b)
+{
+	if (b->shared)
+		cache_map_hold(b->shared);
+	if (b->own)
+		cache_map_hold(b->own);
 }
 
 void cache_blob_set_levels_locked(struct cache_blob *b, struct cache_map *shared,
@@ -324,6 +321,8 @@ void cache_blob_set_levels_locked(struct cache_blob *b, struct cache_map *shared
 	for (i = 0; i < sizeof old / sizeof *old; i++)
 		if (old[i] != shared && old[i] != own)
 			cache_map_close(old[i]);
+	if (b->held)
+		hold_levels(b);
 }
 
 static bool is_whole(const struct cache_map *m)
@@ -379,10 +378,13 @@ static int init_blob(struct cache_blob *b, const char *origin, const char *diges
 
 static void free_blob(struct cache_blob *b)
 {
+	bool made = b->own && cache_map_is_made(b->own);
 	size_t i;
 
 	cache_map_close(b->shared);
 	cache_map_close(b->own);
+	if (b->own_path[0] && !made)
+		cache_map_remove_unmade(b->cache->root, b->own_path);
 	if (b->origin) { /* as far as init_blob came */
 		for (i = 0; i < LEVEL_LOCKS; i++)
 			pthread_rwlock_destroy(&b->locks[i].lock);
@@ -476,10 +478,10 @@ size_t cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_t off)
 		before = done;
 		if (b->shared)
 			done += cache_map_read(b->shared, (char *)buf + done, n - done, off + done,
-					       true);
+					       CACHE_MAP_TOUCH);
 		if (b->own)
 			done += cache_map_read(b->own, (char *)buf + done, n - done, off + done,
-					       true);
+					       CACHE_MAP_TOUCH);
 	} while (b->shared && b->own && done > before && done < n);
 	pthread_rwlock_unlock(lock);
 	if (done < n && cache_blob_bad_chunks(b) > 0)
@@ -525,6 +527,11 @@ bool cache_blob_is_sealed(const struct cache_blob *b)
 	return sealed;
 }
 
+bool cache_blob_is_filling(const struct cache_blob *b)
+{
+	return cache_is_filling(b->cache);
+}
+
 uint64_t cache_blob_bad_chunks(const struct cache_blob *b)
 {
 	return atomic_load_explicit(&b->bad, memory_order_relaxed);
@@ -532,12 +539,18 @@ uint64_t cache_blob_bad_chunks(const struct cache_blob *b)
 
 /* ---- filling ---- */
 
-/* The keeper is behind.  Not the file system's word but ours: filling stays on. */
-static bool is_far_over(const struct cache *c)
+/* (13) Whoever makes manifests can claim any size: a map that is out of proportion is not made. */
+static bool allows_map(struct cache_blob *b)
 {
-	uint64_t slack = max_u64(c->limit / 16, 64 * (uint64_t)CACHE_CHUNK);
+	uint64_t cost = cache_map_cost(b->size);
 
-	return c->limit > 0 && atomic_load(c->usage) > c->limit + slack;
+	if (cache_map_is_made(b->own) || cache_limit_allows_map(b->cache, cost))
+		return true;
+	if (!atomic_exchange(&b->told_map, true))
+		log_warn("cache %s: %s is not kept: a blob of %" PRIu64 " bytes needs %" PRIu64
+			 " for its map, too many for the cache-limit",
+			 b->cache->dir, b->digest, b->size, cost);
+	return false;
 }
 
 static int publish_once(struct cache_blob *b, uint64_t chunk, const void *bytes)
@@ -547,10 +560,12 @@ static int publish_once(struct cache_blob *b, uint64_t chunk, const void *bytes)
 
 	if (has_locked(b, chunk))
 		r = 0;
+	else if (b->own && !allows_map(b))
+		r = -EFBIG;
 	else if (b->own)
 		r = cache_map_publish(b->own, chunk, bytes, false);
 	else if (is_whole(b->shared)) /* a power loss spared the flag alone */
-		cache_map_change_flags(b->shared, 0, CACHE_MAP_WHOLE);
+		(void)cache_map_change_flags(b->shared, 0, CACHE_MAP_WHOLE);
 	pthread_rwlock_unlock(lock);
 	return r;
 }
@@ -578,7 +593,7 @@ int cache_blob_publish(struct cache_blob *b, uint64_t chunk, const void *bytes)
 		return 0;
 	if (!cache_is_filling(c))
 		return -EROFS;
-	if (is_far_over(c)) {
+	if (cache_limit_is_far_over(c)) {
 		cache_keeper_kick(c);
 		return -ENOSPC;
 	}
@@ -588,9 +603,11 @@ int cache_blob_publish(struct cache_blob *b, uint64_t chunk, const void *bytes)
 		if (r == 0)
 			r = publish_once(b, chunk, bytes);
 	}
-	if (c->limit > 0 && atomic_load(c->usage) > c->limit)
+	if (cache_limit_excess(c) > 0)
 		cache_keeper_kick(c);
-	return r == -ESTALE ? -EBUSY : cache_note_trouble(c, r, NULL);
+	if (r == 0)
+		cache_limit_worked(c);
+	return r == -ESTALE ? -EBUSY : cache_limit_trouble(c, r, strerror(-r));
 }
 
 void cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n)
@@ -633,6 +650,39 @@ void cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, un
 	if (b->own)
 		cache_map_unclaim(b->own, first, count, rank);
 	pthread_rwlock_unlock(lock);
+}
+
+/* Bytes that are still to come, with the map. */
+static uint64_t missing_of(const struct cache_blob *b)
+{
+	uint64_t missing = b->size;
+
+	if (!b->own || !cache_map_is_made(b->own))
+		missing += b->shared ? 0 : cache_map_cost(b->size);
+	if (b->shared)
+		missing -= min_u64(missing, cache_map_present(b->shared));
+	if (b->own)
+		missing -= min_u64(missing, cache_map_present(b->own));
+	return missing;
+}
+
+int cache_blob_hold(struct cache_blob *b, struct err *e)
+{
+	uint64_t missing;
+
+	pthread_mutex_lock(&b->change);
+	b->held = true;
+	hold_levels(b);
+	missing = missing_of(b);
+	pthread_mutex_unlock(&b->change);
+	return cache_limit_make_room(b->cache, missing, e);
+}
+
+void cache_blob_empty(struct cache_blob *b)
+{
+	WITH_LOCK(&b->change);
+	if (cache_blob_state(b) == CACHE_WRONG && b->own)
+		cache_map_empty(b->own);
 }
 
 bool cache_blob_claim_download(struct cache_blob *b)

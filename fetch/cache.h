@@ -3,6 +3,7 @@
  * daemon, safe after a crash.
  *
  *   DIR/v1/usage                                   the folder's size, the clock's hand
+ *   DIR/v1/limits                                  how large it may be, see cache_limit.h
  *   DIR/v1/lock                                    held by the process that evicts
  *   DIR/v1/<sha256 of origin>/<digest>/{data,map,lock}
  *                   as fetched: trusted as far as that origin is
@@ -19,7 +20,7 @@
  * Fork: a cache may be opened before a fork as long as it is stopped then; OFD locks are only held
  *   while a claim or a publish lasts.
  * Errors: what the cache cannot do costs a fetch, never a read: only opening can fail.  Trouble
- * that lasts (a full disk, no rights) turns filling off, with one log_warn a process and cause. */
+ * (a full disk, no rights) pauses filling, with one log_warn, see cache_limit.h. */
 #ifndef OVERLAYBD_FETCH_CACHE_H
 #define OVERLAYBD_FETCH_CACHE_H
 
@@ -31,13 +32,42 @@
 
 enum { CACHE_CHUNK = 16 * 1024 };
 
+/* s after which a chunk that is read is checked once more: so that a disk that rots under a server
+ * is found, at the cost of one CRC a chunk and minute. */
+enum { CACHE_RECHECK = 60 };
+#define CACHE_RECHECK_NEVER UINT32_MAX
+
 struct cache;
 struct cache_blob;
 
-/* Opens the folder, making what is missing of it (mode 0700).  limit 0: none.  Returns 0, or -errno
+/* How much the folder may hold, and how much of its file system is to stay free: bytes, 0: none.
+ * Both are the folder's, for all programs that use it. */
+struct cache_limits {
+	uint64_t limit, keep_free;
+};
+
+#define CACHE_LIMIT_FOLDER UINT64_MAX /* whatever the folder says */
+#define CACHE_LIMIT_DEFAULT ((uint64_t)10 << 30) /* of a folder that says nothing */
+
+/* Opens the folder, making what is missing of it (mode 0700).  `limit`: as of struct cache_limits,
+ * or CACHE_LIMIT_FOLDER.  Returns 0, or -errno
  * when the folder cannot be used; a file system that does not keep the promises of cache_map.h is
  * -EOPNOTSUPP.  The text then says why; the caller goes on without a cache. */
 int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e);
+
+/* The same on another disk than the system's: for tests.  The table must outlive the cache. */
+struct cache_disk_ops;
+int cache_open_on(const struct cache_disk_ops *ops, const char *dir, uint64_t limit,
+		  struct cache **out, struct err *e);
+
+/* Sets the folder's limits, as far as they are not CACHE_LIMIT_FOLDER, with a log_warn when others
+ * were set before. */
+void cache_set_limits(struct cache *c, const struct cache_limits *l);
+void cache_get_limits(const struct cache *c, struct cache_limits *out);
+
+/* After how many seconds a chunk that is read is checked once more: 0: at each read,
+ * CACHE_RECHECK_NEVER, default CACHE_RECHECK. */
+void cache_set_recheck(struct cache *c, uint32_t seconds);
 
 /* Starts and ends the keeper: the thread that evicts when the folder is over its limit, checks
  * whole blobs against their digest, and notices each second when a blob was dropped under us.
@@ -103,8 +133,19 @@ int cache_blob_verify(struct cache_blob *b, struct err *e);
 /* Chunks that the cache's own CRC found wrong, so far, in this process. */
 uint64_t cache_blob_bad_chunks(const struct cache_blob *b);
 
-/* Whether this process may still fill: false once a full disk or missing rights turned it off. */
+/* For who fills a blob as a whole: evicts what others have, least recently used first, until there
+ * is room for what is missing of it.  From now on until it is closed it is evicted only when there
+ * is nothing else.  -ENOSPC: it does not fit beside what is held. */
+int cache_blob_hold(struct cache_blob *b, struct err *e);
+
+/* For who knows that a blob of the state CACHE_WRONG cannot be fetched as a whole now: what came of
+ * it is of no use, and discarded.  Does nothing in another state. */
+void cache_blob_empty(struct cache_blob *b);
+
+/* Whether this process may fill now: not for a minute after a full disk or missing rights. */
 bool cache_is_filling(const struct cache *c);
+
+bool cache_blob_is_filling(const struct cache_blob *b); /* the same of its cache */
 
 /* Small files beside the blobs: manifests by digest (`name` "sha256:..", checked when read) and
  * what a tag meant last.  `origin` NULL: shared by all origins.  Replaced as a whole.  get: -ENOENT

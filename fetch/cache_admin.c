@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/io.h"
 #include "core/base/scope.h"
 #include "fetch/cache_evict.h"
 #include "fetch/cache_whole.h"
@@ -37,7 +36,7 @@ static int visit_all(struct cache *c, const char *digest, const char *place,
 	for (i = 0; r == 0 && i < names.count; i++) {
 		struct visit v = { .path = names.names[i],
 				   .digest = strchr(names.names[i], '/') + 1 };
-		const struct cache_map_counters counters = { c->usage, &v.bad };
+		const struct cache_map_counters counters = { c->usage, &v.bad, NULL };
 
 		if ((digest && strcmp(v.digest, digest) != 0) ||
 		    (place && strncmp(v.path, place, (size_t)(v.digest - v.path - 1)) != 0))
@@ -73,16 +72,15 @@ struct listing {
 /* Text of the origin's file, if it is what its folder is named after; else the folder's name. */
 static char *read_origin(const struct cache *c, const char *path)
 {
-	AUTO_FREE char *file = NULL, *text = NULL;
-	char hash[CACHE_PLACE];
+	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
+	AUTO_FREE char *text = NULL;
+	char file[CACHE_PLACE + sizeof "/origin"], hash[CACHE_PLACE];
 	size_t n;
 
-	if (asprintf(&file, "%s/v1/%.64s/origin", c->dir, path) < 0) {
-		file = NULL;
-		return NULL;
-	}
-	if (io_read_file(file, ORIGIN_MAX, &text, &n, NULL) == 0 && strlen(text) == n &&
-	    cache_hash(text, n, hash, NULL) == 0 && strncmp(hash, path, 64) == 0)
+	snprintf(file, sizeof file, "%.64s/origin", path);
+	if (cache_folder_read_file(c->root, file, ORIGIN_MAX, &f, &text, &n, NULL) == 0 &&
+	    strlen(text) == n && cache_hash(text, n, hash, NULL) == 0 &&
+	    strncmp(hash, path, 64) == 0)
 		return TAKE_PTR(text);
 	return strndup(path, 64);
 }
@@ -163,10 +161,11 @@ struct verification {
 static void remove_visited(struct cache *c, const struct visit *v)
 {
 	if (cache_folder_remove(c->root, v->path, NULL) == 0 && v->m)
-		cache_map_subtract(c->usage, cache_map_present(v->m) + cache_map_file_size(v->m));
+		cache_map_subtract(c->ops, c->usage,
+				   cache_map_present(v->m) + cache_map_file_size(v->m));
 }
 
-/* Each chunk's CRC is checked because this opening has seen none of them. */
+/* Whatever was checked before, and without letting the clock know. */
 static void verify_chunks(struct verification *v, struct visit *at)
 {
 	uint8_t chunk[CACHE_CHUNK];
@@ -177,7 +176,7 @@ static void verify_chunks(struct verification *v, struct visit *at)
 
 		if (!cache_map_has(at->m, i))
 			continue;
-		(void)cache_map_read(at->m, chunk, n, i * CACHE_CHUNK, false);
+		(void)cache_map_read(at->m, chunk, n, i * CACHE_CHUNK, CACHE_MAP_CHECK);
 		v->checked++;
 		if (v->progress)
 			v->progress(v->arg, n);
@@ -231,7 +230,7 @@ int cache_verify_all(struct cache *c, void (*progress)(void *arg, uint64_t bytes
 
 int cache_prune(struct cache *c, uint64_t target, uint64_t *freed, struct err *e)
 {
-	return wrap(c, cache_evict_run(c, target, true, freed, e), e);
+	return wrap(c, cache_evict_run(c, target, CACHE_EVICT_WAIT, freed, e), e);
 }
 
 struct dropping {

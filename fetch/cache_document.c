@@ -5,15 +5,11 @@
  * sha256.  They count for the limit, and go when their origin is dropped, or, least recently used
  * first, when they are too many for it.  A file's time of change is when it was used last. */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "core/base/io.h"
 #include "core/base/scope.h"
 #include "fetch/cache_internal.h"
 
@@ -28,8 +24,8 @@ static uint64_t cost_of(const struct stat *st)
 }
 
 /* Opens the folder of an origin's documents, and finds a document's name in it. */
-static int find(struct cache *c, const char *origin, const char *name, bool create, int *folder,
-		char file[DIGEST_TEXT], struct err *e)
+static int find(struct cache *c, const char *origin, const char *name, bool create,
+		struct cache_file *folder, char file[DIGEST_TEXT], struct err *e)
 {
 	char place[CACHE_PLACE] = CACHE_SHARED, path[sizeof place + sizeof "/" CACHE_DOCUMENTS];
 	int r = origin ? cache_hash(origin, strlen(origin), place, e) : 0;
@@ -49,7 +45,7 @@ static int find(struct cache *c, const char *origin, const char *name, bool crea
 int cache_put_document(struct cache *c, const char *origin, const char *name, const void *bytes,
 		       size_t n, struct err *e)
 {
-	AUTO_CLOSE int folder = -1;
+	AUTO_CLOSE_FILE struct cache_file folder = CACHE_FILE_NONE;
 	struct stat old = { 0 }, now = { .st_size = (off_t)n };
 	char file[DIGEST_TEXT];
 	int r;
@@ -59,14 +55,14 @@ int cache_put_document(struct cache *c, const char *origin, const char *name, co
 			       DOCUMENT_MAX);
 	r = find(c, origin, name, true, &folder, file, e);
 	if (r == 0) {
-		if (fstatat(folder, file, &old, AT_SYMLINK_NOFOLLOW) < 0)
+		if (c->ops->stat_at(folder.fd, file, &old) < 0)
 			old.st_size = 0;
-		r = cache_folder_replace_file(folder, file, bytes, n, e);
+		r = cache_folder_replace_file(folder, file, bytes, n, false, e);
 	}
 	if (r < 0)
 		return err_wrap(e, r, "cache: keeping '%.128s'", name);
-	cache_map_subtract(c->usage, cost_of(&old));
-	atomic_fetch_add(c->usage, cost_of(&now));
+	cache_map_subtract(c->ops, c->usage, cost_of(&old));
+	cache_map_add(c->ops, c->usage, cost_of(&now));
 	return 0;
 }
 
@@ -85,38 +81,22 @@ static int check_document(const char *name, const char *text, size_t n, struct e
 }
 
 /* Reads all of it, and lets those who delete documents know that it is in use. */
-static int read_document(int folder, const char *file, char **text, size_t *n, struct err *e)
+static int read_document(struct cache_file folder, const char *file, char **text, size_t *n,
+			 struct err *e)
 {
-	AUTO_CLOSE int fd = openat(folder, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	AUTO_FREE char *bytes = NULL;
-	uint64_t size;
-	int r;
+	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
+	int r = cache_folder_read_file(folder, file, DOCUMENT_MAX, &f, text, n, e);
 
-	if (fd < 0)
-		return err_set(e, errno, "%s", strerror(errno));
-	r = io_size(fd, &size, e);
-	if (r == 0 && size > DOCUMENT_MAX)
-		r = err_set(e, EFBIG, "it has %" PRIu64 " bytes", size);
-	if (r < 0)
-		return r;
-	bytes = malloc((size_t)size + 1);
-	if (!bytes)
-		return err_set(e, ENOMEM, "out of memory");
-	r = io_pread(fd, bytes, (size_t)size, 0, e);
-	if (r < 0)
-		return r;
-	bytes[size] = '\0';
-	(void)futimens(fd, NULL);
-	*n = (size_t)size;
-	*text = TAKE_PTR(bytes);
-	return 0;
+	if (r == 0)
+		(void)f.ops->touch(f.fd);
+	return r;
 }
 
 int cache_get_document(struct cache *c, const char *origin, const char *name, char **out, size_t *n,
 		       struct err *e)
 {
 	AUTO_FREE char *text = NULL;
-	AUTO_CLOSE int folder = -1;
+	AUTO_CLOSE_FILE struct cache_file folder = CACHE_FILE_NONE;
 	char file[DIGEST_TEXT];
 	int r = find(c, origin, name, false, &folder, file, e);
 
@@ -158,8 +138,7 @@ static uint64_t look_at(const struct cache *c, const struct cache_names *names,
 
 	*count = 0;
 	for (i = 0; i < names->count; i++) {
-		if (fstatat(c->root, names->names[i], &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-		    !S_ISREG(st.st_mode))
+		if (c->ops->stat_at(c->root.fd, names->names[i], &st) < 0 || !S_ISREG(st.st_mode))
 			continue;
 		listed[*count] = (struct listed){ names->names[i], cost_of(&st), st.st_mtim };
 		sum += listed[(*count)++].cost;
@@ -183,10 +162,10 @@ static int trim(struct cache *c, uint64_t target, uint64_t *sum, uint64_t *freed
 	if (listed) {
 		*sum = left = look_at(c, &names, listed, &count);
 		for (i = 0; i < count && left > target; i++) {
-			if (unlinkat(c->root, listed[i].path, 0) < 0)
+			if (c->ops->unlink(c->root.fd, listed[i].path) < 0)
 				continue;
 			left -= listed[i].cost;
-			cache_map_subtract(c->usage, listed[i].cost);
+			cache_map_subtract(c->ops, c->usage, listed[i].cost);
 		}
 		*freed = *sum - left;
 	}

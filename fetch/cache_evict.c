@@ -7,10 +7,8 @@
 #include "fetch/cache_evict.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "core/base/scope.h"
 
@@ -19,38 +17,36 @@ enum { USAGE_SIZE = 4096, DOCUMENTS_SHARE = 16 /* that part of the folder may be
 /* ---- the two files ---- */
 
 /* Opens one of the two; what is there and is no file goes. */
-static int open_own_file(int root, const char *name, uint64_t size, int *fd, struct err *e)
+static int open_own_file(struct cache_file root, const char *name, uint64_t size,
+			 struct cache_file *out, struct err *e)
 {
-	int r = cache_folder_open_file(root, name, false, fd, e);
+	int r = cache_folder_open_file(root, name, false, out, e);
 
 	if (r == -EUCLEAN)
 		r = cache_folder_remove(root, name, e) == 0 ? -ENOENT : r;
 	if (r != -ENOENT)
 		return r;
 	r = cache_folder_make_file(root, name, "", 0, size, e);
-	return r < 0 ? r : cache_folder_open_file(root, name, false, fd, e);
+	return r < 0 ? r : cache_folder_open_file(root, name, false, out, e);
 }
 
 /* Opens `usage` and maps it, in place of what was mapped if there is something.  It is whole even
  * if somebody cut it.  What is in it does not matter. */
-static int open_usage(struct cache *c, int *fd, struct err *e)
+static int open_usage(struct cache *c, struct cache_file *out, struct err *e)
 {
-	int r = open_own_file(c->root, "usage", USAGE_SIZE, fd, e);
+	int r = open_own_file(c->root, "usage", USAGE_SIZE, out, e);
 	void *at;
 
 	if (r == 0)
-		r = cache_folder_allocate(*fd, USAGE_SIZE, e);
+		r = cache_folder_allocate(*out, USAGE_SIZE, e);
 	if (r < 0)
 		return r;
-	at = mmap(NULL, USAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, *fd, 0);
-	if (at != MAP_FAILED && c->page)
-		at = mremap(at, USAGE_SIZE, USAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, c->page);
-	if (at == MAP_FAILED)
-		return err_set(e, errno, "usage: %s", strerror(errno));
-	if (!c->page) { /* else it is where it was, and others read that */
-		c->page = at;
-		c->usage = &c->page->bytes;
-	}
+	/* A new one comes where the old one was, for others read that. */
+	r = c->ops->map(out->fd, USAGE_SIZE, c->page, &at);
+	if (r < 0)
+		return err_set(e, -r, "usage: %s", strerror(-r));
+	c->page = at;
+	c->usage = &c->page->bytes;
 	return 0;
 }
 
@@ -61,15 +57,17 @@ int cache_evict_open(struct cache *c, struct err *e)
 	return r < 0 ? r : open_usage(c, &c->usage_file, e);
 }
 
-static int replace(int with, int fd, struct err *e)
+static int replace(struct cache_file with, struct cache_file f, struct err *e)
 {
-	return dup3(with, fd, O_CLOEXEC) < 0 ? err_set(e, errno, "%s", strerror(errno)) : 0;
+	int r = f.ops->replace(f.fd, with.fd);
+
+	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
 }
 
 static int renew_locked(struct cache *c, bool *anew, struct err *e)
 {
-	AUTO_CLOSE int lock = -1;
-	AUTO_CLOSE int usage = -1;
+	AUTO_CLOSE_FILE struct cache_file lock = CACHE_FILE_NONE;
+	AUTO_CLOSE_FILE struct cache_file usage = CACHE_FILE_NONE;
 	int r = 0;
 
 	if (!cache_folder_is_at(c->root, "lock", c->lock_file)) {
@@ -103,29 +101,24 @@ int cache_evict_renew(struct cache *c, struct err *e)
 void cache_evict_close(struct cache *c)
 {
 	if (c->page)
-		munmap(c->page, USAGE_SIZE);
-	if (c->lock_file >= 0)
-		close(c->lock_file);
-	if (c->usage_file >= 0)
-		close(c->usage_file);
+		c->ops->unmap(c->page, USAGE_SIZE);
+	cache_disk_close(&c->lock_file);
+	cache_disk_close(&c->usage_file);
 }
 
 /* The right to evict.  Waiting is for tools, which their user can end. */
 static int take_right(struct cache *c, bool wait, struct err *e)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 1 };
 	int r;
 
 	if (wait)
 		pthread_mutex_lock(&c->evicting);
 	else if (pthread_mutex_trylock(&c->evicting) != 0)
 		return err_set(e, EAGAIN, "another thread evicts");
-	do
-		r = fcntl(c->lock_file, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock);
-	while (r < 0 && errno == EINTR);
+	r = c->ops->lock(c->lock_file.fd, F_WRLCK, wait, 0, 1);
 	if (r == 0)
 		return 0;
-	r = err_set(e, errno == EACCES ? EAGAIN : errno, "lock: %s", strerror(errno));
+	r = err_set(e, -r, "lock: %s", strerror(-r));
 	pthread_mutex_unlock(&c->evicting);
 	return r;
 }
@@ -147,7 +140,7 @@ struct visit {
 static int open_visit(struct visit *v, struct cache *c, const char *path, bool discard,
 		      struct err *e)
 {
-	const struct cache_map_counters counters = { c->usage, &v->bad };
+	const struct cache_map_counters counters = { c->usage, &v->bad, NULL };
 	const char *digest = strchr(path, '/') + 1;
 
 	*v = (struct visit){ 0 };
@@ -193,7 +186,7 @@ static int recount_locked(struct cache *c, struct cache_names *names, struct err
 	if (r < 0)
 		cache_names_release(names);
 	else
-		atomic_fetch_add(c->usage, sum - before);
+		cache_map_add(c->ops, c->usage, sum - before);
 	return r;
 }
 
@@ -227,6 +220,8 @@ static void load_hand(const struct cache *c, struct hand *hand)
 
 static void store_hand(struct cache *c, const struct hand *hand)
 {
+	if (c->ops->prepare(c->page, sizeof *c->page) < 0)
+		return; /* the next one begins where this one did */
 	memcpy(c->page->hand_path, hand->path, CACHE_PATH);
 	atomic_store(&c->page->hand_chunk, hand->chunk);
 }
@@ -253,11 +248,11 @@ static void remove_if_idle(struct cache *c, const char *path, struct cache_map *
 {
 	if (cache_map_present(m) == 0 && cache_map_take_alone(m) && cache_map_present(m) == 0 &&
 	    cache_map_is_at(m, c->root, path) && cache_folder_remove(c->root, path, NULL) == 0)
-		cache_map_subtract(c->usage, cache_map_file_size(m));
+		cache_map_subtract(c->ops, c->usage, cache_map_file_size(m));
 }
 
 /* Moves the hand to the blob's end, or to where enough is evicted.  Returns the bytes evicted. */
-static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
+static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target, bool spare)
 {
 	uint64_t freed = 0, chunks;
 	struct visit v;
@@ -268,6 +263,8 @@ static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
 		return 0;
 	}
 	chunks = cache_map_chunks(v.m);
+	if (spare && cache_map_is_held(v.m))
+		hand->chunk = chunks;
 	while (hand->chunk < chunks && atomic_load(c->usage) > target)
 		freed += cache_map_evict(v.m, hand->chunk++);
 	if (hand->chunk >= chunks) {
@@ -278,30 +275,42 @@ static uint64_t sweep_blob(struct cache *c, struct hand *hand, uint64_t target)
 	return freed;
 }
 
-static uint64_t run_clock(struct cache *c, const struct cache_names *names, uint64_t target)
+/* Two rounds. */
+static uint64_t run_rounds(struct cache *c, const struct cache_names *names, struct hand *hand,
+			   uint64_t target, bool spare)
 {
+	size_t at = find_hand(names, hand), step;
 	uint64_t freed = 0;
-	struct hand hand;
-	size_t at, step;
 
-	load_hand(c, &hand);
-	at = find_hand(names, &hand);
 	/* One blob more than two rounds: the first may have been begun in its middle. */
 	for (step = 0; step <= 2 * names->count && atomic_load(c->usage) > target; step++) {
-		freed += sweep_blob(c, &hand, target);
-		if (hand.chunk == UINT64_MAX) {
+		freed += sweep_blob(c, hand, target, spare);
+		if (hand->chunk == UINT64_MAX) {
 			at = (at + 1) % names->count;
-			set_hand(&hand, names->names[at], 0);
+			set_hand(hand, names->names[at], 0);
 		}
 	}
+	return freed;
+}
+
+static uint64_t run_clock(struct cache *c, const struct cache_names *names, uint64_t target,
+			  bool spare)
+{
+	struct hand hand;
+	uint64_t freed;
+
+	load_hand(c, &hand);
+	freed = run_rounds(c, names, &hand, target, true);
+	if (!spare)
+		freed += run_rounds(c, names, &hand, target, false);
 	store_hand(c, &hand);
 	return freed;
 }
 
-int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed, struct err *e)
+int cache_evict_run(struct cache *c, uint64_t target, unsigned how, uint64_t *freed, struct err *e)
 {
 	struct cache_names names;
-	int r = take_right(c, wait, e);
+	int r = take_right(c, how & CACHE_EVICT_WAIT, e);
 
 	*freed = 0;
 	if (r < 0)
@@ -311,7 +320,7 @@ int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed
 	if (r == 0) {
 		*freed = cache_documents_trim(c, target / DOCUMENTS_SHARE);
 		if (names.count > 0)
-			*freed += run_clock(c, &names, target);
+			*freed += run_clock(c, &names, target, how & CACHE_EVICT_SPARE);
 		cache_names_release(&names);
 	}
 	yield_right(c);

@@ -20,8 +20,13 @@ int cache_evict_renew(struct cache *c, struct err *e);
  * -EAGAIN. */
 int cache_evict_recount(struct cache *c, bool wait, struct err *e);
 
-/* Evicts chunks, least recently used first, until at most `target` bytes are there or all were
- * looked at; removes folders that nobody uses and that hold nothing.  -EAGAIN as above. */
-int cache_evict_run(struct cache *c, uint64_t target, bool wait, uint64_t *freed, struct err *e);
+enum {
+	CACHE_EVICT_WAIT = 1, /* for who evicts at the moment, else -EAGAIN */
+	CACHE_EVICT_SPARE = 2, /* what is held, even when nothing else is left */
+};
+
+/* Evicts chunks, least recently used first and what is held last, until at most `target` bytes are
+ * there or all were looked at; removes folders that nobody uses and that hold nothing. */
+int cache_evict_run(struct cache *c, uint64_t target, unsigned how, uint64_t *freed, struct err *e);
 
 #endif

@@ -2,25 +2,15 @@
 /* cache_folder.c - the file system under the cache, see cache_folder.h. */
 #include "fetch/cache_folder.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <linux/fs.h>
 #include <linux/magic.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <sys/statfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/base/clock.h"
-#include "core/base/io.h"
 #include "core/base/scope.h"
 
 /* Temporary names, each followed by chance. */
@@ -56,48 +46,52 @@ static bool is_known(int64_t magic)
 	}
 }
 
-static int try_punch(int fd, struct err *e)
+static bool is_all(const char *bytes, size_t n, char value)
+{
+	return bytes[0] == value && memcmp(bytes, bytes + 1, n - 1) == 0;
+}
+
+static int try_punch(struct cache_file f, struct err *e)
 {
 	enum { SIZE = 65536, HOLE = 16384 };
 	AUTO_FREE char *bytes = malloc(SIZE);
-	size_t i;
 	int r;
 
 	if (!bytes)
 		return err_set(e, ENOMEM, "out of memory");
 	memset(bytes, 0xff, SIZE);
-	r = io_pwrite(fd, bytes, SIZE, 0, e);
+	r = cache_disk_write(f, bytes, SIZE, 0, e);
 	if (r < 0)
 		return r;
-	if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, HOLE) < 0)
-		return err_set(e, errno, "the file system cannot punch holes: %s", strerror(errno));
-	r = io_pread(fd, bytes, SIZE, 0, e);
+	r = f.ops->punch(f.fd, 0, HOLE);
+	if (r < 0)
+		return err_set(e, -r, "the file system cannot punch holes: %s", strerror(-r));
+	r = cache_disk_read(f, bytes, SIZE, 0, e);
 	if (r < 0)
 		return r;
-	for (i = 0; i < SIZE; i++)
-		if (bytes[i] != (i < HOLE ? 0 : (char)0xff))
-			return err_set(e, EOPNOTSUPP, "the file system punches no holes");
+	if (!is_all(bytes, HOLE, 0) || !is_all(bytes + HOLE, SIZE - HOLE, (char)0xff))
+		return err_set(e, EOPNOTSUPP, "the file system punches no holes");
 	return 0;
 }
 
-int cache_folder_check(int folder, struct err *e)
+int cache_folder_check(struct cache_file folder, struct err *e)
 {
+	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
+	struct cache_disk_room room;
 	char name[NAME];
-	AUTO_CLOSE int fd = -1;
-	struct statfs fs;
-	int r;
+	int r = folder.ops->room(folder.fd, &room);
 
-	if (fstatfs(folder, &fs) < 0)
-		return err_set(e, errno, "statfs: %s", strerror(errno));
-	if (!is_known(fs.f_type))
+	if (r < 0)
+		return err_set(e, -r, "statfs: %s", strerror(-r));
+	if (!is_known(room.type))
 		return err_set(e, EOPNOTSUPP,
 			       "a file system of type 0x%" PRIx64 " is not known to be safe for a "
 			       "cache: ext4, xfs, btrfs, f2fs, tmpfs or overlayfs",
-			       (uint64_t)fs.f_type);
+			       (uint64_t)room.type);
 	make_name(name, PROBE);
-	fd = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	r = fd < 0 ? err_set(e, errno, "creating a file: %s", strerror(errno)) : try_punch(fd, e);
-	unlinkat(folder, name, 0);
+	r = cache_disk_open(folder, name, O_RDWR | O_CREAT | O_EXCL, 0600, &f);
+	r = r < 0 ? err_set(e, -r, "creating a file: %s", strerror(-r)) : try_punch(f, e);
+	folder.ops->unlink(folder.fd, name);
 	return r == -ENOSPC || r == -EDQUOT ? 0 : r; /* a full disk can still be read */
 }
 
@@ -105,319 +99,363 @@ int cache_folder_check(int folder, struct err *e)
 
 /* Before the file has any block, as btrfs wants it.  Other file systems have no such flag, and need
  * none; overlayfs hands it to the one below. */
-static int no_copy_on_write(int fd, struct err *e)
+static int no_copy_on_write(struct cache_file f, struct err *e)
 {
-	struct statfs fs;
-	int flags = 0;
+	struct cache_disk_room room;
 
-	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
-		flags |= FS_NOCOW_FL;
-		if (ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0)
-			return 0;
-	}
-	if (fstatfs(fd, &fs) == 0 && fs.f_type == BTRFS_SUPER_MAGIC)
+	if (f.ops->no_cow(f.fd) < 0 && f.ops->room(f.fd, &room) == 0 &&
+	    room.type == BTRFS_SUPER_MAGIC)
 		return err_set(e, EOPNOTSUPP, "btrfs does not allow the flag NOCOW");
 	return 0;
 }
 
-int cache_folder_allocate(int fd, uint64_t size, struct err *e)
+int cache_folder_allocate(struct cache_file f, uint64_t size, struct err *e)
 {
-	if (fallocate(fd, 0, 0, (off_t)size) < 0)
-		return err_set(e, errno, "allocating %" PRIu64 " bytes: %s", size, strerror(errno));
-	return 0;
+	int r = f.ops->allocate(f.fd, size);
+
+	return r < 0 ? err_set(e, -r, "allocating %" PRIu64 " bytes: %s", size, strerror(-r)) : 0;
 }
 
-static int fill_file(int fd, const void *head, size_t n, uint64_t size, struct err *e)
+static int fill_file(struct cache_file f, const void *head, size_t n, uint64_t size, struct err *e)
 {
-	int r = no_copy_on_write(fd, e);
+	int r = no_copy_on_write(f, e);
 
 	if (r == 0)
-		r = cache_folder_allocate(fd, size, e);
-	return r < 0 ? r : io_pwrite(fd, head, n, 0, e);
+		r = cache_folder_allocate(f, size, e);
+	return r < 0 ? r : cache_disk_write(f, head, n, 0, e);
 }
 
 /* Gives what root has made to the owner of the folder in which it is.  Should that fail, its owner
  * lacks rights that are told of when they are missed. */
-static void give(int folder, int fd)
+static void give(struct cache_file folder, struct cache_file f)
 {
 	struct stat st;
 
-	if (geteuid() == 0 && fstat(folder, &st) == 0 && (st.st_uid != 0 || st.st_gid != 0))
-		(void)!fchown(fd, st.st_uid, st.st_gid);
+	if (folder.ops->stat(folder.fd, &st) == 0 && (st.st_uid != 0 || st.st_gid != 0) &&
+	    geteuid() == 0)
+		(void)f.ops->give(f.fd, st.st_uid, st.st_gid);
 }
 
 /* A new file, under a temporary name. */
-static int make_temporary(int folder, char name[NAME])
+static int make_temporary(struct cache_file folder, char name[NAME], struct cache_file *out)
 {
-	int fd;
+	int r;
 
 	make_name(name, NEW);
-	fd = openat(folder, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (fd >= 0)
-		give(folder, fd);
-	return fd;
+	r = cache_disk_open(folder, name, O_RDWR | O_CREAT | O_EXCL, 0600, out);
+	if (r == 0)
+		give(folder, *out);
+	return r;
 }
 
-int cache_folder_make_file(int folder, const char *name, const void *head, size_t n, uint64_t size,
-			   struct err *e)
+int cache_folder_make_file(struct cache_file folder, const char *name, const void *head, size_t n,
+			   uint64_t size, struct err *e)
 {
+	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
 	char temporary[NAME];
-	AUTO_CLOSE int fd = make_temporary(folder, temporary);
-	int r;
+	int r = make_temporary(folder, temporary, &f);
 
-	if (fd < 0)
-		return err_set(e, errno, "creating '%s': %s", name, strerror(errno));
-	r = fill_file(fd, head, n, size, e);
-	if (r == 0 && linkat(folder, temporary, folder, name, 0) < 0 && errno != EEXIST)
-		r = err_set(e, errno, "linking: %s", strerror(errno));
-	unlinkat(folder, temporary, 0);
-	return r < 0 ? err_wrap(e, r, "creating '%s'", name) : 0;
-}
-
-int cache_folder_replace_file(int folder, const char *name, const void *bytes, size_t n,
-			      struct err *e)
-{
-	char temporary[NAME];
-	AUTO_CLOSE int fd = make_temporary(folder, temporary);
-	int r;
-
-	if (fd < 0)
-		return err_set(e, errno, "creating '%s': %s", name, strerror(errno));
-	r = io_pwrite(fd, bytes, n, 0, e);
-	if (r == 0 && renameat(folder, temporary, folder, name) < 0)
-		r = err_set(e, errno, "renaming: %s", strerror(errno));
 	if (r < 0)
-		unlinkat(folder, temporary, 0);
+		return err_set(e, -r, "creating '%s': %s", name, strerror(-r));
+	r = fill_file(f, head, n, size, e);
+	if (r == 0) {
+		r = folder.ops->name(folder.fd, temporary, name);
+		if (r == 0)
+			return 0;
+		r = r == -EEXIST ? 0 : err_set(e, -r, "renaming: %s", strerror(-r));
+	}
+	folder.ops->unlink(folder.fd, temporary);
 	return r < 0 ? err_wrap(e, r, "creating '%s'", name) : 0;
 }
 
-int cache_folder_open_file(int folder, const char *name, bool create, int *out, struct err *e)
+int cache_folder_replace_file(struct cache_file folder, const char *name, const void *bytes,
+			      size_t n, bool sync, struct err *e)
 {
-	const int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-	struct stat st;
-	int tries;
+	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
+	char temporary[NAME];
+	int r = make_temporary(folder, temporary, &f);
 
-	*out = openat(folder, name, flags);
-	for (tries = 0; *out < 0 && errno == ENOENT && create && tries < TRIES; tries++) {
-		*out = openat(folder, name, flags | O_CREAT | O_EXCL, 0600);
-		if (*out >= 0)
+	if (r < 0)
+		return err_set(e, -r, "creating '%s': %s", name, strerror(-r));
+	r = cache_disk_write(f, bytes, n, 0, e);
+	if (r == 0 && sync) {
+		r = f.ops->datasync(f.fd);
+		if (r < 0)
+			err_set(e, -r, "fdatasync: %s", strerror(-r));
+	}
+	if (r == 0) {
+		r = folder.ops->rename(folder.fd, temporary, name);
+		if (r < 0)
+			err_set(e, -r, "renaming: %s", strerror(-r));
+	}
+	if (r < 0)
+		folder.ops->unlink(folder.fd, temporary);
+	return r < 0 ? err_wrap(e, r, "creating '%s'", name) : 0;
+}
+
+/* Opens a file, or makes and opens it, whoever else makes or removes it meanwhile. */
+static int open_or_make(struct cache_file folder, const char *name, bool create,
+			struct cache_file *out)
+{
+	const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK;
+	int tries, r = cache_disk_open(folder, name, flags, 0, out);
+
+	for (tries = 0; r == -ENOENT && create && tries < TRIES; tries++) {
+		r = cache_disk_open(folder, name, flags | O_CREAT | O_EXCL, 0600, out);
+		if (r == 0)
 			give(folder, *out);
-		else if (errno == EEXIST)
-			*out = openat(folder, name, flags);
+		else if (r == -EEXIST)
+			r = cache_disk_open(folder, name, flags, 0, out);
 		else
 			break;
 	}
-	if (*out < 0)
-		return err_set(
-			e, errno == ELOOP || errno == EISDIR || errno == ENXIO ? EUCLEAN : errno,
-			"%s: %s", name, strerror(errno));
-	if (fstat(*out, &st) == 0 && S_ISREG(st.st_mode))
-		return 0;
-	close(*out);
-	*out = -1;
-	return err_set(e, EUCLEAN, "%s: not a file", name);
+	return r;
 }
 
-bool cache_folder_is_at(int folder, const char *name, int fd)
+/* What has a name elsewhere too is another's, who did not want it written to. */
+int cache_folder_open_file(struct cache_file folder, const char *name, bool create,
+			   struct cache_file *out, struct err *e)
+{
+	int r = open_or_make(folder, name, create, out);
+	struct stat st = { 0 };
+
+	if (r < 0)
+		return err_set(e, r == -ELOOP || r == -EISDIR || r == -ENXIO ? EUCLEAN : -r,
+			       "%s: %s", name, strerror(-r));
+	if (out->ops->stat(out->fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink <= 1)
+		return 0;
+	cache_disk_close(out);
+	return err_set(e, EUCLEAN, "%s: %s", name,
+		       S_ISREG(st.st_mode) ? "a file that has another name too (a hard link)"
+					   : "not a file");
+}
+
+int cache_folder_read_file(struct cache_file folder, const char *name, size_t limit,
+			   struct cache_file *f, char **out, size_t *n, struct err *e)
+{
+	AUTO_FREE char *text = NULL;
+	struct stat st;
+	int r = cache_disk_open(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0, f);
+
+	if (r == 0)
+		r = f->ops->stat(f->fd, &st);
+	if (r < 0)
+		return err_set(e, -r, "%s", strerror(-r));
+	if (!S_ISREG(st.st_mode))
+		return err_set(e, EINVAL, "not a regular file");
+	if ((uint64_t)st.st_size > limit)
+		return err_set(e, EFBIG, "it has %" PRId64 " bytes", (int64_t)st.st_size);
+	text = malloc((size_t)st.st_size + 1);
+	if (!text)
+		return err_set(e, ENOMEM, "out of memory");
+	r = cache_disk_read(*f, text, (size_t)st.st_size, 0, e);
+	if (r < 0)
+		return r;
+	text[st.st_size] = '\0';
+	*n = (size_t)st.st_size;
+	*out = TAKE_PTR(text);
+	return 0;
+}
+
+bool cache_folder_is_at(struct cache_file folder, const char *name, struct cache_file f)
 {
 	struct stat ours, there;
+	int r;
 
-	if (fstat(fd, &ours) < 0 || ours.st_nlink == 0)
+	if (f.ops->stat(f.fd, &ours) < 0 || ours.st_nlink == 0)
 		return false;
-	if (fstatat(folder, name, &there, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno != ENOENT; /* with less rights than when it was opened: who knows */
+	r = folder.ops->stat_at(folder.fd, name, &there);
+	if (r < 0)
+		return r != -ENOENT; /* with less rights than when it was opened: who knows */
 	return ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
 }
 
 /* ---- folders ---- */
 
-static int open_folder(int at, const char *name)
+static int open_folder(struct cache_file at, const char *name, struct cache_file *out)
 {
-	return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return cache_disk_open(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0, out);
 }
 
-int cache_folder_make(int at, const char *name, struct err *e)
+int cache_folder_make(struct cache_file at, const char *name, struct err *e)
 {
-	AUTO_CLOSE int fd = -1;
+	AUTO_CLOSE_FILE struct cache_file f = CACHE_FILE_NONE;
+	int r = at.ops->make_folder(at.fd, name, 0700);
 
-	if (mkdirat(at, name, 0700) < 0)
-		return errno == EEXIST ? 0
-				       : err_set(e, errno, "creating the folder %s: %s", name,
-						 strerror(errno));
-	fd = open_folder(at, name);
-	if (fd >= 0)
-		give(at, fd);
+	if (r == -EEXIST)
+		return 0;
+	if (r < 0)
+		return err_set(e, -r, "creating the folder %s: %s", name, strerror(-r));
+	if (open_folder(at, name, &f) == 0)
+		give(at, f);
 	return 0;
 }
 
-int cache_folder_enter(int root, const char *path, bool create, int *out, struct err *e)
+int cache_folder_enter(struct cache_file root, const char *path, bool create,
+		       struct cache_file *out, struct err *e)
 {
 	AUTO_FREE char *parent = strdup(path);
-	AUTO_CLOSE int above = -1;
+	AUTO_CLOSE_FILE struct cache_file above = CACHE_FILE_NONE;
 	char *name = parent ? strrchr(parent, '/') : NULL;
-	int at = root, r = 0;
+	struct cache_file at = root;
+	int r = 0;
 
-	*out = -1;
+	*out = CACHE_FILE_NONE;
 	if (!parent)
 		return err_set(e, ENOMEM, "out of memory");
 	if (name) {
 		*name++ = '\0';
-		at = above = open_folder(root, parent);
+		r = open_folder(root, parent, &above);
+		at = above;
 	} else {
 		name = parent;
 	}
-	if (at < 0)
-		return err_set(e, errno == ELOOP ? ENOTDIR : errno, "%s", strerror(errno));
+	if (r < 0)
+		return err_set(e, r == -ELOOP ? ENOTDIR : -r, "%s", strerror(-r));
 	if (create)
 		r = cache_folder_make(at, name, e);
 	if (r < 0)
 		return r;
-	*out = open_folder(at, name);
-	if (*out >= 0)
-		return 0;
-	return err_set(e, errno == ENOTDIR || errno == ELOOP ? EUCLEAN : errno, "%s",
-		       errno == ENOTDIR || errno == ELOOP ? "not a folder" : strerror(errno));
+	r = open_folder(at, name, out);
+	if (r == -ENOTDIR || r == -ELOOP)
+		return err_set(e, EUCLEAN, "not a folder");
+	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
 }
 
-int cache_folder_lock(int fd, short type, uint64_t off, uint64_t n)
+int cache_folder_lock(struct cache_file f, short type, uint64_t off, uint64_t n)
 {
-	struct flock lock = {
-		.l_type = type,
-		.l_whence = SEEK_SET,
-		.l_start = (off_t)off,
-		.l_len = (off_t)n,
-	};
-
-	while (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
-		if (errno == EACCES)
-			return -EAGAIN;
-		if (errno != EINTR)
-			return -errno;
-	}
-	return 0;
+	return f.ops->lock(f.fd, type, false, off, n);
 }
 
 /* ---- removing ---- */
 
-static int delete_entry(int parent, const char *name, int depth);
+struct deletion {
+	struct cache_file parent;
+	int depth; /* of folders below, that may still be gone into */
+};
 
-static int delete_entries(int folder, int depth)
-{
-	DIR *d = fdopendir(folder);
-	const struct dirent *entry;
-	int r = 0;
-
-	if (!d) {
-		r = -errno;
-		close(folder);
-		return r;
-	}
-	while (r == 0 && (entry = readdir(d)))
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			r = delete_entry(dirfd(d), entry->d_name, depth);
-	closedir(d);
-	return r;
-}
+static int delete_entry(void *arg, const char *name);
 
 /* Who opened the folder before it was renamed may still be making files in it: hence the tries. */
-static int delete_folder(int parent, const char *name, int depth)
+static int delete_folder(const struct deletion *d, const char *name)
 {
-	int tries, folder, r;
+	AUTO_CLOSE_FILE struct cache_file folder = CACHE_FILE_NONE;
+	int tries, r;
 
 	for (tries = 0; tries < TRIES; tries++) {
-		folder = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (folder < 0)
-			return errno == ENOENT ? 0 : -errno;
-		r = delete_entries(folder, depth);
+		struct deletion within = { .depth = d->depth - 1 };
+
+		cache_disk_close(&folder);
+		r = open_folder(d->parent, name, &folder);
 		if (r < 0)
-			return r;
-		if (unlinkat(parent, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+			return r == -ENOENT ? 0 : r;
+		within.parent = folder;
+		r = folder.ops->list(folder.fd, ".", delete_entry, &within);
+		if (r == 0)
+			r = d->parent.ops->remove_folder(d->parent.fd, name);
+		if (r == 0 || r == -ENOENT)
 			return 0;
-		if (errno != ENOTEMPTY && errno != EEXIST)
-			return -errno;
+		if (r != -ENOTEMPTY && r != -EEXIST)
+			return r;
 	}
 	return -ENOTEMPTY;
 }
 
-static int delete_entry(int parent, const char *name, int depth)
+static int delete_entry(void *arg, const char *name)
 {
-	if (unlinkat(parent, name, 0) == 0 || errno == ENOENT)
+	const struct deletion *d = arg;
+	int r = d->parent.ops->unlink(d->parent.fd, name);
+
+	if (r == 0 || r == -ENOENT)
 		return 0;
-	if (errno != EISDIR && errno != EPERM)
-		return -errno;
-	return depth > 0 ? delete_folder(parent, name, depth - 1) : -ELOOP;
+	if (r != -EISDIR && r != -EPERM)
+		return r;
+	return d->depth > 0 ? delete_folder(d, name) : -ELOOP;
 }
 
-int cache_folder_remove(int root, const char *path, struct err *e)
+int cache_folder_remove(struct cache_file root, const char *path, struct err *e)
 {
+	struct deletion d = { .parent = root, .depth = DEPTH };
 	char gone[NAME];
 	int r;
 
 	make_name(gone, GONE);
-	if (renameat(root, path, root, gone) < 0)
-		return err_set(e, errno, "%s: renaming it away: %s", path, strerror(errno));
-	r = delete_entry(root, gone, DEPTH);
+	r = root.ops->rename(root.fd, path, gone);
+	if (r < 0)
+		return err_set(e, -r, "%s: renaming it away: %s", path, strerror(-r));
+	r = delete_entry(&d, gone);
 	return r < 0 ? err_set(e, -r, "%s: deleting %s: %s", path, gone, strerror(-r)) : 0;
 }
 
 /* ---- listing ---- */
 
-static bool begins(const struct dirent *d, const char *with)
+static bool begins(const char *name, const char *with)
 {
-	return strncmp(d->d_name, with, strlen(with)) == 0;
+	return strncmp(name, with, strlen(with)) == 0;
 }
 
-static int is_temporary(const struct dirent *d)
+static bool is_temporary(const char *name)
 {
-	return begins(d, GONE) || begins(d, PROBE) || begins(d, NEW);
+	return begins(name, GONE) || begins(name, PROBE) || begins(name, NEW);
 }
 
-static int is_document(const struct dirent *d)
+static bool is_document(const char *name)
 {
-	return d->d_name[0] != '.';
+	return name[0] != '.';
 }
 
-static int is_origin(const struct dirent *d)
+static bool is_origin(const char *name)
 {
-	return strlen(d->d_name) == 64 && strspn(d->d_name, "0123456789abcdef") == 64;
+	return strlen(name) == 64 && strspn(name, "0123456789abcdef") == 64;
 }
 
-static int is_blob(const struct dirent *d)
+static int by_bytes(const void *a, const void *b)
 {
-	return digest_is_valid(d->d_name);
+	return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static int by_bytes(const struct dirent **a, const struct dirent **b)
+struct listing {
+	const char *prefix;
+	bool (*wanted)(const char *name);
+	struct cache_names *names;
+	size_t room;
+};
+
+static int add_name(void *arg, const char *name)
 {
-	return strcmp((*a)->d_name, (*b)->d_name);
+	struct listing *l = arg;
+	struct cache_names *n = l->names;
+
+	if (!l->wanted(name))
+		return 0;
+	if (n->count == l->room) {
+		size_t room = 2 * l->room + 16;
+		char **more = realloc(n->names, room * sizeof *more);
+
+		if (!more)
+			return -ENOMEM;
+		n->names = more;
+		l->room = room;
+	}
+	if (asprintf(&n->names[n->count], "%s%s", l->prefix, name) < 0)
+		return -ENOMEM;
+	n->count++;
+	return 0;
 }
 
 /* Adds "prefix" "name" for each entry that `wanted` takes.  A folder that is not there has none. */
-static int add_entries(int root, const char *folder, const char *prefix,
-		       int (*wanted)(const struct dirent *), struct cache_names *names,
-		       struct err *e)
+static int add_entries(struct cache_file root, const char *folder, const char *prefix,
+		       bool (*wanted)(const char *name), struct cache_names *names, struct err *e)
 {
-	struct dirent **found;
-	char **more;
-	int n = scandirat(root, folder, &found, wanted, by_bytes), i, r = 0;
+	size_t before = names->count;
+	struct listing l = { .prefix = prefix, .wanted = wanted, .names = names, .room = before };
+	int r = root.ops->list(root.fd, folder, add_name, &l);
 
-	if (n < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP))
+	if (names->count > before)
+		qsort(names->names + before, names->count - before, sizeof *names->names, by_bytes);
+	if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP)
 		return 0;
-	if (n < 0)
-		return err_set(e, errno, "listing %s: %s", folder, strerror(errno));
-	more = realloc(names->names, (names->count + (size_t)n + 1) * sizeof *more);
-	if (more)
-		names->names = more;
-	else
-		r = err_set(e, ENOMEM, "listing %s: out of memory", folder);
-	for (i = 0; i < n; i++) {
-		if (r == 0 && asprintf(&more[names->count], "%s%s", prefix, found[i]->d_name) < 0)
-			r = err_set(e, ENOMEM, "listing %s: out of memory", folder);
-		names->count += r == 0;
-		free(found[i]);
-	}
-	free(found);
-	return r;
+	return r < 0 ? err_set(e, -r, "listing %s: %s", folder, strerror(-r)) : 0;
 }
 
 void cache_names_release(struct cache_names *names)
@@ -430,7 +468,7 @@ void cache_names_release(struct cache_names *names)
 	*names = (struct cache_names){ 0 };
 }
 
-int cache_folder_list_origins(int root, struct cache_names *out, struct err *e)
+int cache_folder_list_origins(struct cache_file root, struct cache_names *out, struct err *e)
 {
 	int r;
 
@@ -442,7 +480,7 @@ int cache_folder_list_origins(int root, struct cache_names *out, struct err *e)
 }
 
 /* Adds what each place has in its folder `inside` ("": itself). */
-static int list_places(int root, const char *inside, int (*wanted)(const struct dirent *),
+static int list_places(struct cache_file root, const char *inside, bool (*wanted)(const char *name),
 		       struct cache_names *out, struct err *e)
 {
 	struct cache_names places;
@@ -466,35 +504,36 @@ static int list_places(int root, const char *inside, int (*wanted)(const struct 
 	return r;
 }
 
-int cache_folder_list(int root, struct cache_names *out, struct err *e)
+int cache_folder_list(struct cache_file root, struct cache_names *out, struct err *e)
 {
-	return list_places(root, "", is_blob, out, e);
+	return list_places(root, "", digest_is_valid, out, e);
 }
 
-int cache_folder_list_documents(int root, struct cache_names *out, struct err *e)
+int cache_folder_list_documents(struct cache_file root, struct cache_names *out, struct err *e)
 {
 	return list_places(root, "/" CACHE_DOCUMENTS, is_document, out, e);
 }
 
 /* Whether nobody can be at work on it any more.  What is gone is of use to nobody. */
-static bool is_left(int root, const char *name)
+static bool is_left(struct cache_file root, const char *name)
 {
 	struct stat st;
 
-	if (strncmp(name, GONE, strlen(GONE)) == 0)
+	if (begins(name, GONE))
 		return true;
-	return fstatat(root, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	return root.ops->stat_at(root.fd, name, &st) == 0 &&
 	       clock_date() - st.st_mtime > UNFINISHED;
 }
 
-void cache_folder_sweep(int root)
+void cache_folder_sweep(struct cache_file root)
 {
+	struct deletion d = { .parent = root, .depth = DEPTH };
 	struct cache_names left = { 0 };
 	size_t i;
 
 	if (add_entries(root, ".", "", is_temporary, &left, NULL) == 0)
 		for (i = 0; i < left.count; i++)
 			if (is_left(root, left.names[i]))
-				(void)delete_entry(root, left.names[i], DEPTH);
+				(void)delete_entry(&d, left.names[i]);
 	cache_names_release(&left);
 }

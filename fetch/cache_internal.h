@@ -17,14 +17,25 @@ struct cache_usage_page {
 };
 
 struct cache {
+	const struct cache_disk_ops *ops;
 	char *dir; /* as given, for messages and documents */
-	uint64_t limit; /* 0: none */
-	int root; /* DIR/v1 */
-	int lock_file; /* held by who evicts; its number stays when it is opened anew, as root's */
-	int usage_file;
+	_Atomic uint64_t limit, keep_free; /* bytes, 0: none; see cache_limit.h */
+	_Atomic uint64_t disk_free; /* bytes, when we looked last; UINT64_MAX: it does not matter */
+	/* DIR/v1, and what is held by who evicts.  Their descriptors keep their numbers when they
+	 * are opened anew, for other threads use them. */
+	struct cache_file root, lock_file;
+	struct cache_file usage_file;
 	struct cache_usage_page *page;
 	_Atomic uint64_t *usage; /* its bytes */
-	atomic_bool filling;
+	_Atomic uint32_t recheck; /* s, see cache_map_counters */
+	/* (14), ms: filling is paused until then (0: it is not); when there was trouble last. */
+	_Atomic uint64_t paused_until, trouble_at;
+	atomic_bool told_trouble; /* a warning was given, and not taken back */
+	atomic_bool told_limits; /* the file is damaged, and a warning was given */
+	atomic_bool full; /* the disk took no more since something was evicted */
+	pthread_mutex_t limiting; /* held by the thread that sees to the limit, as what follows */
+	uint64_t rest_until, rest_usage; /* (15), ms and bytes */
+	bool told_small, evict_failed; /* warnings that were given */
 	atomic_bool told_damage; /* a warning was given */
 	atomic_bool kicked; /* the keeper was told that the folder is over its limit */
 	pthread_mutex_t evicting; /* lock_file between the threads of this process */
@@ -35,7 +46,7 @@ struct cache {
 	struct cache_blob *tended; /* that it looks at now: must stay open */
 	bool running;
 	atomic_bool stopping; /* read without the lock too */
-	bool evict_failed; /* and a warning was given; the keeper's */
+	bool counted; /* the folder's bytes, when the keeper began; the keeper's */
 	pthread_t keeper;
 };
 
@@ -63,14 +74,13 @@ struct cache_blob {
 	_Atomic uint64_t bad;
 	atomic_bool closing; /* whoever checks the whole gives up */
 	uint64_t cursor; /* the keeper's: all chunks before it were seen present */
+	bool held; /* cache_blob_hold; guarded by change */
+	atomic_bool told_map; /* a warning was given: its map is too large */
 	bool hopeless; /* the keeper's: checking it failed, and a warning was given */
 };
 
 /* Opens anew what was removed or replaced of the folder itself: DIR/v1, usage, lock. */
 void cache_renew(struct cache *c);
-
-/* Turns filling off, with a warning, when the trouble is of the kind that lasts.  Returns r. */
-int cache_note_trouble(struct cache *c, int r, const struct err *e);
 
 struct cache_map_counters cache_blob_counters(struct cache_blob *b);
 

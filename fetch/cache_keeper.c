@@ -12,6 +12,7 @@
 #include "core/base/log.h"
 #include "core/base/scope.h"
 #include "fetch/cache_evict.h"
+#include "fetch/cache_limit.h"
 
 enum { TEND_EVERY = 1000 }; /* ms */
 
@@ -59,27 +60,6 @@ static void tend_blobs_locked(struct cache *c)
 	}
 }
 
-static bool is_over(const struct cache *c)
-{
-	return c->limit > 0 && atomic_load(c->usage) > c->limit;
-}
-
-static void keep_limit(struct cache *c)
-{
-	struct err e;
-	uint64_t freed;
-	int r;
-
-	if (is_over(c)) {
-		r = cache_evict_run(c, c->limit - c->limit / 10, false, &freed, &e);
-		if (r < 0 && r != -EAGAIN && !c->evict_failed) {
-			log_warn("cache %s: evicting: %s", c->dir, e.msg);
-			c->evict_failed = true;
-		}
-	}
-	atomic_store(&c->kicked, is_over(c));
-}
-
 /* A kick ends the sleep, but not when the last one could not be obeyed: then a kick is pending. */
 static void sleep_locked(struct cache *c, uint64_t until)
 {
@@ -90,28 +70,49 @@ static void sleep_locked(struct cache *c, uint64_t until)
 		clock_wait(&c->changed, &c->lock, until);
 }
 
+/* The blobs; once a second is enough. */
+static void look_after_blobs(struct cache *c)
+{
+	cache_renew(c);
+	cache_limit_load(c);
+	cache_limit_look_at_disk(c);
+	pthread_mutex_lock(&c->lock);
+	tend_blobs_locked(c);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* After a crash the count may be wrong. */
+static void count_once(struct cache *c)
+{
+	if (!c->counted)
+		(void)cache_evict_recount(c, false, NULL);
+	c->counted = true;
+}
+
+void cache_keep_once(struct cache *c)
+{
+	count_once(c);
+	look_after_blobs(c);
+	cache_limit_evict(c);
+}
+
 static void *keep(void *arg)
 {
 	struct cache *c = arg;
 	uint64_t now, next = 0; /* ms */
 
-	(void)cache_evict_recount(c, false, NULL); /* after a crash it may be wrong */
-	pthread_mutex_lock(&c->lock);
+	count_once(c);
 	while (!atomic_load(&c->stopping)) {
 		now = clock_ms();
 		if (now >= next) {
-			pthread_mutex_unlock(&c->lock);
-			cache_renew(c);
-			pthread_mutex_lock(&c->lock);
-			tend_blobs_locked(c);
+			look_after_blobs(c);
 			next = now + TEND_EVERY;
 		}
-		pthread_mutex_unlock(&c->lock);
-		keep_limit(c);
+		cache_limit_evict(c);
 		pthread_mutex_lock(&c->lock);
 		sleep_locked(c, next);
+		pthread_mutex_unlock(&c->lock);
 	}
-	pthread_mutex_unlock(&c->lock);
 	return NULL;
 }
 

@@ -8,4 +8,7 @@
 /* Wakes the keeper, if there is one: the folder is over its limit. */
 void cache_keeper_kick(struct cache *c);
 
+/* What the keeper does each second, in this thread and at once: for tests that start no keeper. */
+void cache_keep_once(struct cache *c);
+
 #endif

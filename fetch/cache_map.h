@@ -9,7 +9,8 @@
  *         33     referenced since the clock's hand last passed
  *         34-63  generation: how often it was filled
  * lock: no bytes, only OFD locks: byte 0 shared by all who have the folder open, 1 who checks the
- *       whole, 2 who downloads, and from 2^32 on a byte a chunk and rank for who fetches it.
+ *       whole, 2 who downloads, 3 shared by all who fill it as a whole, and from 2^32 on a byte a
+ * chunk and rank for who fetches it.
  *
  * Invariants: see cache_map.c.  Units: chunks, unless `off` or `n`.
  * Threads: all but open and close may run concurrently, in any number of processes. */
@@ -45,41 +46,63 @@ enum cache_map_right { CACHE_MAP_CHECKER = 1, CACHE_MAP_DOWNLOADER = 2 };
 struct cache_map_counters {
 	_Atomic uint64_t *usage; /* bytes in the cache folder */
 	_Atomic uint64_t *bad; /* chunks that were found wrong */
+	/* s after which a chunk that is read is checked once more; 0: each time; NULL or
+	 * CACHE_RECHECK_NEVER: never. */
+	const _Atomic uint32_t *recheck;
 };
 
-/* Never goes below zero: `usage` is only nearly right until it is counted anew. */
-void cache_map_subtract(_Atomic uint64_t *counter, uint64_t n);
+/* Of `usage`, in a mapping of its own.  It never goes below zero, and misses what a full disk does
+ * not let us note: it is only nearly right until it is counted anew. */
+void cache_map_add(const struct cache_disk_ops *ops, _Atomic uint64_t *counter, uint64_t n);
+void cache_map_subtract(const struct cache_disk_ops *ops, _Atomic uint64_t *counter, uint64_t n);
 
 struct cache_map;
 
-/* Opens the folder `path`, making it and its files when `create` is set.  size may be
- * CACHE_MAP_ANY_SIZE when not.  -ENOENT: there is none (or with `create`: the place is not there).
- * -ESTALE: it was removed meanwhile, try again. -EUCLEAN: the map is damaged, or holds nothing and
- * is of another size: to be removed. -EBADMSG: of another size. */
-int cache_map_open(int root, const char *path, const char *digest, uint64_t size, bool create,
-		   const struct cache_map_counters *counters, struct cache_map **out,
+/* Bytes that the map of a blob of `size` bytes takes. */
+uint64_t cache_map_cost(uint64_t size);
+
+/* Opens the folder `path`, making it when `create` is set; the map itself is made when the first
+ * chunk is published.  size may be CACHE_MAP_ANY_SIZE when not.  -ENOENT: there is none (or with
+ * `create`: the place is not there). -ESTALE: it was removed meanwhile, try again. -EUCLEAN: the
+ * map is damaged, or holds nothing and is of another size: to be removed. -EBADMSG: of another
+ * size. */
+int cache_map_open(struct cache_file root, const char *path, const char *digest, uint64_t size,
+		   bool create, const struct cache_map_counters *counters, struct cache_map **out,
 		   struct err *e);
 void cache_map_close(struct cache_map *m); /* NULL is allowed */
+
+/* Whether there is a map: this process's, or one that another has made by now. */
+bool cache_map_is_made(const struct cache_map *m);
+
+/* Makes it, if there is none; cache_map_publish does that too. */
+int cache_map_make(struct cache_map *m, struct err *e);
 
 uint64_t cache_map_size(const struct cache_map *m); /* bytes of the blob */
 uint64_t cache_map_chunks(const struct cache_map *m);
 uint64_t cache_map_chunk_bytes(const struct cache_map *m, uint64_t i);
 uint64_t cache_map_present(const struct cache_map *m); /* bytes of the chunks that are there */
-uint64_t cache_map_file_size(const struct cache_map *m); /* bytes of the map itself */
+uint64_t cache_map_file_size(const struct cache_map *m); /* bytes of the map itself; 0: none yet */
 
 /* Whether `path` leads to this map: false once it was removed, replaced or moved. */
-bool cache_map_is_at(const struct cache_map *m, int root, const char *path);
+bool cache_map_is_at(const struct cache_map *m, struct cache_file root, const char *path);
 
 unsigned cache_map_flags(const struct cache_map *m);
-void cache_map_change_flags(struct cache_map *m, unsigned set, unsigned clear);
+
+/* -ENOSPC: they could not be changed; -ENOENT: there is no map. */
+int cache_map_change_flags(struct cache_map *m, unsigned set, unsigned clear);
 
 /* Says that the whole is right, unless a chunk has gone meanwhile: then false. */
 bool cache_map_set_whole(struct cache_map *m);
 
 bool cache_map_has(const struct cache_map *m, uint64_t i);
 
-/* As cache_blob_read.  `touch`: let the clock know. */
-size_t cache_map_read(struct cache_map *m, void *buf, size_t n, uint64_t off, bool touch);
+enum {
+	CACHE_MAP_TOUCH = 1, /* let the clock know */
+	CACHE_MAP_CHECK = 2, /* every chunk's CRC, whenever it was checked last */
+};
+
+/* As cache_blob_read. */
+size_t cache_map_read(struct cache_map *m, void *buf, size_t n, uint64_t off, unsigned how);
 
 /* Stores a chunk, unless it is there.  `checked`: these bytes belong to a right whole, so a sealed
  * map takes them too.  -ESTALE: it is sealed.  -EBUSY: somebody holds on to the chunk. */
@@ -100,12 +123,19 @@ void cache_map_unclaim(struct cache_map *m, uint64_t first, uint64_t count, unsi
 bool cache_map_take(struct cache_map *m, enum cache_map_right right);
 void cache_map_yield(struct cache_map *m, enum cache_map_right right);
 
+/* Lets evictors know that this opening wants it spared; whether another one wants that. */
+void cache_map_hold(struct cache_map *m);
+bool cache_map_is_held(const struct cache_map *m);
+
+/* Discards all chunks. */
+void cache_map_empty(struct cache_map *m);
+
 /* Whether somebody else has the folder open; alone: from now on nobody can open it. */
 bool cache_map_in_use(struct cache_map *m);
 bool cache_map_take_alone(struct cache_map *m);
 
 /* Removes a folder that has no map, unless somebody is about to make one there. */
-void cache_map_remove_unmade(int root, const char *path);
+void cache_map_remove_unmade(struct cache_file root, const char *path);
 
 /* Brings data and map to the disk. */
 int cache_map_sync(struct cache_map *m, struct err *e);

@@ -17,10 +17,10 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "fetch/cache_limit.h"
 
 /* ---- the digest ---- */
 
@@ -54,11 +54,11 @@ static int whole_pread(struct source *s, void *buf, size_t n, uint64_t off, stru
 		before = done;
 		if (w->levels[0])
 			done += cache_map_read(w->levels[0], (char *)buf + done, n - done,
-					       off + done, false);
+					       off + done, CACHE_MAP_CHECK);
 		if (w->levels[1])
 			done += cache_map_read(w->levels[1], (char *)buf + done,
 					       before_first_level(w, off + done, n - done),
-					       off + done, false);
+					       off + done, CACHE_MAP_CHECK);
 	} while (done < n && done > before);
 	if (is_stopped(w))
 		return err_set(e, ECANCELED, "stopped");
@@ -93,7 +93,7 @@ static int copy_missing(struct cache_map *from, struct cache_map *to, struct err
 
 		if (cache_map_has(to, i))
 			continue;
-		if (cache_map_read(from, chunk, n, i * CACHE_CHUNK, false) != n)
+		if (cache_map_read(from, chunk, n, i * CACHE_CHUNK, CACHE_MAP_CHECK) != n)
 			return 1;
 		r = cache_map_publish(to, i, chunk, true);
 		if (r < 0)
@@ -114,7 +114,7 @@ static int merge(struct cache_blob *b, struct err *e)
 	if (!cache_map_set_whole(b->shared))
 		return 1;
 	if (cache_folder_remove(c->root, b->own_path, NULL) == 0)
-		cache_map_subtract(c->usage,
+		cache_map_subtract(c->ops, c->usage,
 				   cache_map_present(b->own) + cache_map_file_size(b->own));
 	cache_blob_set_levels_locked(b, b->shared, NULL);
 	return 0;
@@ -138,13 +138,14 @@ static int promote(struct cache_blob *b, struct err *e)
 	for (tries = 0; r == 0 && b->own && tries < 3; tries++) {
 		if (b->shared)
 			return merge(b, e);
-		cache_map_change_flags(b->own, 0, CACHE_MAP_WRONG);
-		if (renameat(b->cache->root, b->own_path, b->cache->root, b->shared_path) == 0)
+		(void)cache_map_change_flags(b->own, 0, CACHE_MAP_WRONG);
+		r = b->cache->ops->rename(b->cache->root.fd, b->own_path, b->shared_path);
+		if (r == 0)
 			cache_blob_set_levels_locked(b, b->own, NULL);
-		else if (errno == ENOTEMPTY || errno == EEXIST || errno == ENOTDIR)
+		else if (r == -ENOTEMPTY || r == -EEXIST || r == -ENOTDIR)
 			r = look_at_obstacle(b, e);
 		else
-			r = err_set(e, errno, "moving it to " CACHE_SHARED ": %s", strerror(errno));
+			err_set(e, -r, "moving it to " CACHE_SHARED ": %s", strerror(-r));
 	}
 	if (r < 0)
 		return r;
@@ -153,28 +154,42 @@ static int promote(struct cache_blob *b, struct err *e)
 
 /* ---- a wrong one ---- */
 
-static void empty(struct cache_map *m)
-{
-	uint64_t i;
-
-	for (i = 0; i < cache_map_chunks(m); i++)
-		cache_map_drop(m, i);
-}
-
 static int condemn(struct cache_blob *b, const char *digest, struct err *e)
 {
 	bool again = cache_blob_state(b) == CACHE_WRONG;
 	bool ours = b->own && cache_map_present(b->own) > 0;
 
-	cache_map_change_flags(b->own ? b->own : b->shared, CACHE_MAP_WRONG, 0);
+	(void)cache_map_change_flags(b->own && cache_map_is_made(b->own) ? b->own : b->shared,
+				     CACHE_MAP_WRONG, 0);
 	if (b->own)
-		empty(b->own);
+		cache_map_empty(b->own);
 	if (b->shared && (again || !ours))
-		empty(b->shared);
+		cache_map_empty(b->shared);
 	return err_set(e, EBADMSG, "the blob is wrong: its bytes have the digest %s", digest);
 }
 
 /* ---- either ---- */
+
+/* What is not there needs no seal; a blob of no bytes gets its map now, for nothing of it is ever
+ * published. */
+static int seal(struct cache_blob *b, struct err *e)
+{
+	int r = b->own && b->chunks == 0 ? cache_map_make(b->own, e) : 0;
+
+	if (r < 0 || !b->own)
+		return r;
+	r = cache_map_change_flags(b->own, CACHE_MAP_SEALED, 0);
+	return r == 0 || r == -ENOENT ? 0 : err_set(e, -r, "sealing it: %s", strerror(-r));
+}
+
+/* The keeper that checks a large blob would let the folder grow meanwhile. */
+static void see_to_limit(void *arg, uint64_t bytes)
+{
+	struct cache *c = arg;
+
+	if (atomic_load(&c->kicked))
+		cache_limit_evict(c);
+}
 
 /* The caller has the checker's right. */
 static int check_locked(struct cache_blob *b, struct err *e)
@@ -182,19 +197,21 @@ static int check_locked(struct cache_blob *b, struct err *e)
 	const struct cache_whole w = {
 		.levels = { b->own, b->shared },
 		.stops = { &b->closing, &b->cache->stopping },
+		.progress = see_to_limit,
+		.arg = b->cache,
 	};
 	char digest[DIGEST_TEXT];
 	int r;
 
 	if (b->own && !cache_map_is_at(b->own, b->cache->root, b->own_path))
 		return err_set(e, EAGAIN, "another process has just moved it");
-	if (b->own)
-		cache_map_change_flags(b->own, CACHE_MAP_SEALED, 0);
-	r = cache_whole_digest(&w, b->size, digest, e);
+	r = seal(b, e);
+	if (r == 0)
+		r = cache_whole_digest(&w, b->size, digest, e);
 	if (r == 0)
 		r = strcmp(digest, b->digest) == 0 ? promote(b, e) : condemn(b, digest, e);
 	if (b->own)
-		cache_map_change_flags(b->own, 0, CACHE_MAP_SEALED);
+		(void)cache_map_change_flags(b->own, 0, CACHE_MAP_SEALED);
 	return r;
 }
 

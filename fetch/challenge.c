@@ -5,7 +5,9 @@
  *   challenge           scheme [ token68 / #( name = token-or-quoted-string ) ]
  *
  * The comma between two parameters and the one between two challenges look alike: what has a '='
- * after its first word is a parameter, what has none is the next scheme. */
+ * after its first word is a parameter, what has none is the next scheme.  Whatever is neither is
+ * passed over up to the next comma or blank, and a value that breaks the grammar counts as far as
+ * its meaning is plain: an unquoted address, a quoted text without its end. */
 #include "fetch/challenge.h"
 
 #include <curl/curl.h>
@@ -50,52 +52,48 @@ static size_t token68_length(const char *p)
 	return p[end] == '\0' || p[end] == ',' ? n : 0;
 }
 
-static int unreadable(const char *why, struct err *e)
-{
-	return err_set(e, EINVAL, "WWW-Authenticate: %s", why);
-}
-
 /* Copies the quoted string at p, which is at its first quote, without its escapes; *end is behind
- * it. */
-static int read_quoted(const char *p, const char **end, char *out, struct err *e)
+ * it.  False: a control character is in it, which no value of ours may have. */
+static bool read_quoted(const char *p, const char **end, char *out)
 {
-	for (p++; *p != '"'; p++) {
-		if (*p == '\\')
+	bool clean = true;
+
+	for (p++; *p != '"' && *p != '\0'; p++) {
+		if (*p == '\\' && p[1] != '\0')
 			p++;
-		if (((unsigned char)*p < ' ' && *p != '\t') || *p == 0x7f)
-			return unreadable(*p == '\0' ? "a quoted text does not end"
-						     : "a control character in a quoted text",
-					  e);
+		if ((unsigned char)*p < ' ' || *p == 0x7f)
+			clean = false;
 		*out++ = *p;
 	}
 	*out = '\0';
-	*end = p + 1;
-	return 0;
+	*end = *p == '"' ? p + 1 : p;
+	return clean;
 }
 
-/* The value at *at, past which it moves; the caller frees *out. */
+/* The value at *at, past which it moves, up to a comma or blank.  *out is NULL when it is none that
+ * could be used; the caller frees it. */
 static int read_value(const char **at, char **out, struct err *e)
 {
-	size_t n = word_length(*at);
-	AUTO_FREE char *text = malloc(strlen(*at) + 1);
-	int r;
+	size_t n = strcspn(*at, BLANKS ",");
+	char *text = malloc(strlen(*at) + 1);
+	bool good;
 
+	*out = NULL;
 	if (!text)
 		return err_set(e, ENOMEM, "out of memory");
 	if (**at == '"') {
-		r = read_quoted(*at, at, text, e);
-		if (r < 0)
-			return r;
+		good = read_quoted(*at, at, text);
 	} else {
-		if (n == 0)
-			return unreadable("a parameter without a value", e);
 		memcpy(text, *at, n);
 		text[n] = '\0';
 		*at += n;
+		good = n > 0;
 	}
-	if (**at != '\0' && !strchr(BLANKS ",", **at))
-		return unreadable("no comma behind a parameter", e);
-	*out = TAKE_PTR(text);
+	*at += strcspn(*at, BLANKS ","); /* what sticks to a closing quote */
+	if (good)
+		*out = text;
+	else
+		free(text);
 	return 0;
 }
 
@@ -132,10 +130,8 @@ static int read_parameters(const char **at, struct challenge *c, struct err *e)
 			return r;
 		*at = value;
 		place = find_place(c, name, n);
-		if (place && *place)
-			return unreadable("a parameter stands twice in one challenge", e);
-		if (place)
-			*place = TAKE_PTR(text);
+		if (place && !*place)
+			*place = TAKE_PTR(text); /* the first of a name counts */
 	}
 }
 
@@ -146,15 +142,18 @@ static bool is_address(const char *realm)
 	       (strncasecmp(realm, "https://", 8) == 0 || strncasecmp(realm, "http://", 7) == 0);
 }
 
-/* Reads the challenge at *at into *c, which is all zero. */
+/* Reads the challenge at *at into *c, which is all zero, and moves on at least one byte.  One that
+ * cannot be met is left empty. */
 static int read_challenge(const char **at, struct challenge *c, struct err *e)
 {
 	const char *p = *at;
 	size_t n = word_length(p);
 	int r;
 
-	if (n == 0 || (p[n] != '\0' && !strchr(BLANKS ",", p[n])))
-		return unreadable("no authentication scheme where one should be", e);
+	if (n == 0 || (p[n] != '\0' && !strchr(BLANKS ",", p[n]))) {
+		*at += 1 + strcspn(p + 1, BLANKS ",");
+		return 0;
+	}
 	if (is_word(p, n, "Bearer"))
 		c->scheme = CHALLENGE_BEARER;
 	else if (is_word(p, n, "Basic"))
@@ -162,24 +161,23 @@ static int read_challenge(const char **at, struct challenge *c, struct err *e)
 	p += n + strspn(p + n, BLANKS);
 	*at = p + token68_length(p);
 	r = read_parameters(at, c, e);
-	if (r < 0 || c->scheme != CHALLENGE_BEARER)
-		return r;
-	if (!c->realm)
-		return unreadable("Bearer without a realm", e);
-	if (!is_address(c->realm))
-		return err_set(e, EINVAL, "WWW-Authenticate: realm '%.200s' is no http address",
-			       c->realm);
-	return 0;
+	if (r == 0 && c->scheme == CHALLENGE_BEARER && (!c->realm || !is_address(c->realm)))
+		challenge_release(c);
+	c->basic = c->scheme == CHALLENGE_BASIC;
+	return r;
 }
 
 /* Moves *c to *best when it is better; leaves *c empty. */
 static void keep_better(struct challenge *best, struct challenge *c)
 {
+	bool basic = best->basic || c->basic;
+
 	if (c->scheme > best->scheme) {
 		challenge_release(best);
 		*best = *c;
 		*c = (struct challenge){ 0 };
 	}
+	best->basic = basic;
 	challenge_release(c);
 }
 
@@ -190,7 +188,7 @@ int challenge_parse(const char *value, struct challenge *out, struct err *e)
 	int r = 0;
 
 	if (strlen(value) > CHALLENGE_MAX)
-		return unreadable("more than 16 KiB", e);
+		return err_set(e, EINVAL, "WWW-Authenticate: more than 16 KiB");
 	while (r == 0 && *p != '\0') {
 		r = read_challenge(&p, &next, e);
 		keep_better(&best, &next);
@@ -228,12 +226,80 @@ static char *add_query(char *url, const char *name, const char *value)
 	return longer;
 }
 
-char *challenge_token_url(const struct challenge *c, const char *scope)
+/* ---- scopes: TYPE:NAME:ACTION[,ACTION]... ---- */
+
+/* Length of the scope at p; scopes are separated by blanks. */
+static size_t scope_length(const char *p)
+{
+	return strcspn(p, " ");
+}
+
+/* Whether the list of n bytes holds this action. */
+static bool has_action(const char *list, size_t n, const char *action, size_t action_n)
+{
+	const char *end = list + n, *p;
+	size_t m;
+
+	for (p = list; p < end; p += m + 1) {
+		m = strcspn(p, ",");
+		if (m > (size_t)(end - p))
+			m = (size_t)(end - p);
+		if (m == action_n && memcmp(p, action, m) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Whether the scope of n bytes allows all that `own` asks for. */
+static bool covers(const char *scope, size_t n, const char *own)
+{
+	const char *colon = memrchr(scope, ':', n), *own_colon = strrchr(own, ':'), *p;
+	size_t head = colon ? (size_t)(colon - scope) : n, m;
+
+	if (!colon || !own_colon || (size_t)(own_colon - own) != head ||
+	    memcmp(scope, own, head) != 0)
+		return strlen(own) == n && memcmp(scope, own, n) == 0;
+	for (p = own_colon + 1;; p += m + 1) {
+		m = strcspn(p, ",");
+		if (!has_action(colon + 1, n - head - 1, p, m))
+			return false;
+		if (p[m] == '\0')
+			return true;
+	}
+}
+
+char *challenge_scopes(const struct challenge *c, const char *own)
+{
+	const char *theirs = c->scope ? c->scope : "", *p;
+	bool covered = !own;
+	char *all;
+
+	for (p = theirs; *p != '\0'; p += scope_length(p), p += strspn(p, " "))
+		covered = covered || covers(p, scope_length(p), own);
+	if (asprintf(&all, "%s%s%s", theirs, *theirs && !covered ? " " : "", covered ? "" : own) <
+	    0)
+		return NULL;
+	return all;
+}
+
+char *challenge_token_url(const struct challenge *c, const char *scopes)
 {
 	char *url = strndup(c->realm, strcspn(c->realm, "#"));
+	const char *p = scopes ? scopes : "";
 
 	url = add_query(url, "service", c->service);
-	return add_query(url, "scope", scope ? scope : c->scope);
+	for (p += strspn(p, " "); url && *p != '\0'; p += strspn(p, " ")) {
+		size_t n = scope_length(p);
+		AUTO_FREE char *scope = strndup(p, n);
+
+		if (!scope) {
+			free(url);
+			return NULL;
+		}
+		url = add_query(url, "scope", scope);
+		p += n;
+	}
+	return url;
 }
 
 static unsigned read_lifetime(const json_t *answer)

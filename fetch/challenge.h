@@ -6,6 +6,7 @@
 #ifndef OVERLAYBD_FETCH_CHALLENGE_H
 #define OVERLAYBD_FETCH_CHALLENGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/base/err.h"
@@ -14,6 +15,7 @@ enum challenge_scheme { CHALLENGE_NONE, CHALLENGE_BASIC, CHALLENGE_BEARER };
 
 struct challenge {
 	enum challenge_scheme scheme;
+	bool basic; /* Basic was offered too, or alone */
 	char *realm; /* of Bearer: the token service's address; never NULL then */
 	char *service; /* of Bearer, NULL: not said */
 	char *scope; /* of Bearer, NULL: not said */
@@ -21,17 +23,24 @@ struct challenge {
 };
 
 /* Reads one WWW-Authenticate value, which may hold several challenges, and keeps the best that we
- * know (Bearer before Basic) in *out, which holds what earlier headers of the same answer gave
- * (start with all zero).  An unknown scheme is skipped.  -EINVAL for a header that cannot be read,
- * -ENOMEM; *out is unchanged then. */
+ * know (Bearer before Basic, the first of its kind) in *out, which holds what earlier headers of
+ * the same answer gave (start with all zero).  Registries write odd things there: what cannot be
+ * read is passed over, be it a scheme, a parameter, or a Bearer challenge without an http realm.
+ * -EINVAL for a value of more than 16 KiB, -ENOMEM; *out is unchanged then. */
 int challenge_parse(const char *value, struct challenge *out, struct err *e);
 
 void challenge_release(struct challenge *c);
 
-/* The address that asks for a token: realm?service=..&scope=.., each value percent-encoded; a realm
- * that has a query already is continued with '&'.  `scope` NULL: the challenge's own.  NULL: no
- * memory.  The caller frees it. */
-char *challenge_token_url(const struct challenge *c, const char *scope);
+/* What to ask a token for, joined by blanks: each scope of the challenge, which names things as the
+ * registry's token service knows them, then `own` ("repository:REPO:pull"), unless the challenge
+ * has it, alone or with more actions.  Both may be missing.  The caller frees it; NULL: no memory.
+ */
+char *challenge_scopes(const struct challenge *c, const char *own);
+
+/* The address that asks for a token: realm?service=..&scope=.., each value percent-encoded, a scope
+ * each for those of `scopes` (NULL or "": none); a realm that has a query already is continued with
+ * '&'.  NULL: no memory.  The caller frees it. */
+char *challenge_token_url(const struct challenge *c, const char *scopes);
 
 /* The token service's answer, {"token" or "access_token", "expires_in"}: *token for the caller to
  * free; *lifetime in seconds, 60 when the answer says none (the specification's default).  A token

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "core/base/io.h"
-#include "core/base/log.h"
 #include "core/base/scope.h"
 #include "fetch/answer.h"
 #include "fetch/auths.h"
@@ -26,8 +25,8 @@ struct owner {
 /* ---- files ---- */
 
 /* A program that the document names is asked. */
-static int find_in_document(const json_t *document, const struct owner *owner,
-			    struct credentials *out, struct err *e)
+static int find_in_document(json_t *document, const struct owner *owner, struct credentials *out,
+			    struct err *e)
 {
 	struct auths_program program;
 	int r = auths_find(document, owner->host, owner->repository, out, &program, e);
@@ -71,9 +70,13 @@ static const struct {
 	{ "HOME", "/.docker/config.json" },
 };
 
+/* One place that is broken, or whose program is missing, does not hide the next ones: its fault is
+ * told when none of them has anything. */
 static int find_in_usual_places(const struct owner *owner, struct credentials *out, struct err *e)
 {
+	struct err first = { .msg = "" };
 	size_t i;
+	int failed = 0;
 
 	for (i = 0; i < sizeof usual_places / sizeof *usual_places; i++) {
 		const char *value = getenv(usual_places[i].variable);
@@ -91,12 +94,14 @@ static int find_in_usual_places(const struct owner *owner, struct credentials *o
 		r = find_in_file(path, owner, out, &absent, &why);
 		if (r == 0)
 			return 0;
-		if (r < 0 && (!absent || r == -ENOMEM))
-			return err_set(e, -r, "%s", why.msg);
-		if (r < 0 && r != -ENOENT && r != -ENOTDIR)
-			log_warn("credentials are not looked for in %s", why.msg);
+		if (r == -ENOMEM)
+			return err_set(e, ENOMEM, "%s", why.msg);
+		if (r == 1 || (absent && (r == -ENOENT || r == -ENOTDIR)) || failed < 0)
+			continue;
+		failed = r;
+		first = why;
 	}
-	return 1;
+	return failed < 0 ? err_set(e, -failed, "%s", first.msg) : 1;
 }
 
 /* ---- helpers ---- */
@@ -123,25 +128,51 @@ static const char *socket_path(const char *address)
 	return strncmp(address, "unix:", 5) == 0 ? address + 5 : NULL;
 }
 
+/* As the reference asks: of what may stand in a query nothing is quoted. */
+static char *quote(const char *url)
+{
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789-._~:/";
+	char *quoted = malloc(3 * strlen(url) + 1), *out = quoted;
+
+	for (; out && *url != '\0'; url++)
+		if (strchr(plain, *url))
+			*out++ = *url;
+		else
+			out += sprintf(out, "%%%02X", (unsigned)(unsigned char)*url);
+	if (out)
+		*out = '\0';
+	return quoted;
+}
+
 static char *make_url(const char *address, const char *blob_url)
 {
-	const char *base = socket_path(address) ? "http://localhost/" : address;
-	char *quoted = curl_easy_escape(NULL, blob_url, 0), *url;
+	const char *base = socket_path(address) ? "http://localhost/auth" : address;
+	AUTO_FREE char *quoted = quote(blob_url);
+	char *url;
 
 	if (!quoted ||
 	    asprintf(&url, "%s%cremote_url=%s", base, strchr(base, '?') ? '&' : '?', quoted) < 0)
 		url = NULL;
-	curl_free(quoted);
 	return url;
 }
 
 /* A helper is near and trusted: it is asked without a proxy, and nobody else on its word. */
-static CURLcode set_options(CURL *curl, const char *address, const char *url, struct body *body)
+static CURLcode set_options(CURL *curl, const struct credentials_source *source, const char *url,
+			    struct body *body)
 {
+	const char *path = socket_path(source->place);
 	CURLcode r = curl_easy_setopt(curl, CURLOPT_URL, url);
 
-	if (r == CURLE_OK && socket_path(address))
-		r = curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, socket_path(address));
+	if (r == CURLE_OK && path)
+		r = curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, path);
+	if (r == CURLE_OK && source->ca)
+		r = curl_easy_setopt(curl, CURLOPT_CAINFO, source->ca);
+	if (r == CURLE_OK && source->cert)
+		r = curl_easy_setopt(curl, CURLOPT_SSLCERT, source->cert);
+	if (r == CURLE_OK && source->cert)
+		r = curl_easy_setopt(curl, CURLOPT_SSLKEY,
+				     source->key ? source->key : source->cert);
 	if (r == CURLE_OK)
 		r = curl_easy_setopt(curl, CURLOPT_PROXY, "");
 	if (r == CURLE_OK)
@@ -154,7 +185,8 @@ static CURLcode set_options(CURL *curl, const char *address, const char *url, st
 	return r;
 }
 
-static int fetch_answer(const char *address, const char *url, struct body *body, struct err *e)
+static int fetch_answer(const struct credentials_source *source, const char *url, struct body *body,
+			struct err *e)
 {
 	CURL *curl = curl_easy_init();
 	long status = 0;
@@ -162,7 +194,7 @@ static int fetch_answer(const char *address, const char *url, struct body *body,
 
 	if (!curl)
 		return err_set(e, ENOMEM, "out of memory");
-	r = set_options(curl, address, url, body);
+	r = set_options(curl, source, url, body);
 	if (r == CURLE_OK)
 		r = curl_easy_perform(curl);
 	curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &status);
@@ -213,10 +245,10 @@ static int name_helper(const char *address, int r, struct err *e)
 	return err_wrap(e, r, "credential helper at %.*s", (int)strcspn(host, "/?#"), host);
 }
 
-static int ask_helper(const char *address, const char *blob_url, const struct owner *owner,
-		      struct credentials *out, struct err *e)
+static int ask_helper(const struct credentials_source *source, const char *blob_url,
+		      const struct owner *owner, struct credentials *out, struct err *e)
 {
-	AUTO_FREE char *url = make_url(address, blob_url);
+	AUTO_FREE char *url = make_url(source->place, blob_url);
 	struct body body = { .bytes = malloc(BODY_MAX) };
 	int r;
 
@@ -224,34 +256,37 @@ static int ask_helper(const char *address, const char *blob_url, const struct ow
 		free(body.bytes);
 		return err_set(e, ENOMEM, "out of memory");
 	}
-	r = fetch_answer(address, url, &body, e);
+	r = fetch_answer(source, url, &body, e);
 	if (r == 0)
 		r = find_in_answer(&body, owner, out, e);
 	explicit_bzero(body.bytes, body.n);
 	free(body.bytes);
-	return r < 0 ? name_helper(address, r, e) : r;
+	return r < 0 ? name_helper(source->place, r, e) : r;
 }
 
-static bool is_helper(const char *source)
+static bool is_helper(const char *place)
 {
-	return socket_path(source) || strncasecmp(source, "http://", 7) == 0 ||
-	       strncasecmp(source, "https://", 8) == 0;
+	return socket_path(place) || strncasecmp(place, "http://", 7) == 0 ||
+	       strncasecmp(place, "https://", 8) == 0;
 }
 
 /* ---- all of it ---- */
 
-int credentials_find(const char *source, const char *host, const char *repository,
-		     const char *blob_url, struct credentials *out, struct err *e)
+int credentials_find(const struct credentials_source *source, const char *host,
+		     const char *repository, const char *blob_url, struct credentials *out,
+		     struct err *e)
 {
 	struct owner owner = { host, repository };
 	bool absent;
 
 	*out = (struct credentials){ 0 };
-	if (!source)
+	if (source->fault)
+		return err_set(e, EINVAL, "%s", source->fault);
+	if (!source->place)
 		return find_in_usual_places(&owner, out, e);
-	if (is_helper(source))
+	if (is_helper(source->place))
 		return ask_helper(source, blob_url, &owner, out, e);
-	return find_in_file(source, &owner, out, &absent, e);
+	return find_in_file(source->place, &owner, out, &absent, e);
 }
 
 static bool same(const char *a, const char *b)

@@ -21,16 +21,25 @@ struct credentials {
 	char *registry_token; /* a bearer token as it is, NULL: none */
 };
 
+/* Where to look.  The strings are borrowed. */
+struct credentials_source {
+	const char *place; /* a file, or an address of a helper; NULL: where docker and podman keep
+			    * theirs */
+	const char *ca, *cert, *key; /* PEM files for an https helper, each may be NULL */
+	const char *fault; /* not NULL: looking fails with this text */
+};
+
 /* Looks for what belongs to `host` ("docker.io" for Docker Hub; with the port where there is one)
- * and `repository`.  `source` is fetch_settings.credentials: a file, an address of a helper, or
- * NULL for $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json, $XDG_RUNTIME_DIR/containers/auth.json,
- * ~/.config/containers/auth.json, ~/.docker/config.json: the first with an entry that matches.
- * `blob_url` is what a helper is asked about (?remote_url=).  The longest matching key wins;
- * credHelpers and credsStore run docker-credential-NAME ("get").  Returns 0; 1 when there are
- * none (*out is empty); -errno with a text that names the file or helper: a file that is named in
- * `source` must exist, one of the usual places need not. */
-int credentials_find(const char *source, const char *host, const char *repository,
-		     const char *blob_url, struct credentials *out, struct err *e);
+ * and `repository`.  Without a place: $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json,
+ * $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json, ~/.docker/config.json; the
+ * first with an entry that matches, whatever is wrong with the others.  `blob_url` is what a helper
+ * is asked about: GET ADDRESS?remote_url=BLOB-URL, over a socket GET /auth?remote_url=BLOB-URL.
+ * The longest matching key wins; credHelpers and credsStore run docker-credential-NAME ("get").
+ * Returns 0; 1 when there are none (*out is empty); -errno with a text that names the file or
+ * helper: a place that is named must exist, one of the usual ones need not. */
+int credentials_find(const struct credentials_source *source, const char *host,
+		     const char *repository, const char *blob_url, struct credentials *out,
+		     struct err *e);
 
 /* Whether two are the same, secrets included. */
 bool credentials_equal(const struct credentials *a, const struct credentials *b);

@@ -26,6 +26,10 @@ static int take_bytes(struct request *q, uint64_t off, const void *buf, size_t n
 	struct document *d = ((struct errand *)q)->document;
 	char *more;
 
+	if (d->peek) {
+		q->first += n;
+		return 1; /* the headers were all that is wanted */
+	}
 	if (off == 0)
 		d->n = 0; /* a new try */
 	if (n > d->limit - d->n)
@@ -50,11 +54,16 @@ static int check(struct request *q, struct err *e)
 static void on_done(struct request *q, int r, const struct err *e)
 {
 	struct errand *x = (struct errand *)q;
+	char *from = r == 0 ? strdup(q->x.url) : NULL;
+	struct err copy = *e;
 
+	if (r == 0 && !from)
+		r = err_set(&copy, ENOMEM, "out of memory");
 	WITH_LOCK(&x->lock);
+	x->document->from = from;
 	x->r = r;
 	if (r < 0 && x->e)
-		*x->e = *e;
+		*x->e = copy;
 	x->done = true;
 	clock_wake(&x->ended);
 }
@@ -83,6 +92,7 @@ int document_fetch(struct document *d, struct err *e)
 		.companions = d->companions,
 		.stats = d->stats,
 		.retry_until = d->retry_until,
+		.ranged = d->peek,
 		.bytes = take_bytes,
 		.check = d->check ? check : NULL,
 		.done = on_done,
@@ -112,6 +122,7 @@ void document_release(struct document *d)
 {
 	http_answer_release(&d->answer);
 	free(d->text);
-	d->text = NULL;
+	free(d->from);
+	d->text = d->from = NULL;
 	d->n = 0;
 }

@@ -14,6 +14,7 @@ struct document {
 	struct source *body; /* what is sent, NULL: nothing */
 	unsigned silence, companions; /* as in http.h */
 	size_t limit; /* of the answer's body; EFBIG beyond it */
+	bool peek; /* its first byte alone is asked for: what counts is answer, not text */
 	/* Whether text and n, which came with this answer, are right; NULL: they are.  A place that
 	 * sends others counts as one that does not have it. */
 	int (*check)(const struct document *d, const struct http_answer *answer, struct err *e);
@@ -25,6 +26,7 @@ struct document {
 	char *text; /* with a NUL behind it; NULL: empty */
 	size_t n;
 	struct http_answer answer;
+	char *from; /* the address that answered, after redirects */
 };
 
 /* Does the request.  Errors: as `done` of request.h. */

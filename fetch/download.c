@@ -155,6 +155,10 @@ static int download(struct job *j, struct err *e)
 
 	if (!c)
 		return err_set(e, ENOSPC, "there is no cache to download it to");
+	/* What was asked for by name stays, and what is older makes room. */
+	r = j->owner ? 0 : cache_blob_hold(c, e);
+	if (r < 0)
+		return r;
 	stats_set(blob_stats(j->blob), STATS_DOWNLOAD_TOTAL, blob_size(j->blob));
 	while (cache_blob_state(c) != CACHE_WHOLE) {
 		if (cache_blob_claim_download(c)) {
@@ -231,6 +235,27 @@ static bool is_named(int fd, const char *path)
 	       a.st_ino == b.st_ino;
 }
 
+/* Opens DIR/.download, which is truncated and written to: so it has to be a file of ours, and no
+ * link to another's. */
+static int open_copy(const char *path, int *out, struct err *e)
+{
+	AUTO_CLOSE int fd =
+		open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0644);
+	struct stat st;
+
+	if (fd < 0 && errno == ELOOP)
+		return err_set(e, ELOOP, "%s: a symbolic link, which is not followed: remove it",
+			       path);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_set(e, errno, "%s: %s", path, strerror(errno));
+	if (!S_ISREG(st.st_mode) || st.st_nlink > 1 || st.st_uid != geteuid())
+		return err_set(e, EPERM,
+			       "%s: not a regular file of our own with one name: remove it", path);
+	*out = fd;
+	fd = -1;
+	return 0;
+}
+
 /* As the reference does: DIR/.download while it runs, DIR/overlaybd.commit when it is right.  A
  * lock on the former keeps a second process out. */
 static int place(struct job *j, struct err *e)
@@ -245,9 +270,9 @@ static int place(struct job *j, struct err *e)
 		return err_set(e, ENOMEM, "out of memory");
 	if (access(to, F_OK) == 0)
 		return 0;
-	fd = open(from, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return err_set(e, errno, "%s: %s", from, strerror(errno));
+	r = open_copy(from, &fd, e);
+	if (r < 0)
+		return r;
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0)
 		return 0; /* another process is at it */
 	if (!is_named(fd, from))

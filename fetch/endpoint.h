@@ -18,14 +18,33 @@
 
 enum { ENDPOINTS_MAX = 32 };
 
+enum { ENDPOINT_GUESTS_MAX = 8 };
+
+/* Another registry to which an endpoint redirects, and which wants a login of its own. */
+struct endpoint_guest {
+	char *origin;
+	struct auth *auth;
+};
+
 struct endpoint {
 	char *base; /* what stands before "/blobs/sha256:..." */
 	char *origin; /* SCHEME://HOST[:PORT] */
 	const char *name; /* HOST[:PORT], part of origin: for messages */
+	char *query; /* "ns=HOST", which says to a mirror whom it stands for; NULL: none */
+	const struct fetch_settings *settings;
+	struct http *http;
 	struct http_route route;
 	struct http_route away; /* to where it redirects: without its client certificate */
 	struct credentials_tls tls; /* owns strings of the route */
 	struct auth *auth;
+	struct endpoint_guest guests[ENDPOINT_GUESTS_MAX];
+	size_t guest_count;
+
+	/* Whether the name of a host that was not found is known not to exist. */
+	struct http_call name_looked_up;
+	char *looked_up; /* the host; not NULL: a thread looks... */
+	bool found_none; /* ...and what it finds is the thread's until its call runs */
+	bool no_such_name;
 
 	/* How it fares; the engine's. */
 	uint64_t bad_until; /* ms; 0: it is well */
@@ -60,13 +79,25 @@ void endpoint_worked(struct endpoint *p);
 /* An answer of that status came from it: its scheme is the right one. */
 void endpoint_answered(struct endpoint *p, unsigned status);
 
-/* The SCHEME://HOST[:PORT] part of an address; the caller frees it.  NULL: it is none, or no
- * memory. */
-char *endpoint_origin_of(const char *url);
-
-/* The absolute form of a Location that an answer from `base` gave, on behalf of an endpoint; the
- * caller frees it.  NULL: it makes no sense, is neither http nor https, leads out of TLS without
- * `insecure`, or no memory. */
+/* The absolute form of a Location that an answer from `base` gave, on behalf of an endpoint, as
+ * address_resolve. */
 char *endpoint_resolve(const struct endpoint *p, const char *base, const char *location);
+
+/* Whether an address has the endpoint's own scheme, host and port. */
+bool endpoint_is_own(const struct endpoint *p, const char *url);
+
+/* Who logs in at an address to which the endpoint redirects: NULL, as long as none was wanted. */
+struct auth *endpoint_guest(const struct endpoint *p, const char *url);
+
+/* The same when a login is wanted there: the credentials are those that belong to that host's name.
+ * NULL: no memory, no address, or too many of them. */
+struct auth *endpoint_invite(struct endpoint *p, const char *url);
+
+/* No such host, says the resolver: it may be that it cannot be asked now.  Finds out which of the
+ * two it is, for p->no_such_name. */
+void endpoint_unresolved(struct endpoint *p, const char *url);
+
+/* Ends what is under way; false: a thread runs still, try again later. */
+bool endpoint_quiesce(struct endpoint *p);
 
 #endif

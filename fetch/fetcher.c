@@ -7,12 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
 
+enum { TRY_EVERY = 60 * 1000 /* ms */ };
+
 struct folder {
 	struct folder *next;
-	struct cache *cache; /* NULL: it cannot be used, which was said */
+	struct cache *cache; /* NULL: it cannot be used */
+	bool told; /* which was said */
+	uint64_t tried_at; /* ms */
 	char dir[];
 };
 
@@ -113,38 +118,55 @@ struct http *fetcher_http(struct fetcher *f)
 	return f->http;
 }
 
-static struct folder *open_folder(const char *dir, uint64_t limit)
+/* With a warning where it cannot be used, but for the first time only. */
+static void open_cache(struct folder *p, const struct fetch_settings *settings)
 {
-	struct folder *p = malloc(sizeof *p + strlen(dir) + 1);
 	struct err e;
 
-	if (!p)
-		return NULL;
-	*p = (struct folder){ 0 };
-	memcpy(p->dir, dir, strlen(dir) + 1);
-	if (cache_open(dir, limit, &p->cache, &e) < 0) {
-		p->cache = NULL;
+	p->tried_at = clock_ms();
+	if (cache_open(p->dir, settings->cache_limit, &p->cache, &e) == 0)
+		return;
+	p->cache = NULL;
+	if (!p->told)
 		log_warn("no cache: %s; reads go to the registry each time", e.msg);
-	}
-	return p;
+	p->told = true;
 }
 
-int fetcher_cache(struct fetcher *f, const char *dir, uint64_t limit, struct cache **out,
-		  struct err *e)
+static struct folder *find_locked(struct fetcher *f, const char *dir)
 {
 	struct folder *p;
 
-	WITH_LOCK(&f->lock);
 	for (p = f->folders; p && strcmp(p->dir, dir) != 0; p = p->next)
 		;
-	if (!p) {
-		p = open_folder(dir, limit);
-		if (!p)
-			return err_set(e, ENOMEM, "out of memory");
-		p->next = f->folders;
-		f->folders = p;
+	if (p)
+		return p;
+	p = malloc(sizeof *p + strlen(dir) + 1);
+	if (!p)
+		return NULL;
+	*p = (struct folder){ .next = f->folders };
+	memcpy(p->dir, dir, strlen(dir) + 1);
+	f->folders = p;
+	return p;
+}
+
+int fetcher_cache(struct fetcher *f, const struct fetch_settings *settings, struct cache **out,
+		  struct err *e)
+{
+	const struct cache_limits limits = { settings->cache_limit, settings->cache_keep_free };
+	struct folder *p;
+
+	WITH_LOCK(&f->lock);
+	p = find_locked(f, settings->cache_dir);
+	if (!p)
+		return err_set(e, ENOMEM, "out of memory");
+	if (!p->cache && (!p->told || clock_ms() - p->tried_at >= TRY_EVERY)) {
+		open_cache(p, settings);
 		if (f->started && p->cache && cache_start(p->cache, e) < 0)
-			log_warn("%s: no thread for eviction: %s", dir, e ? e->msg : "");
+			log_warn("%s: no thread for eviction: %s", p->dir, e ? e->msg : "");
+	}
+	if (p->cache) {
+		cache_set_limits(p->cache, &limits);
+		cache_set_recheck(p->cache, settings->verify_cache);
 	}
 	*out = p->cache;
 	return 0;

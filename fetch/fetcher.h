@@ -10,6 +10,7 @@
 
 #include "fetch/cache.h"
 #include "fetch/http.h"
+#include "fetch/settings.h"
 
 struct fetcher;
 
@@ -35,9 +36,10 @@ void fetcher_close(struct fetcher *f);
 
 struct http *fetcher_http(struct fetcher *f);
 
-/* The cache in this folder, opened once a process and open until the end.  A folder that cannot be
- * used is *out NULL, with one warning.  -ENOMEM. */
-int fetcher_cache(struct fetcher *f, const char *dir, uint64_t limit, struct cache **out,
+/* The cache in the folder that the settings name, opened once a process and open until the end;
+ * what they say about it is the folder's from now on.  A folder that cannot be used is *out NULL,
+ * with one warning; after a minute it is tried again for the next image.  -ENOMEM. */
+int fetcher_cache(struct fetcher *f, const struct fetch_settings *settings, struct cache **out,
 		  struct err *e);
 
 #endif

@@ -61,17 +61,29 @@ void flight_ref_locked(struct flight *f)
 	f->refs++;
 }
 
+struct flight_bytes *flight_hold_locked(struct flight *f)
+{
+	f->bytes->refs++;
+	return f->bytes;
+}
+
+void flight_let_go_locked(struct flight_bytes *bytes)
+{
+	if (bytes && --bytes->refs == 0)
+		free(bytes);
+}
+
 void flight_unref_locked(struct flight *f)
 {
 	if (--f->refs > 0)
 		return;
 	request_release(&f->request);
 	pthread_cond_destroy(&f->moved);
-	free(f->bytes);
+	flight_let_go_locked(f->bytes);
 	free(f);
 }
 
-static void unlist_locked(struct flight *f)
+void flight_unlist_locked(struct flight *f)
 {
 	struct flight **at = &f->blob->flights;
 
@@ -96,7 +108,7 @@ static void trim_kept_locked(struct blob *b)
 		for (f = b->flights; f; f = f->next)
 			if (f->kept)
 				oldest = f;
-		unlist_locked(oldest);
+		flight_unlist_locked(oldest);
 	}
 }
 
@@ -107,61 +119,172 @@ void flight_drop_locked(struct blob *b, uint64_t off, uint64_t n)
 	while (f) {
 		struct flight *next = f->next;
 
-		if (flight_start(f) < off + n && off < flight_start(f) + flight_size(f))
-			unlist_locked(f);
+		if (flight_start(f) < off + n && off < flight_start(f) + flight_size(f)) {
+			f->dropped = true;
+			flight_unlist_locked(f);
+		}
 		f = next;
 	}
 }
 
-/* ---- what arrives ---- */
+/* ---- who gave what ---- */
 
-static bool publish(struct blob *b, uint64_t chunk, const uint8_t *bytes)
+static void note_origin(struct origin *ring, unsigned size, unsigned *next, const struct origin *o)
 {
-	return b->cache && cache_blob_publish(b->cache, chunk, bytes) == 0;
+	ring[(*next)++ % size] = *o;
 }
 
-/* Hands over chunks that are complete.  False: one could not be kept. */
-static bool publish_arrived(struct flight *f)
+static bool is_origin_of(const struct origin *o, uint64_t first, uint64_t end)
+{
+	return o->places && o->first < end && first < o->end;
+}
+
+static void note_given_locked(struct blob *b, uint64_t first, uint64_t end, uint32_t places)
+{
+	note_origin(b->given, GIVEN, &b->given_next,
+		    &(struct origin){ .first = first, .end = end, .places = places });
+}
+
+/* The endpoints that gave a chunk last; 0: not known. */
+static uint32_t givers_locked(const struct blob *b, uint64_t chunk)
+{
+	const struct flight *f = flight_find_locked(b, chunk);
+	unsigned i;
+
+	if (f && f->places)
+		return f->places;
+	for (i = 1; i <= GIVEN; i++)
+		if (is_origin_of(&b->given[(b->given_next - i) % GIVEN], chunk, chunk + 1))
+			return b->given[(b->given_next - i) % GIVEN].places;
+	return 0;
+}
+
+/* One of several who gave parts of what is wrong, and nobody knows whose part it was: the one that
+ * has been blamed least, and of mirrors and the registry, which is the last, that one. */
+static unsigned least_blamed_locked(const struct blob *b, uint32_t places)
+{
+	unsigned i, least = ENDPOINTS_MAX;
+
+	for (i = 0; i < ENDPOINTS_MAX; i++)
+		if (places & 1u << i &&
+		    (least == ENDPOINTS_MAX || b->blames[i] <= b->blames[least]))
+			least = i;
+	return least;
+}
+
+void flight_blame_locked(struct blob *b, uint64_t first, uint64_t end)
+{
+	uint32_t all = 0, places;
+	uint64_t chunk;
+	unsigned i;
+
+	for (chunk = first; chunk < end; chunk++) {
+		places = givers_locked(b, chunk);
+		all |= places;
+		if (places && queue_places(b->queue) > 1)
+			note_origin(b->suspects, SUSPECTS, &b->suspects_next,
+				    &(struct origin){ chunk, chunk + 1, places });
+	}
+	for (i = 0; i < ENDPOINTS_MAX; i++)
+		b->blames[i] += all >> i & 1;
+}
+
+/* Whom a flight should avoid, and whom of these it should rather ask than the others. */
+static void avoid_suspects_locked(const struct blob *b, struct flight *f)
+{
+	uint32_t places = 0;
+	unsigned i;
+
+	for (i = 0; i < SUSPECTS; i++)
+		if (is_origin_of(&b->suspects[i], f->first, f->first + f->count))
+			places |= b->suspects[i].places;
+	f->request.avoid = places;
+	f->request.rather = least_blamed_locked(b, places);
+}
+
+/* ---- what arrives ---- */
+
+bool flight_was_dropped_locked(const struct blob *b, uint64_t first, uint64_t end, unsigned since)
+{
+	unsigned i;
+
+	if (b->drops - since > DROPPED)
+		return true; /* what was dropped so long ago is not known any more */
+	for (i = since; i != b->drops; i++)
+		if (b->dropped[i % DROPPED].first <= first && end <= b->dropped[i % DROPPED].end)
+			return true;
+	return false;
+}
+
+bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 {
 	struct blob *b = f->blob;
-	uint64_t size = flight_size(f);
+	int r;
+
+	pthread_mutex_lock(&b->lock);
+	if (!flight_has_cache(b) || f->dropped ||
+	    flight_was_dropped_locked(b, chunk, chunk + 1, f->drops)) {
+		pthread_mutex_unlock(&b->lock);
+		return false;
+	}
+	b->publishing = true;
+	pthread_mutex_unlock(&b->lock);
+	r = cache_blob_publish(b->cache, chunk, bytes);
+	pthread_mutex_lock(&b->lock);
+	b->publishing = false;
+	clock_wake(&b->changed);
+	pthread_mutex_unlock(&b->lock);
+	return r == 0;
+}
+
+/* Hands over chunks that are complete, up to `end` bytes.  False: one could not be kept. */
+static bool publish_up_to(struct flight *f, uint64_t end)
+{
+	uint64_t size = flight_size(f), next;
 	bool all = true;
 
-	while (f->published < f->arrived) {
-		uint64_t end = min_u64(f->published + CACHE_CHUNK, size);
-
-		if (end > f->arrived)
+	for (; f->published < size; f->published = next) {
+		next = min_u64(f->published + CACHE_CHUNK, size);
+		if (next > end)
 			break;
-		all = publish(b, f->first + f->published / CACHE_CHUNK, f->bytes + f->published) &&
+		all = flight_publish(f, f->first + f->published / CACHE_CHUNK,
+				     f->bytes->data + f->published) &&
 		      all;
-		f->published = end;
 	}
 	return all;
+}
+
+/* Readers may take so many bytes now. */
+static void show(struct flight *f, uint64_t bytes)
+{
+	pthread_mutex_lock(&f->blob->lock);
+	f->places |= 1u << f->request.place;
+	f->arrived = max_u64(f->arrived, bytes);
+	if (f->arrived >= f->awaited)
+		wake_locked(f);
+	pthread_mutex_unlock(&f->blob->lock);
+	if (!publish_up_to(f, bytes))
+		f->refused = true;
 }
 
 /* Bytes of the flight's own range, in order. */
 static void take_own(struct flight *f, uint64_t off, const uint8_t *buf, size_t n)
 {
-	uint64_t start = flight_start(f), at = start + f->arrived, end = start + flight_size(f);
+	uint64_t start = flight_start(f), at = start + f->received, end = start + flight_size(f);
 	size_t m;
 
 	if (off > at || off + n <= at || at == end)
 		return;
 	buf += at - off;
 	m = (size_t)min_u64(off + n - at, end - at);
-	memcpy(f->bytes + f->arrived, buf, m);
-	pthread_mutex_lock(&f->blob->lock);
-	f->arrived += m;
-	if (f->arrived >= f->awaited)
-		wake_locked(f);
-	pthread_mutex_unlock(&f->blob->lock);
+	memcpy(f->bytes->data + f->received, buf, m);
+	f->received += m;
 	f->request.first = at + m;
-	if (!publish_arrived(f))
-		f->refused = true;
+	if (f->received > HELD_BACK && f->received - HELD_BACK > f->proven)
+		show(f, f->received - HELD_BACK);
 }
 
-/* What flights wait for may be in the cache now. */
-static void wake_all(struct blob *b)
+void flight_wake_all(struct blob *b)
 {
 	struct flight *f;
 
@@ -170,60 +293,90 @@ static void wake_all(struct blob *b)
 		wake_locked(f);
 }
 
-/* What passes by when a server sends the whole blob for a range: the cache takes it.  False: it
- * does not. */
-static bool take_stray(struct blob *b, uint64_t off, const uint8_t *buf, size_t n)
+/* What was found wrong before is not what this exchange gives. */
+static void note_drops(struct flight *f)
 {
-	while (n > 0) {
-		uint64_t chunk = off / CACHE_CHUNK, begin = chunk * CACHE_CHUNK;
-		uint64_t end = byte_of(b, chunk + 1);
-		size_t m = (size_t)min_u64(n, end - off);
-
-		memcpy(b->stream_chunk + (off - begin), buf, m);
-		off += m;
-		buf += m;
-		n -= m;
-		if (off == end && !cache_blob_has(b->cache, chunk)) {
-			if (!publish(b, chunk, b->stream_chunk))
-				return false;
-			wake_all(b);
-		}
-	}
-	b->stream_at = off;
-	return true;
-}
-
-/* One request at a time turns into a stream. */
-static bool becomes_stream(struct blob *b, struct request *q, uint64_t off)
-{
-	if (b->stream || off > 0 || !b->cache)
-		return b->stream == q;
-	b->stream_chunk = malloc(CACHE_CHUNK);
-	if (b->stream_chunk)
-		b->stream = q;
-	return b->stream == q;
-}
-
-static void end_stream(struct blob *b, const struct request *q)
-{
-	if (b->stream != q)
-		return;
-	b->stream = NULL;
-	free(b->stream_chunk);
-	b->stream_chunk = NULL;
+	WITH_LOCK(&f->blob->lock);
+	f->drops = f->blob->drops;
 }
 
 static int on_bytes(struct request *q, uint64_t off, const void *buf, size_t n, struct err *e)
 {
 	struct flight *f = flight_of(q);
-	bool stream = q->whole && becomes_stream(f->blob, q, off);
+	bool goes_on;
 
+	if (f->request.x.received == n) /* the first of this exchange */
+		note_drops(f);
+	goes_on = q->whole && whole_take(f, off, buf, n);
+
+	if (q->held)
+		return goes_on ? 0 : err_set(e, EPROTO, "a blob that cannot be held back");
 	take_own(f, off, buf, n);
-	if (stream && !take_stray(f->blob, off, buf, n)) {
-		end_stream(f->blob, q);
-		stream = false;
+	return q->whole && !goes_on && q->first > q->last; /* all of ours is there */
+}
+
+static bool may_hold(struct request *q)
+{
+	return whole_may_hold(flight_of(q)->blob);
+}
+
+/* The bytes of a flight from `proven` on are to be written anew.  False: no memory. */
+static bool renew_bytes_locked(struct flight *f)
+{
+	size_t size = (size_t)flight_size(f);
+	struct flight_bytes *fresh;
+
+	if (f->bytes->refs == 1 || f->arrived == f->proven)
+		return true;
+	fresh = malloc(sizeof *fresh + size);
+	if (!fresh)
+		return false;
+	fresh->refs = 1;
+	memcpy(fresh->data, f->bytes->data, (size_t)f->proven);
+	flight_let_go_locked(f->bytes);
+	f->bytes = fresh;
+	return true;
+}
+
+/* The exchange failed: nothing of what it gave stays, see (5). */
+static int take_back(struct flight *f, struct err *e)
+{
+	struct blob *b = f->blob;
+	uint64_t kept = f->proven / CACHE_CHUNK * CACHE_CHUNK; /* published up to here before */
+	int r = 0;
+
+	if (b->cache && f->published > kept)
+		cache_blob_drop(b->cache, flight_start(f) + kept, f->published - kept);
+	f->published = min_u64(f->published, kept);
+	pthread_mutex_lock(&b->lock);
+	if (!renew_bytes_locked(f))
+		r = err_set(e, ENOMEM, "out of memory");
+	if (f->arrived > f->proven)
+		f->taken_back++;
+	f->arrived = f->proven;
+	pthread_mutex_unlock(&b->lock);
+	f->received = f->proven;
+	f->request.first = flight_start(f) + f->proven;
+	return r;
+}
+
+static int on_judge(struct request *q, int r, struct err *e)
+{
+	struct flight *f = flight_of(q);
+	int held = q->whole ? whole_judge(f, r, e) : 0;
+
+	if (r == 0 && held == 0 && q->held) {
+		const uint8_t *bytes = whole_held(f->blob);
+
+		take_own(f, 0, bytes, (size_t)f->blob->source.size);
 	}
-	return q->whole && !stream && q->first > q->last; /* all of ours is there */
+	if (q->whole)
+		whole_end(f);
+	if (r < 0 || held < 0)
+		return take_back(f, e) < 0 ? -ENOMEM : held;
+	show(f, f->received);
+	f->proven = f->received;
+	return 0;
 }
 
 /* ---- begin and end ---- */
@@ -233,7 +386,7 @@ static bool all_is_cached_locked(const struct flight *f)
 	uint64_t i;
 
 	for (i = 0; i < f->count; i++)
-		if (!f->blob->cache || !cache_blob_has(f->blob->cache, f->first + i))
+		if (!flight_is_cached(f->blob, f->first + i))
 			return false;
 	return true;
 }
@@ -246,18 +399,18 @@ static enum request_go on_starting(struct request *q)
 	WITH_LOCK(&b->lock);
 	if (all_is_cached_locked(f))
 		return REQUEST_DONE;
-	if (b->stream && b->stream_at <= flight_start(f))
-		return REQUEST_LATER; /* it passes by */
+	if (whole_passes_soon(b, flight_start(f)))
+		return REQUEST_LATER;
 	if (f->started)
 		return REQUEST_GO;
-	f->bytes = malloc((size_t)flight_size(f));
+	f->bytes = malloc(sizeof *f->bytes + (size_t)flight_size(f));
 	if (!f->bytes)
 		return REQUEST_LATER;
+	f->bytes->refs = 1;
 	f->started = true;
 	q->first = flight_start(f);
 	q->last = q->first + flight_size(f) - 1;
-	if (b->suspect.place && q->first < b->suspect.end && b->suspect.off <= q->last)
-		q->failed |= b->suspect.place;
+	avoid_suspects_locked(b, f);
 	return REQUEST_GO;
 }
 
@@ -275,21 +428,20 @@ static void on_done(struct request *q, int r, const struct err *e)
 	struct flight *f = flight_of(q);
 	struct blob *b = f->blob;
 
-	end_stream(b, q);
 	pthread_mutex_lock(&b->lock);
 	f->done = true;
 	f->r = r;
 	f->why = *e;
 	if (f->rank != CLAIM_NONE)
 		cache_blob_unclaim(b->cache, f->first, f->count, f->rank);
-	if (r == 0)
-		b->last_place = 1u << q->place;
+	if (f->places)
+		note_given_locked(b, f->first, f->first + f->count, f->places);
 	f->kept = f->refused && f->arrived == flight_size(f) && f->listed;
 	if (f->kept) {
 		b->kept_bytes += flight_size(f);
 		trim_kept_locked(b);
 	} else {
-		unlist_locked(f);
+		flight_unlist_locked(f);
 	}
 	if (f->hint) {
 		f->hint->flights--;
@@ -326,6 +478,8 @@ static void set_request(struct flight *f, enum request_priority priority)
 		.retry_until = atomic_load(&b->retry_until),
 		.starting = on_starting,
 		.bytes = on_bytes,
+		.judge = on_judge,
+		.may_hold = may_hold,
 		.done = on_done,
 	};
 	atomic_init(&q->deadline, seconds ? now + seconds * (uint64_t)1000 : CLOCK_NEVER);
@@ -373,8 +527,7 @@ static uint64_t missing_run_locked(const struct blob *b, uint64_t first, uint64_
 {
 	uint64_t n = 0;
 
-	while (n < most && !(b->cache && cache_blob_has(b->cache, first + n)) &&
-	       !flight_find_locked(b, first + n))
+	while (n < most && !flight_is_cached(b, first + n) && !flight_find_locked(b, first + n))
 		n++;
 	return n;
 }
@@ -394,9 +547,11 @@ int flight_make_locked(struct blob *b, uint64_t first, uint64_t end, unsigned ra
 	struct flight *f;
 	int r = 0;
 
+	while (*last) /* what an earlier call has made must be sent as well */
+		last = &(*last)->next;
 	end = min_u64(end, blob_chunks(b));
 	rank = b->cache ? rank : CLAIM_NONE;
-	for (; at<end; at += n> 0 ? n : 1) {
+	for (; at < end; at += max_u64(n, 1)) {
 		n = missing_run_locked(b, at, min_u64(end - at, FLIGHT_CHUNKS));
 		if (n == 0)
 			continue;

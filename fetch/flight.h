@@ -2,26 +2,45 @@
 /* flight.h - the inside of a blob, for blob.c and flight.c: its fetches under way.
  *
  * A flight is a run of chunks that is being fetched by one request.  Invariants:
+ *
  * (1) `lock` guards the list, and of each flight what is marked (L).  No I/O happens under it, but
- * for claims, which are locks themselves. (2) Flights in the list do not overlap.  A chunk that is
- * in one is not asked for again. (3) The bytes of a flight below `arrived` never change; who holds
- * a reference may read them without the lock.  Only the engine's thread writes. (4) A flight that
- * is done stays in the list as long as its bytes are nowhere else (`kept`), the oldest leaving when
- * there are more than KEPT_BYTES of them. */
+ *     for claims, which are locks themselves, and for a drop.
+ * (2) Flights in the list do not overlap.  A chunk that is in one is not asked for again.
+ * (3) The bytes of a `flight_bytes` below the flight's `arrived` never change; who holds a
+ * reference may read them without the lock.  Only the engine's thread writes. (4) A flight that is
+ * done stays in the list as long as its bytes are nowhere else (`kept`), the oldest leaving when
+ * there are more than KEPT_BYTES of them. (5) What an exchange gave stands once it is judged
+ * (`proven`).  While it runs, readers see its bytes HELD_BACK bytes after they came: a server that
+ * breaks off writes what it has to say about that behind them.  When it fails, `arrived` goes back
+ * to `proven`, in other bytes if readers hold these (3), and what the cache was given of it is
+ * dropped there. (6) The endpoints that gave bytes are remembered with the flight, and after it in
+ * `given`: whoever finds bytes wrong blames the one that they came from.
+ */
 #ifndef OVERLAYBD_FETCH_FLIGHT_H
 #define OVERLAYBD_FETCH_FLIGHT_H
 
 #include <pthread.h>
 
+#include "core/base/clock.h"
 #include "core/base/source.h"
 #include "fetch/blob.h"
 #include "fetch/readahead.h"
 #include "fetch/readaround.h"
+#include "fetch/whole.h"
 
 enum {
 	FLIGHT_CHUNKS = 256, /* at most; 4 MiB */
 	KEPT_BYTES = 8 * 1024 * 1024, /* a blob */
+	HELD_BACK = CACHE_CHUNK, /* bytes, of an answer that has not ended */
+	GIVEN = 64, /* flights that are over, whose endpoints are remembered; a blob */
+	SUSPECTS = 64, /* chunks that were wrong; a blob */
+	DROPPED = 64, /* drops that are remembered; a blob */
 	HINTS_MAX = 65536, /* a blob; more are ignored, for clients may send any number */
+};
+
+struct flight_bytes {
+	unsigned refs; /* (L) the flight, each reader that copies */
+	uint8_t data[];
 };
 
 struct flight {
@@ -39,8 +58,14 @@ struct flight {
 	bool kept; /* (L) it is done, and bytes of it are nowhere else */
 	int r; /* (L) how it ended */
 	struct err why; /* (L) */
-	uint8_t *bytes; /* allocated when it starts */
-	uint64_t arrived; /* (L) bytes from its beginning */
+	struct flight_bytes *bytes; /* (L) allocated when it starts; the engine's thread sets it */
+	uint64_t arrived; /* (L) bytes from its beginning that readers may take */
+	uint64_t received; /* bytes that came, in this exchange or before; the engine's */
+	uint64_t proven; /* bytes of exchanges that ended well; the engine's */
+	unsigned taken_back; /* (L) how often `arrived` went back */
+	uint32_t places; /* (L) endpoints that gave some of it, as bits */
+	bool dropped; /* (L) bytes of it were found wrong: none goes to the cache any more */
+	unsigned drops; /* (L) the blob's count of drops when the exchange gave its first byte */
 	uint64_t awaited; /* (L) when so many have, some reader goes on; UINT64_MAX: none waits */
 	pthread_cond_t moved; /* `awaited` is reached, or it ended, or lost its place in the list */
 	uint64_t published; /* bytes that were offered to the cache; the engine's */
@@ -64,16 +89,21 @@ struct hint {
 	struct err why;
 };
 
-/* What the last `drop` said: bytes, and the endpoint that they came from. */
-struct suspect {
-	uint64_t off, end;
-	uint32_t place; /* as a bit */
+struct chunk_range {
+	uint64_t first, end;
+};
+
+/* Chunks [first, end) that endpoints gave, or gave wrong. */
+struct origin {
+	uint64_t first, end;
+	uint32_t places; /* as bits */
 };
 
 struct blob {
 	struct source source; /* first member */
 	struct queue *queue;
 	struct cache_blob *cache; /* NULL: none */
+	_Atomic uint64_t passed_until; /* ms: the cache is passed over, for it gives errors; 0 */
 	struct stats *stats;
 	char *digest, *path;
 	unsigned timeout;
@@ -81,25 +111,26 @@ struct blob {
 	struct request_targets targets; /* the engine's */
 
 	pthread_mutex_t lock;
-	pthread_cond_t changed; /* a hint ended */
+	pthread_cond_t changed; /* a hint ended, a chunk was given to the cache */
 	struct flight *flights; /* (L) */
 	uint64_t kept_bytes; /* (L) */
 	unsigned refs; /* (L) the source, each flight, each hint */
 	unsigned hints; /* (L) that may make more flights */
 	struct readahead ahead; /* (L) */
 	struct readaround around; /* (L) */
-	struct suspect suspect; /* (L) */
-	uint32_t last_place; /* (L) that delivered, as a bit */
+	struct origin given[GIVEN], suspects[SUSPECTS]; /* (L) rings */
+	unsigned given_next, suspects_next; /* (L) */
+	unsigned blames[ENDPOINTS_MAX]; /* (L) how often bytes of an endpoint were found wrong */
+	struct chunk_range dropped[DROPPED]; /* (L) a ring: the last that were found wrong */
+	atomic_uint drops; /* how many were; changes under the lock */
+	bool publishing; /* (L) the engine gives a chunk to the cache */
 
 	/* The whole was wrong, so all of it is fetched once more, see blob.c. */
 	struct hint *mend; /* (L) the last such fetch; NULL: none */
 	uint64_t mend_at; /* (L) ms: not before */
 	unsigned mends; /* (L) so far */
 
-	/* A whole blob that came for a range; the engine's. */
-	struct request *stream; /* NULL: none */
-	uint64_t stream_at;
-	uint8_t *stream_chunk;
+	struct whole whole; /* the engine's */
 };
 
 static inline uint64_t blob_chunks(const struct blob *b)
@@ -110,6 +141,20 @@ static inline uint64_t blob_chunks(const struct blob *b)
 static inline uint64_t flight_start(const struct flight *f)
 {
 	return f->first * CACHE_CHUNK;
+}
+
+/* Whether there is a cache that can be used now. */
+static inline bool flight_has_cache(const struct blob *b)
+{
+	uint64_t until = atomic_load_explicit(&b->passed_until, memory_order_relaxed);
+
+	return b->cache && (until == 0 || clock_ms() >= until);
+}
+
+/* Whether the chunk can be had from the cache (it may be gone the next moment). */
+static inline bool flight_is_cached(const struct blob *b, uint64_t chunk)
+{
+	return flight_has_cache(b) && cache_blob_has(b->cache, chunk);
 }
 
 /* Bytes of it. */
@@ -134,6 +179,28 @@ void flight_submit(struct request *made);
 
 /* Somebody waits for it now: one at low priority becomes a demand. */
 void flight_promote_locked(struct flight *f);
+
+/* Takes it out of the list: nobody finds it any more. */
+void flight_unlist_locked(struct flight *f);
+
+/* A reader's hold on the bytes, see (3). */
+struct flight_bytes *flight_hold_locked(struct flight *f);
+void flight_let_go_locked(struct flight_bytes *bytes);
+
+/* Bytes [off, off + n) were found wrong: blames who gave them, and avoids it when they are asked
+ * for again. */
+void flight_blame_locked(struct blob *b, uint64_t off, uint64_t n);
+
+/* Whether all chunks of [first, end) were found wrong together since the count of drops was
+ * `since`. */
+bool flight_was_dropped_locked(const struct blob *b, uint64_t first, uint64_t end, unsigned since);
+
+/* Gives a chunk that came with the flight's exchange to the cache.  False: it does not take it, or
+ * the chunk was found wrong meanwhile.  The engine's. */
+bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes);
+
+/* What all flights wait for may be in the cache now. */
+void flight_wake_all(struct blob *b);
 
 /* Waits, up to a time of clock_ms, until `bytes` have arrived, or something else happened to it. */
 void flight_await_locked(struct flight *f, uint64_t bytes, uint64_t until);

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* http.c - the engine's thread and its exchanges, see http.h; what an answer's headers say is read
- * in http_answer.c.
+/* http.c - the engine's thread and its exchanges, see http.h; how they reach servers is the
+ * transport's (http_transport.h), what an answer's headers say is read in http_answer.c.
  *
- * The lock guards the queue of posted calls and the two flags; all else belongs to the thread. */
+ * (1) The lock guards the queue of posted calls and the two flags; all else belongs to the thread.
+ * (2) The first failure of an exchange is final: what comes after it is not looked at, and nothing
+ *     takes it back.
+ * (3) A turn takes the bytes that are there before it runs timers: a process that was stopped for a
+ *     while does not blame a server whose answer was waiting meanwhile.
+ * (4) Every exchange that runs has its `quiet` timer set. */
 #include "fetch/http.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -17,40 +21,28 @@
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "fetch/http_answer.h"
-#include "fetch/warm.h"
-
-#define USER_AGENT "nbdkit-overlaybd/" PROJECT_VERSION
+#include "fetch/http_transport.h"
 
 enum {
-	BUFFER = 256 * 1024, /* bytes that libcurl reads at once */
-	KEPT_CONNECTIONS = 256,
 	POLL_MAX = 60 * 1000, /* ms */
 	HEADERS_MAX = 64 * 1024, /* bytes of one answer's headers */
 };
 
 struct http {
+	const struct http_transport *transport;
+	void *state; /* the transport's */
 	pthread_mutex_t lock;
 	struct http_call *first; /* guarded by lock */
 	struct http_call **last; /* guarded by lock */
 	bool ending; /* guarded by lock: the thread is to end when nothing is left */
 	unsigned held; /* guarded by lock: calls that other threads will post */
 	atomic_bool stopping;
-	CURLM *multi; /* curl_multi_wakeup is allowed from any thread */
 	pthread_t thread;
 	bool started; /* of the owner */
+	bool begun; /* an exchange that the transport has not seen to yet */
 	struct http_call *timers; /* by due time */
 	struct http_exchange *running;
-	struct warm warm;
-	struct http_call expire_warm;
 };
-
-static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
-static CURLcode curl_result;
-
-static void init_curl(void)
-{
-	curl_result = curl_global_init(CURL_GLOBAL_DEFAULT);
-}
 
 /* ---- calls and timers ---- */
 
@@ -69,12 +61,11 @@ static void append_locked(struct http *h, struct http_call *c)
 	h->last = &c->next;
 }
 
-/* Wakes the thread under the lock: http_stop frees the multi handle once it holds no calls. */
 void http_post(struct http *h, struct http_call *c)
 {
 	WITH_LOCK(&h->lock);
 	append_locked(h, c);
-	curl_multi_wakeup(h->multi);
+	h->transport->wakeup(h->state);
 }
 
 void http_hold(struct http *h)
@@ -88,7 +79,7 @@ void http_post_held(struct http *h, struct http_call *c)
 	WITH_LOCK(&h->lock);
 	h->held--;
 	append_locked(h, c);
-	curl_multi_wakeup(h->multi);
+	h->transport->wakeup(h->state);
 }
 
 static struct http_call *take_call(struct http *h)
@@ -153,229 +144,104 @@ void http_run(struct http *h, struct http_call *c)
 		run_calls(h);
 }
 
-/* ---- exchanges ---- */
+/* ---- what a transport tells ---- */
 
-static int tell_headers(struct http_exchange *x)
+static bool fail(struct http_exchange *x, int r)
+{
+	x->failure = r;
+	return r == 0;
+}
+
+static bool tell_headers(struct http_exchange *x)
 {
 	if (x->headers_told)
-		return 0;
+		return true;
 	x->headers_told = true;
-	x->failure = x->headers ? x->headers(x, &x->why) : 0;
-	return x->failure;
+	return !x->headers || fail(x, x->headers(x, &x->why));
 }
 
-static size_t on_header(char *line, size_t size, size_t count, void *arg)
+bool http_heard_header(struct http_exchange *x, const char *line, size_t n)
 {
-	struct http_exchange *x = arg;
-	size_t n = size * count;
-
+	if (x->failure < 0)
+		return false;
 	x->heard = clock_ms();
+	if (x->header_bytes == 0)
+		x->paced_at = x->heard;
 	x->header_bytes += n;
 	if (x->header_bytes > HEADERS_MAX)
-		x->failure = err_set(&x->why, EPROTO, "more than %d bytes of headers", HEADERS_MAX);
-	else
-		x->failure = http_answer_take(&x->answer, line, n, &x->why);
-	return x->failure < 0 ? 0 : n;
+		return fail(x,
+			    err_set(&x->why, EPROTO, "more than %d bytes of headers", HEADERS_MAX));
+	return fail(x, http_answer_take(&x->answer, line, n, &x->why));
 }
 
-static size_t on_body(char *buf, size_t size, size_t count, void *arg)
+bool http_heard_bytes(struct http_exchange *x, const void *buf, size_t n)
 {
-	struct http_exchange *x = arg;
-	size_t n = size * count;
-
+	if (x->failure < 0 || !tell_headers(x))
+		return false;
 	x->heard = clock_ms();
-	if (tell_headers(x) < 0)
-		return CURL_WRITEFUNC_ERROR;
 	x->received += n;
-	if (x->bytes)
-		x->failure = x->bytes(x, buf, n, &x->why);
-	return x->failure < 0 ? CURL_WRITEFUNC_ERROR : n;
+	return !x->bytes || fail(x, x->bytes(x, buf, n, &x->why));
 }
 
-static size_t send_body(char *buf, size_t size, size_t count, void *arg)
+void http_heard_life(struct http_exchange *x)
 {
-	struct http_exchange *x = arg;
-	size_t n = (size_t)min_u64(size * count, x->body->size - x->sent);
-
 	x->heard = clock_ms();
-	x->failure = n > 0 ? source_pread(x->body, buf, n, x->sent, &x->why) : 0;
+}
+
+void http_heard_failure(struct http_exchange *x, int r, const struct err *e)
+{
 	if (x->failure < 0)
-		return CURL_READFUNC_ABORT;
-	x->sent += n;
-	return n;
+		return;
+	x->failure = r;
+	x->why = *e;
 }
 
-static int rewind_body(void *arg, curl_off_t offset, int origin)
+void http_heard_end(struct http_exchange *x, int r, const struct err *e)
 {
-	struct http_exchange *x = arg;
-
-	if (origin != SEEK_SET)
-		return CURL_SEEKFUNC_FAIL;
-	x->sent = (uint64_t)offset;
-	return CURL_SEEKFUNC_OK;
+	x->over = true;
+	if (r < 0)
+		http_heard_failure(x, r, e);
+	else if (x->failure == 0)
+		(void)tell_headers(x);
 }
 
-static void expire_warm(struct http_call *c)
-{
-	struct http *h = (struct http *)((char *)c - offsetof(struct http, expire_warm));
-	uint64_t next = warm_expire(&h->warm, http_now_stopping(h) ? CLOCK_NEVER : clock_ms());
-
-	if (next != CLOCK_NEVER)
-		http_timer_set(h, c, next);
-}
-
-/* libcurl wants a socket for a new connection. */
-static curl_socket_t open_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *to)
-{
-	struct http_exchange *x = arg;
-	struct http *h = x->http;
-
-	x->warm_fd = warm_take(&h->warm, &to->addr, to->addrlen);
-	if (x->warm_fd >= 0)
-		return x->warm_fd;
-	if (x->companions > 0 && to->family != AF_UNIX) {
-		warm_connect(&h->warm, to->family, to->socktype, to->protocol, &to->addr,
-			     to->addrlen, x->companions);
-		x->companions = 0;
-		h->expire_warm.run = expire_warm;
-		http_timer_set(h, &h->expire_warm, clock_ms() + WARM_MS);
-	}
-	return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
-}
-
-static int tell_connected(void *arg, curl_socket_t fd, curlsocktype purpose)
-{
-	struct http_exchange *x = arg;
-
-	return fd == x->warm_fd ? CURL_SOCKOPT_ALREADY_CONNECTED : CURL_SOCKOPT_OK;
-}
-
-static bool add_header(struct http_exchange *x, const char *name, const char *value)
-{
-	struct curl_slist *list;
-	char *line = NULL;
-
-	if (asprintf(&line, "%s: %s", name, value) < 0)
-		return false;
-	list = curl_slist_append(x->header_list, line);
-	explicit_bzero(line, strlen(line));
-	free(line);
-	if (!list)
-		return false;
-	x->header_list = list;
-	return true;
-}
-
-/* curl_easy_setopt wants its own macro for each option; a failure is lack of memory or a libcurl
- * without the feature, and the exchange cannot be done as wanted. */
-#define SET(option, value) (ok = ok && curl_easy_setopt(x->easy, option, value) == CURLE_OK)
-
-static bool set_route(struct http_exchange *x)
-{
-	const struct http_route *r = x->route;
-	bool ok = true;
-
-	SET(CURLOPT_USERAGENT, r->user_agent ? r->user_agent : USER_AGENT);
-	if (r->proxy)
-		SET(CURLOPT_PROXY, r->proxy);
-	if (r->ca)
-		SET(CURLOPT_CAINFO, r->ca);
-	if (r->cert) {
-		SET(CURLOPT_SSLCERT, r->cert);
-		SET(CURLOPT_SSLKEY, r->key ? r->key : r->cert);
-	}
-	if (r->unix_socket)
-		SET(CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
-	if (r->unchecked) {
-		SET(CURLOPT_SSL_VERIFYPEER, 0L);
-		SET(CURLOPT_SSL_VERIFYHOST, 0L);
-	}
-	return ok;
-}
-
-static bool set_method(struct http_exchange *x)
-{
-	bool ok = true;
-
-	if (x->body) {
-		SET(CURLOPT_UPLOAD, 1L);
-		SET(CURLOPT_READFUNCTION, send_body);
-		SET(CURLOPT_READDATA, x);
-		SET(CURLOPT_SEEKFUNCTION, rewind_body);
-		SET(CURLOPT_SEEKDATA, x);
-		SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t)x->body->size);
-	} else if (strcmp(x->method, "HEAD") == 0) {
-		SET(CURLOPT_NOBODY, 1L);
-	} else if (strcmp(x->method, "GET") != 0) {
-		SET(CURLOPT_POSTFIELDS, "");
-		SET(CURLOPT_POSTFIELDSIZE, 0L);
-	}
-	SET(CURLOPT_CUSTOMREQUEST, strcmp(x->method, "HEAD") == 0 ? NULL : x->method);
-	return ok;
-}
-
-static bool set_headers(struct http_exchange *x)
-{
-	bool ok = add_header(x, "Accept", x->accept ? x->accept : "*/*");
-	char range[64];
-
-	ok = ok && (!x->body || add_header(x, "Expect", ""));
-	ok = ok && (!x->authorization || add_header(x, "Authorization", x->authorization));
-	ok = ok && (!x->if_none_match || add_header(x, "If-None-Match", x->if_none_match));
-	ok = ok && (!x->content_type || add_header(x, "Content-Type", x->content_type));
-	if (x->ranged) {
-		snprintf(range, sizeof range, "bytes=%" PRIu64 "-%" PRIu64, x->first, x->last);
-		ok = ok && add_header(x, "Range", range);
-	}
-	SET(CURLOPT_HTTPHEADER, x->header_list);
-	return ok;
-}
-
-static bool set_rest(struct http_exchange *x)
-{
-	bool ok = true;
-
-	SET(CURLOPT_URL, x->url);
-	SET(CURLOPT_PRIVATE, x);
-	SET(CURLOPT_ERRORBUFFER, x->error_text);
-	SET(CURLOPT_PROTOCOLS_STR, "http,https");
-	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	SET(CURLOPT_PIPEWAIT, strncmp(x->url, "https:", 6) == 0 ? 1L : 0L);
-	SET(CURLOPT_NOSIGNAL, 1L);
-	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
-	SET(CURLOPT_CONNECTTIMEOUT, 0L); /* `quiet` sees to it */
-	SET(CURLOPT_TCP_KEEPALIVE, 1L);
-	SET(CURLOPT_BUFFERSIZE, (long)BUFFER);
-	SET(CURLOPT_HEADERFUNCTION, on_header);
-	SET(CURLOPT_HEADERDATA, x);
-	SET(CURLOPT_WRITEFUNCTION, on_body);
-	SET(CURLOPT_WRITEDATA, x);
-	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	SET(CURLOPT_OPENSOCKETDATA, x);
-	SET(CURLOPT_SOCKOPTFUNCTION, tell_connected);
-	SET(CURLOPT_SOCKOPTDATA, x);
-	return ok;
-}
+/* ---- exchanges ---- */
 
 static void release(struct http_exchange *x)
 {
 	http_timer_clear(x->http, &x->quiet);
-	if (x->link) {
-		*x->link = x->next;
-		if (x->next)
-			x->next->link = x->link;
-		x->link = NULL;
-	}
-	if (x->easy) {
-		curl_multi_remove_handle(x->http->multi, x->easy);
-		curl_easy_cleanup(x->easy);
-	}
-	curl_slist_free_all(x->header_list);
-	free(x->error_text);
-	x->easy = NULL;
-	x->header_list = NULL;
-	x->error_text = NULL;
+	if (!x->link)
+		return;
+	*x->link = x->next;
+	if (x->next)
+		x->next->link = x->link;
+	x->link = NULL;
+	x->http->transport->end(x->http->state, x);
+}
+
+static uint64_t patience_of(const struct http_exchange *x)
+{
+	return (x->silence ? x->silence : HTTP_SILENCE) * (uint64_t)1000;
+}
+
+/* Silence, and a trickle that would keep its reader waiting until the deadline.  A body that is
+ * being sent is heard of as well, but not measured. */
+static int judge_pace(struct http_exchange *x, uint64_t now)
+{
+	uint64_t patience = patience_of(x), got = x->received - x->paced_bytes;
+
+	if (now >= x->heard + patience)
+		return err_set(&x->why, ETIMEDOUT, "%s for %u s",
+			       x->answer.status ? "not a byte" : "no answer",
+			       (unsigned)(patience / 1000));
+	if (!x->least || x->header_bytes == 0 || now < x->paced_at + patience)
+		return 0;
+	if (got < x->least)
+		return err_set(&x->why, ETIMEDOUT, "only %" PRIu64 " bytes in %u s", got,
+			       (unsigned)(patience / 1000));
+	x->paced_at = now;
+	x->paced_bytes = x->received;
+	return 0;
 }
 
 /* libcurl's own limit of speed looks at an average, and so is seconds late. */
@@ -383,41 +249,37 @@ static void end_quiet(struct http_call *c)
 {
 	struct http_exchange *x =
 		(struct http_exchange *)((char *)c - offsetof(struct http_exchange, quiet));
-	uint64_t patience = (x->silence ? x->silence : HTTP_SILENCE) * (uint64_t)1000;
+	uint64_t now = clock_ms(), due;
 
-	if (http_now_stopping(x->http))
-		return; /* end_failed sees to it */
-	if (clock_ms() < x->heard + patience) {
-		http_timer_set(x->http, c, x->heard + patience);
+	if (http_now_stopping(x->http) || x->failure < 0)
+		return; /* end_over sees to it */
+	if (!fail(x, judge_pace(x, now)))
 		return;
-	}
-	x->failure =
-		err_set(&x->why, ETIMEDOUT, "%s for %u s",
-			x->answer.status ? "not a byte" : "no answer", (unsigned)(patience / 1000));
+	due = x->heard + patience_of(x);
+	if (x->least && x->header_bytes > 0)
+		due = min_u64(due, x->paced_at + patience_of(x));
+	http_timer_set(x->http, c, due);
 }
 
 void http_begin(struct http *h, struct http_exchange *x)
 {
 	http_answer_release(&x->answer);
 	x->http = h;
-	x->received = x->sent = x->first_byte_us = 0;
+	x->received = x->first_byte_us = x->paced_bytes = 0;
 	x->header_bytes = 0;
-	x->headers_told = false;
+	x->headers_told = x->over = false;
 	x->failure = 0;
-	x->warm_fd = -1;
+	x->transfer = NULL;
 	x->link = &h->running;
 	x->next = h->running;
 	if (x->next)
 		x->next->link = &x->next;
 	h->running = x;
-	x->heard = clock_ms();
+	x->heard = x->paced_at = clock_ms();
 	x->quiet.run = end_quiet;
-	http_timer_set(h, &x->quiet, x->heard);
-	x->easy = curl_easy_init();
-	x->error_text = calloc(1, CURL_ERROR_SIZE);
-	if (!x->easy || !x->error_text || !set_route(x) || !set_method(x) || !set_headers(x) ||
-	    !set_rest(x) || curl_multi_add_handle(h->multi, x->easy) != CURLM_OK)
-		x->failure = err_set(&x->why, ENOMEM, "http: libcurl takes no request");
+	http_timer_set(h, &x->quiet, x->heard + patience_of(x));
+	h->begun = true;
+	x->failure = h->transport->begin(h->state, x, &x->why);
 }
 
 void http_cancel(struct http_exchange *x)
@@ -425,100 +287,26 @@ void http_cancel(struct http_exchange *x)
 	release(x);
 }
 
-/* ---- how an exchange ended ---- */
-
-static int errno_of(CURLcode code)
-{
-	switch (code) {
-	case CURLE_OUT_OF_MEMORY:
-		return ENOMEM;
-	case CURLE_COULDNT_RESOLVE_HOST:
-	case CURLE_COULDNT_RESOLVE_PROXY:
-		return EHOSTUNREACH;
-	case CURLE_COULDNT_CONNECT:
-	case CURLE_SSL_CONNECT_ERROR:
-		return ECONNREFUSED;
-	case CURLE_OPERATION_TIMEDOUT:
-		return ETIMEDOUT;
-	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_SSL_CACERT_BADFILE:
-	case CURLE_SSL_CERTPROBLEM:
-		return ENOTUNIQ;
-	case CURLE_WEIRD_SERVER_REPLY:
-	case CURLE_UNSUPPORTED_PROTOCOL:
-	case CURLE_URL_MALFORMAT:
-	case CURLE_HTTP2:
-	case CURLE_HTTP2_STREAM:
-		return EPROTO;
-	default:
-		return ECONNRESET;
-	}
-}
-
-/* libcurl's texts name hosts and ports, never an address's path or query. */
-static int explain(struct http_exchange *x, CURLcode code, struct err *e)
-{
-	const char *text = x->error_text[0] ? x->error_text : curl_easy_strerror(code);
-
-	if (code == CURLE_PARTIAL_FILE || code == CURLE_GOT_NOTHING)
-		text = "the answer was cut short";
-	return err_set(e, errno_of(code), "%s", text);
-}
-
-static void end(struct http_exchange *x, CURLcode code)
-{
-	curl_off_t answered = 0, asked = 0;
-	struct err e = { .msg = "" };
-	int r;
-
-	if (x->easy) {
-		curl_easy_getinfo(x->easy, CURLINFO_STARTTRANSFER_TIME_T, &answered);
-		curl_easy_getinfo(x->easy, CURLINFO_PRETRANSFER_TIME_T, &asked);
-	}
-	if (answered > asked)
-		x->first_byte_us = (uint64_t)(answered - asked);
-	if (x->failure == 0 && code == CURLE_OK)
-		(void)tell_headers(x);
-	if (x->failure < 0) {
-		e = x->why;
-		r = x->failure;
-	} else {
-		r = code == CURLE_OK ? 0 : explain(x, code, &e);
-	}
-	release(x);
-	x->done(x, r, &e);
-}
-
-static void end_finished(struct http *h)
-{
-	struct http_exchange *x;
-	CURLMsg *m;
-	int left;
-
-	while ((m = curl_multi_info_read(h->multi, &left)) != NULL) {
-		CURLcode code = m->data.result;
-
-		if (m->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&x);
-		end(x, code);
-	}
-}
-
-/* Those that never began, and all of them once the engine stops.  `done` may begin others. */
-static void end_failed(struct http *h)
+/* Tells of those that are over, in full or failed, and of all of them once the engine stops.
+ * `done` may begin others, and cancel them. */
+static void end_over(struct http *h)
 {
 	struct http_exchange *x = h->running;
+	struct err e;
+	int r;
 
 	while (x) {
-		if (http_now_stopping(h) && x->failure == 0)
-			x->failure = err_set(&x->why, ESHUTDOWN, "shutting down");
-		if (x->failure < 0) {
-			end(x, CURLE_OK);
-			x = h->running;
-		} else {
+		if (http_now_stopping(h) && x->failure == 0 && !x->over)
+			(void)fail(x, err_set(&x->why, ESHUTDOWN, "shutting down"));
+		if (x->failure == 0 && !x->over) {
 			x = x->next;
+			continue;
 		}
+		r = x->failure;
+		e = r < 0 ? x->why : (struct err){ .msg = "" };
+		release(x);
+		x->done(x, r, &e);
+		x = h->running;
 	}
 }
 
@@ -531,61 +319,74 @@ static bool has_calls(struct http *h, bool *ending)
 	return h->first != NULL;
 }
 
-static int poll_time(const struct http *h)
+/* Returns when there is more to do. */
+static uint64_t turn(struct http *h, bool *ending)
 {
-	uint64_t now = clock_ms();
+	uint64_t due;
 
-	if (!h->timers)
-		return POLL_MAX;
-	return h->timers->due <= now ? 0 : (int)min_u64(h->timers->due - now, POLL_MAX);
+	h->begun = false;
+	h->transport->perform(h->state);
+	end_over(h);
+	run_calls(h);
+	end_over(h);
+	due = h->transport->expire(h->state, http_now_stopping(h));
+	if (has_calls(h, ending) || h->begun || (http_now_stopping(h) && (h->running || h->timers)))
+		return 0;
+	return h->timers ? min_u64(due, h->timers->due) : due;
+}
+
+uint64_t http_step(struct http *h)
+{
+	bool ending;
+
+	return turn(h, &ending);
 }
 
 static void *run_engine(void *arg)
 {
 	struct http *h = arg;
-	bool calls, ending;
-	int running;
+	bool ending;
 
 	for (;;) {
-		run_calls(h);
-		curl_multi_perform(h->multi, &running);
-		end_finished(h);
-		end_failed(h);
-		calls = has_calls(h, &ending);
-		if (calls || (http_now_stopping(h) && (h->running || h->timers)))
+		uint64_t due = turn(h, &ending), now;
+
+		if (due == 0)
 			continue;
 		if (ending)
 			return NULL;
-		curl_multi_poll(h->multi, NULL, 0, poll_time(h), NULL);
+		now = clock_ms();
+		h->transport->poll(h->state, due <= now ? 0 : (int)min_u64(due - now, POLL_MAX));
 	}
 }
 
-static CURLM *make_multi(void)
+bool http_is_no_name(const struct http *h, const char *host)
 {
-	CURLM *m = curl_multi_init();
-
-	if (m) {
-		curl_multi_setopt(m, CURLMOPT_MAXCONNECTS, (long)KEPT_CONNECTIONS);
-		curl_multi_setopt(m, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
-	}
-	return m;
+	return h->transport->is_no_name && h->transport->is_no_name(host);
 }
 
-int http_open(struct http **out, struct err *e)
+int http_open_on(const struct http_transport *transport, void *arg, struct http **out,
+		 struct err *e)
 {
 	struct http *h = calloc(1, sizeof *h);
+	int r;
 
-	pthread_once(&curl_once, init_curl);
-	if (h && curl_result == CURLE_OK)
-		h->multi = make_multi();
-	if (!h || !h->multi) {
-		free(h);
+	if (!h)
 		return err_set(e, ENOMEM, "http: out of memory");
+	h->transport = transport;
+	r = transport->open(arg, &h->state, e);
+	if (r < 0) {
+		free(h);
+		return r;
 	}
 	pthread_mutex_init(&h->lock, NULL);
 	h->last = &h->first;
 	*out = h;
 	return 0;
+}
+
+int http_open(struct http **out, struct err *e)
+{
+	return http_open_on(&http_transport_curl, NULL, out, e);
 }
 
 int http_start(struct http *h, struct err *e)
@@ -594,7 +395,7 @@ int http_start(struct http *h, struct err *e)
 
 	h->ending = false;
 	atomic_store(&h->stopping, false);
-	code = pthread_create(&h->thread, NULL, run_engine, h);
+	code = clock_thread(&h->thread, run_engine, h);
 	if (code != 0)
 		return err_set(e, code, "http: starting a thread: %s", strerror(code));
 	h->started = true;
@@ -604,29 +405,22 @@ int http_start(struct http *h, struct err *e)
 void http_interrupt(struct http *h)
 {
 	atomic_store(&h->stopping, true);
-	curl_multi_wakeup(h->multi);
+	h->transport->wakeup(h->state);
 }
 
 void http_stop(struct http *h)
 {
-	CURLM *fresh;
-
 	if (!h->started)
 		return;
 	atomic_store(&h->stopping, true);
 	pthread_mutex_lock(&h->lock);
 	h->ending = true;
 	pthread_mutex_unlock(&h->lock);
-	curl_multi_wakeup(h->multi);
-	pthread_join(h->thread, NULL);
+	h->transport->wakeup(h->state);
+	clock_join(h->thread);
 	h->started = false;
-	/* A new one has no connections that the next process would share with this one. */
-	fresh = make_multi();
-	if (fresh) {
-		WITH_LOCK(&h->lock);
-		curl_multi_cleanup(h->multi);
-		h->multi = fresh;
-	}
+	/* Its connections must not be shared between this process and the next one. */
+	h->transport->renew(h->state);
 }
 
 void http_close(struct http *h)
@@ -634,7 +428,7 @@ void http_close(struct http *h)
 	if (!h)
 		return;
 	http_stop(h);
-	curl_multi_cleanup(h->multi);
+	h->transport->close(h->state);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
 }

@@ -25,8 +25,14 @@ enum {
 };
 
 struct http;
+struct http_transport;
 
+/* An engine whose exchanges go over libcurl. */
 int http_open(struct http **out, struct err *e);
+
+/* One whose exchanges go over another transport (http_transport.h): a test's. */
+int http_open_on(const struct http_transport *transport, void *arg, struct http **out,
+		 struct err *e);
 
 /* -EAGAIN when the system refuses a thread. */
 int http_start(struct http *h, struct err *e);
@@ -39,6 +45,12 @@ void http_stop(struct http *h);
 void http_close(struct http *h);
 
 bool http_now_stopping(const struct http *h);
+
+/* One turn of the engine, in the caller's thread, without waiting: bytes that are there are taken,
+ * exchanges that ended are told, posted calls and timers that are due run.  Only while it is not
+ * started.  Returns when the next timer is due (ms of clock_ms; 0: there is more to do at once;
+ * CLOCK_NEVER). */
+uint64_t http_step(struct http *h);
 
 /* From now on, and until the next start, ends what is waiting as http_stop does, but returns at
  * once and leaves the thread running.  Any thread. */
@@ -104,9 +116,11 @@ struct http_exchange {
 	const char *authorization; /* the header's value, NULL: none */
 	const char *accept; /* NULL: anything */
 	const char *if_none_match; /* NULL: unconditional */
+	const char *referer; /* NULL: none */
 	const char *content_type; /* of `body` */
 	struct source *body; /* what POST and PUT send, NULL: nothing */
 	unsigned silence; /* s without a byte until it is given up; 0: HTTP_SILENCE */
+	unsigned least; /* bytes that must come in each such time, from the first one on; 0: any */
 	unsigned companions; /* connections to make beside its own, if it needs a new one: warm.h */
 	bool ranged;
 	uint64_t first, last; /* Range: bytes=first-last, when `ranged` */
@@ -117,8 +131,9 @@ struct http_exchange {
 	int (*bytes)(struct http_exchange *x, const void *buf, size_t n, struct err *e);
 	/* It ended: 0 when the answer, of whatever status, arrived in full, else -errno:
 	 * what a callback returned; ETIMEDOUT, ECONNREFUSED, ECONNRESET, EHOSTUNREACH (no such
-	 * name), EPROTO (no HTTP), ENOTUNIQ (the certificate is not one to trust), ESHUTDOWN,
-	 * ENOMEM.  The exchange may be begun again from here. */
+	 * name), EPROTO (no HTTP, or more than fits: header lines without end), ENOTUNIQ (the
+	 * certificate is not one to trust), ESHUTDOWN, ENOMEM (it could not be begun).  The
+	 * exchange may be begun again from here. */
 	void (*done)(struct http_exchange *x, int r, const struct err *e);
 
 	/* Filled by the engine. */
@@ -129,16 +144,15 @@ struct http_exchange {
 	/* The engine's. */
 	struct http_call quiet; /* the timer that ends it when nothing is heard */
 	uint64_t heard; /* when a byte last moved */
+	uint64_t paced_at, paced_bytes; /* the beginning of the time that `least` looks at */
 	struct http *http;
-	struct http_exchange *next, **link;
-	void *easy, *header_list;
-	char *error_text;
+	struct http_exchange *next, **link; /* link is NULL: it does not run */
 	size_t header_bytes;
-	uint64_t sent; /* of body */
 	bool headers_told;
-	int warm_fd; /* the socket that it got from warm.h, -1: none */
-	int failure; /* what a callback returned */
+	bool over; /* the transport said so */
+	int failure; /* the first cause; once there is one no callback but `done` is called */
 	struct err why;
+	void *transfer; /* the transport's */
 };
 
 /* Begins it.  Always ends with `done`, never before this returns. */
@@ -146,6 +160,9 @@ void http_begin(struct http *h, struct http_exchange *x);
 
 /* Ends a running exchange without `done`. */
 void http_cancel(struct http_exchange *x);
+
+/* Whether the name of a host, which was not found, is known not to exist.  Blocks; any thread. */
+bool http_is_no_name(const struct http *h, const char *host);
 
 /* Frees what an answer holds. */
 void http_answer_release(struct http_answer *a);

@@ -107,6 +107,25 @@ static int take_copy(char **to, const char *value, struct err *e)
 	return *to ? 0 : err_set(e, ENOMEM, "out of memory");
 }
 
+/* Whether a list names a coding of the registry of RFC 9110, 8.4.1, which changes the bytes. Stores
+ * repeat whatever an upload said of itself, as "aws-chunked" or "binary": that changes nothing. */
+static bool names_coding(const char *list)
+{
+	static const char *const codings[] = { "aes128gcm",    "br",	     "compress", "dcb",
+					       "dcz",	       "deflate",    "exi",	 "gzip",
+					       "pack200-gzip", "x-compress", "x-gzip",	 "zstd" };
+	size_t i, n;
+
+	for (; *list != '\0'; list += n) {
+		list += strspn(list, ", \t");
+		n = strcspn(list, ", \t");
+		for (i = 0; i < sizeof codings / sizeof *codings; i++)
+			if (strlen(codings[i]) == n && strncasecmp(list, codings[i], n) == 0)
+				return true;
+	}
+	return false;
+}
+
 static int take_header(struct http_answer *a, const char *name, const char *value, struct err *e)
 {
 	if (strcasecmp(name, "content-length") == 0)
@@ -126,7 +145,7 @@ static int take_header(struct http_answer *a, const char *name, const char *valu
 	if (strcasecmp(name, "retry-after") == 0)
 		a->has_retry_after = http_answer_parse_delay(value, &a->retry_after);
 	if (strcasecmp(name, "content-encoding") == 0)
-		a->encoded = strcasecmp(value, "identity") != 0;
+		a->encoded = names_coding(value) || a->encoded;
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #include "fetch/push.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,39 +32,64 @@ static struct document ask(struct remote *r, const char *method, const char *pat
 	};
 }
 
-static int has_blob(struct remote *r, const char *digest, struct err *e)
+static int look(struct remote *r, const char *method, const char *digest, struct err *e)
 {
-	char path[sizeof "/blobs/" + DIGEST_TEXT];
+	char path[sizeof "/blobs/" + DIGEST_ANY_TEXT];
 	struct document d;
 	int x;
 
 	snprintf(path, sizeof path, "/blobs/%s", digest);
-	d = ask(r, "HEAD", path);
+	d = ask(r, method, path);
+	d.peek = strcmp(method, "GET") == 0;
+	if (!d.peek)
+		d.retry_until = clock_ms() + REMOTE_HEAD_SECONDS * (uint64_t)1000;
 	x = document_fetch(&d, e);
 	document_release(&d);
-	if (x == -ENOENT)
-		return 0;
-	return x < 0 ? x : 1;
+	return x;
+}
+
+/* Whether nobody answered, rather than that somebody said no. */
+static bool is_away(int x)
+{
+	return x == -ETIMEDOUT || x == -ESHUTDOWN || x == -ENOMEM || x == -EHOSTUNREACH ||
+	       x == -ECONNREFUSED || x == -ECONNRESET;
+}
+
+/* Where HEAD is refused, as by addresses that are signed for GET, or by who may write but not read,
+ * or where it gets no answer, a byte of it is asked for; and when that is refused too, it is
+ * uploaded: at worst in vain. */
+static int has_blob(struct remote *r, const char *digest, struct err *e)
+{
+	int x = look(r, "HEAD", digest, e);
+
+	if (x < 0 && x != -ENOENT && x != -ESHUTDOWN && x != -ENOMEM)
+		x = look(r, "GET", digest, e);
+	if (x == 0)
+		return 1;
+	return is_away(x) ? x : 0;
 }
 
 /* The address for the bytes: where the registry says, with the digest added. */
 static int begin_upload(struct remote *r, const char *digest, char **url, struct err *e)
 {
 	struct document d = ask(r, "POST", "/blobs/uploads/");
-	const struct endpoint *p;
 	AUTO_FREE char *at = NULL;
 	int x = document_fetch(&d, e);
 
-	p = remote_endpoint(r);
 	if (x == 0 && d.answer.location)
-		at = endpoint_resolve(p, p->base, d.answer.location);
+		at = endpoint_resolve(remote_endpoint(r), d.from, d.answer.location);
 	if (x == 0 && !at)
-		x = err_set(e, EPROTO, "the registry names no place to upload to where we may go");
+		x = err_set(e, EPROTO,
+			    "%s: the answer names no address to upload to: the Location is "
+			    "missing, malformed, not http(s), or leaves TLS",
+			    remote_endpoint(r)->name);
 	document_release(&d);
 	if (x < 0)
 		return x;
-	if (asprintf(url, "%s%cdigest=%s", at, strchr(at, '?') ? '&' : '?', digest) < 0)
+	if (asprintf(url, "%s%cdigest=%s", at, strchr(at, '?') ? '&' : '?', digest) < 0) {
+		*url = NULL; /* left undefined by the failed call */
 		return err_set(e, ENOMEM, "out of memory");
+	}
 	return 0;
 }
 

@@ -408,7 +408,7 @@ static bool quiesce(struct queue *k)
 		(void)take_fed(k, (enum request_priority)i,
 			       0); /* each says that there is no more */
 	for (i = 0; i < k->endpoints->count; i++)
-		quiet = auth_quiesce(k->endpoints->items[i].auth) && quiet;
+		quiet = endpoint_quiesce(&k->endpoints->items[i]) && quiet;
 	return quiet;
 }
 

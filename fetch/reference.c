@@ -5,7 +5,6 @@
  * a text with an '@' that does not begin a digest, only what follows the last one is quoted. */
 #include "fetch/reference.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +12,7 @@
 #include <string.h>
 
 #include "core/base/scope.h"
+#include "fetch/address.h"
 
 #define HUB "docker.io"
 #define LOWER "abcdefghijklmnopqrstuvwxyz"
@@ -47,13 +47,6 @@ static const char *skip_scheme(const char *text, enum reference_scheme *scheme)
 
 /* ---- the grammar ---- */
 
-static bool is_port(const char *p)
-{
-	size_t n = strspn(p, DIGITS);
-
-	return n > 0 && n <= 5 && p[n] == '\0' && p[0] != '0' && strtoul(p, NULL, 10) <= 65535;
-}
-
 /* Of letters, digits and inner hyphens, joined by dots. */
 static bool is_domain(const char *p, size_t n)
 {
@@ -68,33 +61,12 @@ static bool is_domain(const char *p, size_t n)
 	return n > 0;
 }
 
-static bool is_ipv6(const char *p, size_t n, struct in6_addr *out)
-{
-	char text[INET6_ADDRSTRLEN];
-
-	if (n >= sizeof text)
-		return false;
-	memcpy(text, p, n);
-	text[n] = '\0';
-	return inet_pton(AF_INET6, text, out) == 1;
-}
-
 static bool is_host(const char *host)
 {
-	struct in6_addr address;
-	size_t n;
+	struct address a;
 
-	if (strlen(host) > HOST_MAX)
-		return false;
-	n = strcspn(host, host[0] == '[' ? "]" : ":");
-	if (host[0] == '[') {
-		if (host[n] != ']' || !is_ipv6(host + 1, n - 1, &address))
-			return false;
-		n++;
-	} else if (!is_domain(host, n)) {
-		return false;
-	}
-	return host[n] == '\0' || (host[n] == ':' && is_port(host + n + 1));
+	return strlen(host) <= HOST_MAX && address_parse_host(host, &a) && *a.rest == '\0' &&
+	       (host[0] == '[' || is_domain(a.host, a.host_n));
 }
 
 /* Runs of small letters and digits, with '/', '.', '_', '__' or hyphens between two of them. */
@@ -288,23 +260,9 @@ int reference_parse_blob_url(const char *url, struct reference *out, struct err 
 
 bool reference_is_local(const char *host)
 {
-	static const char name[] = "localhost";
-	struct in_addr address;
-	struct in6_addr address6;
-	char text[HOST_MAX + 1];
-	size_t n = strcspn(host, host[0] == '[' ? "]" : ":"), suffix = sizeof name - 1;
+	struct address a;
 
-	if (host[0] == '[')
-		return host[n] == ']' && is_ipv6(host + 1, n - 1, &address6) &&
-		       IN6_IS_ADDR_LOOPBACK(&address6);
-	if (n >= sizeof text)
-		return false;
-	memcpy(text, host, n);
-	text[n] = '\0';
-	if (inet_pton(AF_INET, text, &address) == 1)
-		return ntohl(address.s_addr) >> 24 == IN_LOOPBACKNET;
-	return n >= suffix && strcasecmp(text + n - suffix, name) == 0 &&
-	       (n == suffix || text[n - suffix - 1] == '.');
+	return address_parse_host(host, &a) && address_is_local(&a);
 }
 
 void reference_release(struct reference *ref)

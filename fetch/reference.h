@@ -38,7 +38,7 @@ int reference_parse(const char *text, struct reference *out, struct err *e);
  * (a slash at the end is allowed).  Tag and digest stay empty.  EINVAL. */
 int reference_parse_blob_url(const char *url, struct reference *out, struct err *e);
 
-/* Whether a host (its port aside) is this machine: localhost, *.localhost, 127.0.0.0/8, [::1]. */
+/* Whether HOST[:PORT] is this machine, see address_is_local. */
 bool reference_is_local(const char *host);
 
 void reference_release(struct reference *ref);

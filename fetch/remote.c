@@ -81,8 +81,7 @@ static int set_up(struct remote *r, struct fetcher *f, const struct reference *r
 		x = queue_open(fetcher_http(f), &r->endpoints, r->settings->connections, &r->queue,
 			       e);
 	if (x == 0 && !push && r->settings->cache_dir)
-		x = fetcher_cache(f, r->settings->cache_dir, r->settings->cache_limit, &r->cache,
-				  e);
+		x = fetcher_cache(f, r->settings, &r->cache, e);
 	return x == 0 && !push ? name_origin(r, e) : x;
 }
 
@@ -195,8 +194,8 @@ static int explain(const struct remote *r, int x, struct err *e)
 		err_set(e, ENOENT,
 			"%s: there is no such image at %s (HTTP 404); check name and tag",
 			r->ref.text, r->ref.api_host);
-	else if (x == -ETIMEDOUT)
-		err_set(e, ETIMEDOUT,
+	else if (x == -ETIMEDOUT || x == -EHOSTUNREACH || x == -ECONNREFUSED)
+		err_set(e, -x,
 			"%s: %s; check the host's name, and that the registry can be reached",
 			r->ref.text, why.msg);
 	else
@@ -311,9 +310,9 @@ static int fetch_by_tag(struct remote *r, char digest[DIGEST_TEXT], char **text,
 		*n = d.n;
 	} else if (known && (x == 0 || is_away(x))) {
 		if (x < 0)
-			log_warn(
-				"%s: the registry is away (%s); going on with %s, its last meaning",
-				r->ref.text, e->msg, digest);
+			log_warn("%s: cannot reach the registry (%s); using the manifest cached "
+				 "for this tag, %s",
+				 r->ref.text, e->msg, digest);
 		x = 0;
 		*text = TAKE_PTR(known);
 		*n = known_n;
@@ -366,20 +365,40 @@ int remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_TE
 
 /* ---- blobs ---- */
 
-int remote_blob_size(struct remote *r, const char *digest, uint64_t *size, struct err *e)
+/* By HEAD, or by GET of its first byte. */
+static int ask_size(struct remote *r, const char *method, const char *digest, uint64_t *size,
+		    struct err *e)
 {
 	char path[sizeof "/blobs/" + DIGEST_ANY_TEXT];
+	const struct http_answer *a;
 	struct document d;
 	int x;
 
 	snprintf(path, sizeof path, "/blobs/%s", digest);
-	d = ask(r, "HEAD", path);
+	d = ask(r, method, path);
 	d.accept = NULL;
+	d.peek = strcmp(method, "GET") == 0;
+	if (!d.peek)
+		d.retry_until = clock_ms() + REMOTE_HEAD_SECONDS * (uint64_t)1000;
 	x = document_fetch(&d, e);
-	if (x == 0 && (!d.answer.has_length || d.answer.length == 0))
+	a = &d.answer;
+	*size = a->has_length ? a->length : 0;
+	if (a->status == 206)
+		*size = a->total == UINT64_MAX ? 0 : a->total;
+	if (x == 0 && *size == 0)
 		x = err_set(e, EPROTO, "%s: the registry does not say how large it is", digest);
-	*size = d.answer.length;
 	document_release(&d);
+	return x;
+}
+
+/* Addresses that are signed for GET refuse HEAD, and some servers leave out the length there, or do
+ * not answer it at all. */
+int remote_blob_size(struct remote *r, const char *digest, uint64_t *size, struct err *e)
+{
+	int x = ask_size(r, "HEAD", digest, size, e);
+
+	if (x < 0 && x != -ESHUTDOWN && x != -ENOMEM)
+		x = ask_size(r, "GET", digest, size, e);
 	return x;
 }
 

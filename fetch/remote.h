@@ -18,6 +18,7 @@
 enum {
 	REMOTE_OPEN_SECONDS = 15,
 	REMOTE_KNOWN_SECONDS = 3, /* the same for a tag whose last meaning is known */
+	REMOTE_HEAD_SECONDS = 3, /* and for HEAD, before GET is tried in its place */
 };
 
 struct remote;

@@ -14,26 +14,24 @@
 #include "core/base/clock.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "fetch/address.h"
 #include "fetch/queue.h"
+#include "fetch/range.h"
+#include "fetch/request_url.h"
+#include "fetch/secret.h"
 
 enum {
 	REST = 100, /* ms after the first round */
 	REST_MAX = 5000,
 	LATER = 50, /* ms */
 	REDIRECTS_MAX = 8, /* a round */
-	REFUSAL_MAX = 64 * 1024, /* bytes of an error's body that are worth reading */
+	PAGE_MAX = 64 * 1024, /* bytes of an error's body that are read before it is cut off */
+	AVOID_MAX = 10 * 1000, /* ms that other endpoints are waited for */
+	LEAST = 1024, /* bytes that an answer has to bring in HTTP_SILENCE seconds, */
+	LEAST_OF_MANY = 16 * 1024, /* and where another endpoint is left */
 };
 
 static void take_step(struct request *q);
-
-void request_targets_release(struct request_targets *t)
-{
-	size_t i;
-
-	for (i = 0; i < ENDPOINTS_MAX; i++)
-		free(t->url[i]);
-	*t = (struct request_targets){ 0 };
-}
 
 static struct endpoint *endpoint_of(struct request *q)
 {
@@ -50,14 +48,16 @@ static uint64_t deadline_of(const struct request *q)
 static void finish(struct request *q, int r, const struct err *e)
 {
 	struct queue *k = q->queue;
+	AUTO_FREE char *url = TAKE_PTR(q->url); /* x.url, until `done` has returned */
 	struct err copy = { .msg = "" };
 
 	if (r < 0)
 		copy = *e; /* may be q->why */
 	http_timer_clear(queue_http(k), &q->timer);
-	free(q->url);
-	free(q->header);
-	q->url = q->header = NULL;
+	auth_leave(&q->auth_wait);
+	refusal_release(&q->refusal);
+	secret_free(TAKE_PTR(q->header));
+	free(TAKE_PTR(q->referer));
 	q->state = REQUEST_IDLE;
 	queue_leave(k, q);
 	queue_release(k, q);
@@ -76,11 +76,23 @@ static void finish_late(struct request *q)
 {
 	struct err e;
 
-	if (q->cause < 0)
-		err_set(&e, ETIMEDOUT, "%s, after %u tries", q->why.msg, q->tries);
+	if (q->cause == 0 || q->why.msg[0] == '\0')
+		err_set(&e, ETIMEDOUT, "%s: timed out waiting for an answer", endpoint_of(q)->name);
+	else if (q->tries == 0)
+		err_set(&e, ETIMEDOUT, "%s", q->why.msg);
 	else
-		err_set(&e, ETIMEDOUT, "%s: not done in time", endpoint_of(q)->name);
+		err_set(&e, ETIMEDOUT, "%s, after %u tr%s", q->why.msg, q->tries,
+			q->tries == 1 ? "y" : "ies");
 	finish(q, -ETIMEDOUT, &e);
+}
+
+/* Tells how the exchange ended, once, if it gave bytes of a range. */
+static int judge(struct request *q, int r, struct err *e)
+{
+	bool gave = q->gave;
+
+	q->gave = false;
+	return gave && q->ranged && q->judge ? q->judge(q, r, e) : 0;
 }
 
 /* Leaves whatever the request is waiting for. */
@@ -91,12 +103,12 @@ static void leave_state(struct request *q)
 		queue_remove(q->queue, q);
 		break;
 	case REQUEST_ASKING:
-		auth_leave(endpoint_of(q)->auth, &q->auth_wait);
+		auth_leave(&q->auth_wait);
 		break;
 	case REQUEST_RUNNING:
 		http_cancel(&q->x);
-		if (q->own)
-			auth_lost(endpoint_of(q)->auth);
+		(void)judge(q, -ECANCELED, NULL);
+		auth_leave(&q->auth_wait);
 		break;
 	case REQUEST_IDLE:
 	case REQUEST_RESTING:
@@ -147,7 +159,7 @@ static uint64_t rest_time(const struct request *q)
 {
 	uint64_t ms = REST, span;
 
-	ms = min_u64(ms << (q->rounds < 8 ? q->rounds - 1 : 7), REST_MAX);
+	ms = min_u64(ms << (q->rounds < 8 ? max_u64(q->rounds, 1) - 1 : 7), REST_MAX);
 	span = ms / 2 + 1;
 	ms = ms / 2 + clock_chance() % span;
 	return ms;
@@ -160,15 +172,44 @@ static uint64_t asked_until(const struct request *q, const struct endpoint *p)
 	return p->asked_until < min_u64(q->retry_until, deadline_of(q)) ? p->asked_until : 0;
 }
 
-static uint64_t first_asked_until(const struct request *q)
+/* Whether some endpoint is neither final nor one to avoid. */
+static bool has_better(const struct request *q)
 {
 	const struct endpoint_list *list = queue_endpoints(q->queue);
-	uint64_t first = CLOCK_NEVER;
 	size_t i;
 
 	for (i = 0; i < list->count; i++)
-		if (!(q->final & 1u << i) && !list->items[i].unused)
-			first = min_u64(first, asked_until(q, &list->items[i]));
+		if (!((q->final | q->avoid) & 1u << i) && !list->items[i].unused)
+			return true;
+	return false;
+}
+
+/* Until when another endpoint than those to avoid is waited for: half of the time that there is. */
+static uint64_t avoid_until(struct request *q, uint64_t now)
+{
+	uint64_t end = min_u64(deadline_of(q), q->retry_until);
+
+	if (q->avoid_until == 0)
+		q->avoid_until = end > now ? now + min_u64((end - now) / 2, AVOID_MAX) : now;
+	return q->avoid_until;
+}
+
+/* When the first endpoint may be asked that is not to be left alone then. */
+static uint64_t first_worth_asking(struct request *q, uint64_t now)
+{
+	const struct endpoint_list *list = queue_endpoints(q->queue);
+	bool better = has_better(q);
+	uint64_t first = CLOCK_NEVER, from;
+	size_t i;
+
+	for (i = 0; i < list->count; i++) {
+		if (q->final & 1u << i || list->items[i].unused)
+			continue;
+		from = asked_until(q, &list->items[i]);
+		if (better && q->avoid & 1u << i)
+			from = max_u64(from, avoid_until(q, now));
+		first = min_u64(first, from);
+	}
 	return first;
 }
 
@@ -177,11 +218,12 @@ static void end_round(struct request *q)
 {
 	uint64_t now = clock_ms(), until;
 
-	q->rounds++;
+	q->rounds += q->tries != q->round_tries; /* not one in which nobody was to be asked */
+	q->round_tries = q->tries;
 	q->redirects = 0;
 	q->failed = 0;
 	q->desperate = true;
-	until = max_u64(now + rest_time(q), first_asked_until(q));
+	until = max_u64(now + rest_time(q), first_worth_asking(q, now));
 	if (until >= min_u64(q->retry_until, deadline_of(q))) {
 		finish_late(q);
 		return;
@@ -211,12 +253,15 @@ static void fail_for_good(struct request *q, int r, const char *text)
 	take_step(q);
 }
 
+/* The status in words, and the server's own; `meaning`: what it means here, "". */
 static void fail_status(struct request *q, int r, const char *meaning)
 {
-	char text[160];
+	const char *fault = r == -EACCES || r == -ENOENT ? auth_fault(endpoint_of(q)->auth) : "";
+	char said[REFUSAL_TEXT], text[sizeof q->why.msg];
 
-	snprintf(text, sizeof text, "HTTP %u%s%s", q->x.answer.status, meaning[0] ? ", " : "",
-		 meaning);
+	refusal_text(&q->refusal, q->x.answer.status, q->header, said);
+	snprintf(text, sizeof text, "%s%s%s%s%.480s", said, meaning[0] ? "; " : "", meaning,
+		 fault[0] ? "; credentials: " : "", fault);
 	fail_for_good(q, r, text);
 }
 
@@ -238,21 +283,15 @@ static void fail_login(struct request *q, int r, const struct err *e)
 
 /* ---- answers ---- */
 
-static void forget_target(struct request *q)
-{
-	if (q->targets) {
-		free(q->targets->url[q->place]);
-		q->targets->url[q->place] = NULL;
-	}
-}
-
 static void follow(struct request *q)
 {
 	const char *location = q->x.answer.location;
 	char *url = location ? endpoint_resolve(endpoint_of(q), q->url, location) : NULL;
 
 	if (!url) {
-		fail_status(q, -EPROTO, "a redirect that leads nowhere we may go");
+		fail_status(q, -EPROTO,
+			    "redirect refused: the Location is missing, malformed, not http(s), or "
+			    "leaves TLS");
 		return;
 	}
 	if (++q->redirects > REDIRECTS_MAX) {
@@ -267,67 +306,101 @@ static void follow(struct request *q)
 }
 
 /* A signed address that has run out, or a store that lost the blob: the endpoint leads elsewhere
- * the next time, and if not, it is its own failure. */
+ * the next time, and if not, it is its own failure.  An address that is signed for GET refuses HEAD
+ * each time. */
 static void leave_target(struct request *q)
 {
-	unsigned status = q->x.answer.status;
-	char text[80];
+	char said[REFUSAL_TEXT], text[REFUSAL_TEXT + 300];
+	struct address a;
 
-	forget_target(q);
-	free(q->url);
-	q->url = NULL;
+	refusal_text(&q->refusal, q->x.answer.status, q->header, said);
+	if (address_parse(q->url, &a))
+		snprintf(text, sizeof text, "redirected to %.*s: %s", (int)a.host_n, a.host, said);
+	else
+		snprintf(text, sizeof text, "redirected: %s", said);
+	request_url_forget(q);
 	q->to_target = false;
-	if (q->remembered) {
+	if (q->remembered)
 		take_step(q); /* no failure: the endpoint has not been asked yet */
-		return;
-	}
-	snprintf(text, sizeof text, "HTTP %u from where it redirects to", status);
-	if (++q->redirects <= REDIRECTS_MAX)
+	else if (++q->redirects <= REDIRECTS_MAX && strcmp(q->method, "HEAD") != 0)
 		fail_for_now(q, -EACCES, text);
 	else
 		fail_for_good(q, -EACCES, text);
 }
 
+/* Asks again, with another login, the same place. */
+static void ask_again(struct request *q)
+{
+	q->following = q->to_target;
+	take_step(q);
+}
+
 static void take_401(struct request *q)
 {
+	char words[REFUSAL_WORDS];
 	struct err e;
-	int r = auth_challenged(endpoint_of(q)->auth, &q->x.answer.challenge, q->header,
+	int r = auth_challenged(q->auth, &q->auth_wait, &q->x.answer.challenge, q->header,
 				q->strikes++, &e);
 
-	if (r < 0)
-		fail_login(q, r, &e);
+	if (r == 0) {
+		ask_again(q);
+		return;
+	}
+	refusal_words(&q->refusal, q->header, words);
+	if (words[0] != '\0')
+		err_set(&q->why, -r, "%.700s: %s", e.msg, words);
 	else
-		take_step(q);
+		q->why = e;
+	e = q->why;
+	fail_login(q, r, &e);
+}
+
+/* Whether somebody can log in where a redirect has led.  An address that is remembered is asked for
+ * anew first: it may be a signature that has run out. */
+static bool invite(struct request *q)
+{
+	if (q->auth || !q->to_target || q->remembered ||
+	    q->x.answer.challenge.scheme == CHALLENGE_NONE)
+		return q->auth;
+	q->auth = endpoint_invite(endpoint_of(q), q->url);
+	return q->auth;
 }
 
 static void take_busy(struct request *q)
 {
 	const struct http_answer *a = &q->x.answer;
-	char text[64];
+	char text[REFUSAL_TEXT];
 
-	snprintf(text, sizeof text, "HTTP %u", a->status);
+	refusal_text(&q->refusal, a->status, q->header, text);
 	if (a->has_retry_after)
 		endpoint_asked(endpoint_of(q), a->retry_after);
 	fail_for_now(q, -EIO, text);
+}
+
+/* 501 and 505 say that it will not be done the next time either. */
+static bool is_busy(unsigned status)
+{
+	return status == 408 || status == 425 || status == 429 ||
+	       (status >= 500 && status != 501 && status != 505);
 }
 
 static void take_refusal(struct request *q)
 {
 	unsigned status = q->x.answer.status;
 
-	if (status == 408 || status == 425 || status == 429 || status >= 500)
+	if (is_busy(status))
 		take_busy(q);
+	else if (status == 401 && invite(q))
+		take_401(q);
+	else if (status == 403 && q->auth && q->header && q->strikes++ == 0 &&
+		 auth_doubted(q->auth, &q->auth_wait, q->header) == 0)
+		ask_again(q);
 	else if (q->to_target && !q->own)
 		leave_target(q);
-	else if (status == 401 && q->own)
-		take_401(q);
-	else if (status == 403 && q->own && q->header && q->strikes++ == 0 &&
-		 auth_doubted(endpoint_of(q)->auth, q->header) == 0)
-		take_step(q);
 	else if (status == 401 || status == 403)
-		fail_status(q, -EACCES, status == 401 ? "unauthorized" : "forbidden");
+		fail_status(q, -EACCES, "");
 	else if (status == 404 || status == 410)
-		fail_status(q, -ENOENT, "it does not have this");
+		fail_status(q, -ENOENT, "");
 	else if (status == 416)
 		fail_status(q, -EBADMSG, "the blob has another size");
 	else
@@ -344,53 +417,15 @@ static bool is_redirect(unsigned status)
 	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-static int wrong_size(const struct request *q, uint64_t size, struct err *e)
-{
-	return err_set(e, EBADMSG, "the blob has %" PRIu64 " bytes, the manifest says %" PRIu64,
-		       size, q->total);
-}
-
-static int check_part(struct request *q, struct err *e)
-{
-	const struct http_answer *a = &q->x.answer;
-
-	if (!a->has_range)
-		return err_set(e, EPROTO, "HTTP 206 without Content-Range");
-	if (q->total && a->total != UINT64_MAX && a->total != q->total)
-		return wrong_size(q, a->total, e);
-	if (a->first != q->first || a->last != q->last)
-		return err_set(e, EPROTO,
-			       "asked for bytes %" PRIu64 "-%" PRIu64 " of %" PRIu64
-			       ", the answer is %" PRIu64 "-%" PRIu64 " of %" PRIu64,
-			       q->first, q->last, q->total, a->first, a->last, a->total);
-	if (a->has_length && a->length != a->last - a->first + 1)
-		return err_set(e, EPROTO, "%" PRIu64 " bytes in an answer of %" PRIu64, a->length,
-			       a->last - a->first + 1);
-	q->position = q->first;
-	return 0;
-}
-
-/* Runs inside libcurl. */
+/* Runs inside the transport.  Until it has returned 0 nothing of the answer is looked at. */
 static int on_headers(struct http_exchange *x, struct err *e)
 {
 	struct request *q = (struct request *)((char *)x - offsetof(struct request, x));
 	const struct http_answer *a = &x->answer;
 
-	q->position = 0;
-	q->whole = false;
 	if (!is_good(a->status) || !q->ranged)
 		return 0;
-	if (a->encoded)
-		return err_set(e, EPROTO,
-			       "the answer has a Content-Encoding, which was not asked for");
-	if (a->status == 206)
-		return check_part(q, e);
-	if (a->status != 200)
-		return err_set(e, EPROTO, "HTTP %u to a range request", a->status);
-	if (q->total && a->has_length && a->length != q->total)
-		return wrong_size(q, a->length, e);
-	q->whole = true;
-	return 0;
+	return range_check(q, e);
 }
 
 static int on_bytes(struct http_exchange *x, const void *buf, size_t n, struct err *e)
@@ -399,32 +434,41 @@ static int on_bytes(struct http_exchange *x, const void *buf, size_t n, struct e
 	uint64_t off = q->position;
 	int r;
 
-	if (!is_good(x->answer.status) || !q->bytes)
-		return x->received <= REFUSAL_MAX ? 0 : err_set(e, EMSGSIZE, "a long error page");
+	if (!is_good(x->answer.status) || !q->bytes) {
+		refusal_take(&q->refusal, buf, n);
+		return x->received <= PAGE_MAX ? 0 : err_set(e, EMSGSIZE, "a long error page");
+	}
 	queue_note_bytes(q->queue, n);
 	queue_note_arrived(q->queue, q, n);
 	stats_add(q->stats, STATS_FETCHED_BYTES, n);
-	if (q->ranged && q->whole && q->total && n > q->total - off)
-		return err_set(e, EPROTO, "more bytes than the blob has");
+	if (q->ranged && n > q->end - off)
+		return err_set(e, EPROTO, "more bytes than the answer's headers say");
 	q->position += n;
+	q->gave = true;
 	r = q->bytes(q, off, buf, n, e);
 	q->enough = r > 0;
 	return r > 0 ? err_set(e, ECANCELED, "enough") : r;
 }
 
-/* All of a range is there, whatever the framing said. */
-static bool is_short(const struct request *q)
+/* How the exchange ended, now that it is known, and whether what it gave is right. */
+static int settle(struct request *q, int r, struct err *e)
 {
-	if (!q->ranged || q->x.answer.status == 304)
-		return false;
-	return q->whole ? q->total && q->position != q->total : q->first <= q->last;
-}
+	bool good = q->ranged && is_good(q->x.answer.status);
+	struct err why;
+	int verdict;
 
-static void keep_target(struct request *q)
-{
-	if (!q->to_target || !q->targets || q->targets->url[q->place])
-		return;
-	q->targets->url[q->place] = strdup(q->url); /* without it we ask again */
+	if (q->enough)
+		r = 0;
+	if (r == 0 && good && !q->enough && q->position != q->end)
+		r = err_set(e, ECONNRESET, "the answer was cut short");
+	verdict = judge(q, r, &why);
+	if (r == 0 && verdict < 0)
+		r = err_set(e, -verdict, "%s", why.msg);
+	if (good && r < 0)
+		range_ask_less(q);
+	else if (good)
+		range_ask_more(q);
+	return r;
 }
 
 static void succeed(struct request *q)
@@ -436,9 +480,13 @@ static void succeed(struct request *q)
 		fail_for_good(q, r, e.msg);
 		return;
 	}
-	keep_target(q);
+	request_url_keep(q);
 	endpoint_worked(endpoint_of(q));
-	finish(q, 0, NULL);
+	q->strikes = q->redirects = 0;
+	if (q->ranged && !q->whole && q->first <= q->last)
+		take_step(q); /* the rest of it, from the place that gives it */
+	else
+		finish(q, 0, NULL);
 }
 
 /* At open it is the user's to mend; later it may be the server's passing trouble. */
@@ -458,20 +506,47 @@ static void take_distrust(struct request *q, const struct err *e)
 	fail_at_open(q, -EACCES, text);
 }
 
-/* No whole answer came.  When the place could not even be reached it is left alone for a while. */
+/* Whether another endpoint can be asked in place of this one. */
+static bool has_others(const struct request *q)
+{
+	const struct endpoint_list *list = queue_endpoints(q->queue);
+	size_t i;
+
+	for (i = 0; i < list->count; i++)
+		if (i != q->place && !(q->final & 1u << i) && !list->items[i].unused)
+			return true;
+	return false;
+}
+
+/* There is no such host, or on this machine nobody listens: a name that is wrong or a server that
+ * does not run is told at once. */
+static bool is_hopeless(struct request *q, int r)
+{
+	struct address a;
+
+	return (r == -EHOSTUNREACH && endpoint_of(q)->no_such_name) ||
+	       (r == -ECONNREFUSED && address_parse(q->url, &a) && address_is_local(&a));
+}
+
+/* No whole answer came.  A place that could not even be reached is left alone for a while; where
+ * there are others, so is one whose answers break off, trickle, or are not what was asked for. */
 static void take_failure(struct request *q, int r, const struct err *e)
 {
-	if (r == -ESHUTDOWN || r == -ENOMEM || r == -ENOSPC) {
+	if (r == -ESHUTDOWN) {
 		finish(q, r, e);
 		return;
 	}
 	if (r == -ECONNREFUSED || r == -EHOSTUNREACH || r == -ENOTUNIQ ||
-	    (r == -ETIMEDOUT && q->x.answer.status == 0))
+	    (r == -ETIMEDOUT && q->x.answer.status == 0) || has_others(q))
 		endpoint_failed(endpoint_of(q));
 	if (q->to_target)
-		forget_target(q);
+		request_url_forget(q);
+	if (r == -EHOSTUNREACH)
+		endpoint_unresolved(endpoint_of(q), q->url);
 	if (r == -ENOTUNIQ)
 		take_distrust(q, e);
+	else if (is_hopeless(q, r))
+		fail_at_open(q, r, e->msg);
 	else if (r == -EFBIG)
 		fail_for_good(q, r, e->msg);
 	else if (r == -EBADMSG)
@@ -480,34 +555,38 @@ static void take_failure(struct request *q, int r, const struct err *e)
 		fail_for_now(q, r, e->msg);
 }
 
-static void on_done(struct http_exchange *x, int r, const struct err *e)
+/* What the answer says about the place and the login, whatever becomes of its body. */
+static void note_answer(struct request *q, int r)
 {
-	struct request *q = (struct request *)((char *)x - offsetof(struct request, x));
-	struct auth *auth = endpoint_of(q)->auth;
-	unsigned status = x->answer.status;
-	bool all = q->ranged && is_good(status) && q->first > q->last;
+	unsigned status = q->x.answer.status;
 	/* A 401 that was cut short leads to no challenge: somebody else may ask what is wanted. */
 	bool lost = status == 0 || (status == 401 && r < 0 && r != -EMSGSIZE);
 
-	q->state = REQUEST_IDLE;
-	queue_note_round_trip(q->queue, x->first_byte_us);
+	queue_note_round_trip(q->queue, q->x.first_byte_us);
 	stats_request(q->stats, r < 0 && status == 0 ? 0 : status);
 	if (q->own && status != 0)
 		endpoint_answered(endpoint_of(q), status);
-	if (q->own && status != 0 && status != 401)
-		auth_accepted(auth);
-	else if (q->own && lost)
-		auth_lost(auth);
-	if (q->enough || all)
-		succeed(q);
-	else if (r < 0 && r != -EMSGSIZE)
-		take_failure(q, r, e);
+	if (q->auth && status != 0 && status != 401)
+		auth_accepted(q->auth, &q->auth_wait, status);
+	else if (lost)
+		auth_leave(&q->auth_wait);
+}
+
+static void on_done(struct http_exchange *x, int r, const struct err *why)
+{
+	struct request *q = (struct request *)((char *)x - offsetof(struct request, x));
+	unsigned status = x->answer.status;
+	struct err e = *why;
+
+	q->state = REQUEST_IDLE;
+	note_answer(q, r);
+	r = settle(q, r, &e);
+	if (r < 0 && r != -EMSGSIZE)
+		take_failure(q, r, &e);
 	else if (is_redirect(status))
 		follow(q);
 	else if (!is_good(status))
 		take_refusal(q);
-	else if (is_short(q))
-		fail_for_now(q, -ECONNRESET, "the answer was cut short");
 	else
 		succeed(q);
 }
@@ -527,13 +606,20 @@ static void begin(struct request *q)
 	q->x.authorization = q->header;
 	q->x.accept = q->accept;
 	q->x.if_none_match = q->if_none_match;
+	q->x.referer = q->to_target ? q->referer : NULL;
 	q->x.content_type = q->content_type;
 	q->x.body = q->body;
 	q->x.silence = q->silence;
 	q->x.companions = q->companions;
+	q->x.least = q->body || strcmp(q->method, "GET") != 0 ? 0
+		     : has_others(q)			      ? LEAST_OF_MANY
+							      : LEAST;
 	q->x.ranged = q->ranged;
 	q->x.first = q->first;
-	q->x.last = q->last;
+	q->x.last = range_last(q);
+	q->position = 0;
+	q->whole = q->held = q->gave = q->enough = false;
+	refusal_release(&q->refusal);
 	q->x.headers = on_headers;
 	q->x.bytes = on_bytes;
 	q->x.done = on_done;
@@ -551,33 +637,6 @@ static void on_ready(struct auth_wait *w, int r, const struct err *e)
 		take_step(q);
 }
 
-/* Whether the exchange goes to the endpoint's own scheme, host and port. */
-static bool is_own(const struct request *q, const struct endpoint *p)
-{
-	AUTO_FREE char *origin = endpoint_origin_of(q->url);
-
-	return origin && strcasecmp(origin, p->origin) == 0;
-}
-
-static int set_url(struct request *q, const struct endpoint *p)
-{
-	const char *known = q->targets ? q->targets->url[q->place] : NULL;
-
-	if (q->following) {
-		q->following = q->remembered = false;
-		return 0;
-	}
-	free(q->url);
-	q->to_target = q->remembered = known != NULL;
-	if (known)
-		q->url = strdup(known);
-	else if (q->path[0] != '/')
-		q->url = strdup(q->path);
-	else if (asprintf(&q->url, "%s%s", p->base, q->path) < 0)
-		q->url = NULL;
-	return q->url ? 0 : -ENOMEM;
-}
-
 static void try_endpoint(struct request *q)
 {
 	struct endpoint *p = endpoint_of(q);
@@ -585,16 +644,18 @@ static void try_endpoint(struct request *q)
 	enum auth_answer answer = AUTH_GO;
 	struct err e;
 
-	q->header = (free(q->header), NULL);
-	if (set_url(q, p) < 0) {
+	secret_free(TAKE_PTR(q->header));
+	if (request_url_set(q, p) < 0) {
 		finish(q, err_set(&e, ENOMEM, "out of memory"), &e);
 		return;
 	}
-	q->own = is_own(q, p);
-	if (q->own) {
+	q->own = endpoint_is_own(p, q->url);
+	q->auth = q->own ? p->auth : endpoint_guest(p, q->url);
+	if (q->auth) {
 		q->state = REQUEST_ASKING;
 		q->auth_wait.ready = on_ready;
-		answer = auth_ask(p->auth, &q->auth_wait, &header, &e);
+		q->auth_wait.path = q->path;
+		answer = auth_ask(q->auth, &q->auth_wait, &header, &e);
 	}
 	if (answer == AUTH_WAIT) {
 		q->following = q->to_target && !q->remembered;
@@ -615,8 +676,7 @@ static void try_endpoint(struct request *q)
 	begin(q);
 }
 
-/* The first endpoint that is worth a try now; -1: none. */
-static int choose(const struct request *q)
+static int first_usable(const struct request *q, uint32_t without)
 {
 	const struct endpoint_list *list = queue_endpoints(q->queue);
 	uint64_t now = clock_ms();
@@ -625,12 +685,25 @@ static int choose(const struct request *q)
 	for (i = 0; i < list->count; i++) {
 		const struct endpoint *p = &list->items[i];
 
-		if ((q->failed | q->final) & 1u << i || p->unused)
+		if ((q->failed | q->final | without) & 1u << i || p->unused)
 			continue;
 		if (asked_until(q, p) <= now && (q->desperate || p->bad_until <= now))
 			return (int)i;
 	}
 	return -1;
+}
+
+/* The first endpoint that is worth a try now; -1: none.  One whose bytes were wrong is asked again
+ * only when there is no other, or the others have not come back for long. */
+static int choose(struct request *q)
+{
+	int place = first_usable(q, q->avoid);
+
+	if (place >= 0 || !q->avoid || (has_better(q) && clock_ms() < avoid_until(q, clock_ms())))
+		return place;
+	if (q->rather < ENDPOINTS_MAX)
+		place = first_usable(q, ~(1u << q->rather));
+	return place >= 0 ? place : first_usable(q, 0);
 }
 
 static bool all_are_final(const struct request *q)

@@ -3,7 +3,10 @@
  * redirects, retries, a deadline; and the queue in which requests wait for their turn.
  *
  * What an answer leads to:
- *   200, 206, 201, 202, 304   it is done (a range request takes 206 for this very range, or 200)
+ *   200, 206, 201, 202, 304   it is done.  An answer to a range request has to say first that it is
+ *                             what was asked for: 206 with this very range or its beginning (the
+ *                             rest is asked for next), or 200 with the blob's length and without a
+ *                             range; a 200 without a length is held back until its end
  *   401                       a new token or new credentials, then again; thrice is EACCES
  *   403, 404, 410, 416, ...   final for this place, on to the next one; EACCES, ENOENT, EBADMSG
  *   3xx                       to its target, without credentials unless scheme, host and port are
@@ -21,6 +24,7 @@
 #include "fetch/endpoint.h"
 #include "fetch/http.h"
 #include "fetch/link.h"
+#include "fetch/refusal.h"
 #include "fetch/stats.h"
 
 enum request_priority {
@@ -64,8 +68,10 @@ struct request {
 	struct source *body;
 	unsigned silence, companions; /* as in http.h */
 	bool ranged;
-	uint64_t first, last; /* what is still wanted: `bytes` moves first on */
+	uint64_t first, last; /* what is still wanted: `bytes` moves first on, `judge` back */
 	uint64_t total; /* size of the blob, 0: not known */
+	uint32_t avoid; /* endpoints, by bit, to ask last: their bytes were wrong, */
+	unsigned rather; /* but of these this one first; ENDPOINTS_MAX: none */
 	struct request_targets *targets; /* of the blob, may be NULL */
 	struct stats *stats; /* may be NULL */
 	_Atomic uint64_t deadline; /* of all tries together; CLOCK_NEVER */
@@ -78,16 +84,26 @@ struct request {
 	 * the request with that; 1 ends it as done, since nothing more is wanted.  NULL: no body
 	 * is. */
 	int (*bytes)(struct request *q, uint64_t off, const void *buf, size_t n, struct err *e);
+	/* Of a range request: the exchange that gave bytes is over.  r < 0: it failed, or was
+	 * cancelled, and whatever it gave has to be taken back.  0: it was all that its headers
+	 * said; -errno says that its bytes will not do all the same (then they have been taken
+	 * back).  Called once for each exchange that gave bytes, before anything else happens to
+	 * the request. */
+	int (*judge)(struct request *q, int r, struct err *e);
+	/* A whole blob is coming whose length the answer does not say: whether its bytes can be
+	 * held back until they are judged.  NULL: no. */
+	bool (*may_hold)(struct request *q);
 	/* All of the body is there, of an answer that has one: is it right?  0, or -errno, and then
 	 * this place is final; the next one is asked.  NULL: it is. */
 	int (*check)(struct request *q, struct err *e);
 	/* 0, or -errno with a text that names the host.  The request may be freed or submitted
-	 * anew. */
+	 * anew.  Until it returns x.url is the address that answered. */
 	void (*done)(struct request *q, int r, const struct err *e);
 
 	/* For `bytes` and `done`: the last answer. */
 	struct http_exchange x;
-	bool whole; /* a range was asked for, and the whole blob is coming */
+	bool whole; /* a range was asked for, and the whole blob is coming... */
+	bool held; /* ...without saying its length: may_hold has agreed to it */
 
 	/* request.c's, zero at first. */
 	struct request *next; /* in a line of the queue */
@@ -97,16 +113,22 @@ struct request {
 	struct auth_wait auth_wait;
 	size_t place; /* of the endpoint in use */
 	uint32_t failed, final; /* endpoints, by bit: in this round; for good */
-	unsigned rounds, strikes, redirects, tries;
+	unsigned rounds, strikes, redirects, tries, round_tries;
 	bool desperate; /* waiting is over: endpoints that are left alone are taken as well */
 	bool to_target; /* the exchange goes to a redirect's target... */
 	bool remembered; /* ...which an earlier request has found */
 	bool following; /* q->url is where to go next */
 	bool own; /* the exchange goes to the endpoint's own scheme, host and port */
+	struct auth *auth; /* who logs in where it goes; NULL: nobody */
+	struct refusal refusal; /* the body of an answer that is none of the good ones */
 	bool enough; /* `bytes` returned 1 */
+	uint64_t avoid_until; /* ms; 0: not yet known */
+	bool gave; /* `bytes` was called in this exchange */
+	uint64_t most; /* bytes to ask for at once, 0: all; less after answers that were cut */
+	uint64_t end; /* of the part that the answer says it is: its last byte + 1 */
 	bool holds_slot;
 	uint64_t slot_bytes; /* queue.c's */
-	char *url, *header;
+	char *url, *header, *referer;
 	uint64_t position; /* of the next byte of the body */
 	int cause; /* the last failure */
 	struct err why;

@@ -37,7 +37,9 @@ static int default_cache(char **out)
 int fetch_settings_init(struct fetch_settings *s, struct err *e)
 {
 	*s = (struct fetch_settings){
-		.cache_limit = FETCH_CACHE_LIMIT,
+		.cache_limit = FETCH_FOLDERS,
+		.cache_keep_free = FETCH_FOLDERS,
+		.verify_cache = FETCH_VERIFY,
 		.connections = FETCH_CONNECTIONS,
 		.timeout = FETCH_TIMEOUT,
 		.download = { .delay = 300,
@@ -67,6 +69,11 @@ void fetch_settings_release(struct fetch_settings *s)
 	free(s->client_cert);
 	free(s->client_key);
 	free(s->credentials);
+	free(s->service.helper);
+	free(s->service.ca);
+	free(s->service.cert);
+	free(s->service.key);
+	free(s->service.fault);
 	free(s->user);
 	secret_free(s->password);
 	free(s->platform);

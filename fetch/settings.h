@@ -17,10 +17,13 @@ enum {
 	FETCH_CONNECTIONS = 16,
 	FETCH_CONNECTIONS_MAX = 1024,
 	FETCH_TIMEOUT = 60, /* s */
+	FETCH_VERIFY = 60, /* s */
 	FETCH_PASSWORD_MAX = 64 * 1024, /* bytes */
 };
 
-#define FETCH_CACHE_LIMIT ((uint64_t)10 << 30)
+
+#define FETCH_FOLDERS UINT64_MAX /* not said: the cache folder has its own */
+#define FETCH_VERIFY_ONCE UINT32_MAX /* a chunk is checked once a process */
 
 /* Background download of whole blobs, with the reference's key names and defaults. */
 struct fetch_download {
@@ -30,6 +33,14 @@ struct fetch_download {
 	unsigned max_mbps; /* MB/s (10^6 bytes), 0: no limit; default 100 */
 	unsigned tries; /* a blob, default 5 */
 	uint64_t block_size; /* bytes a request, default 262144 */
+};
+
+/* What the service file says of credentials beyond `credentials`, all NULL without it. */
+struct fetch_credentials {
+	char *helper; /* the files are for this helper, when `credentials` names it */
+	char *ca, *cert, *key; /* absolute paths, PEM; NULL: the system's, none, in `cert` */
+	char *fault; /* why nothing can be looked for, when `credentials` is NULL: told to those
+		      * who need a login */
 };
 
 enum {
@@ -57,7 +68,9 @@ struct fetch_trace {
 
 struct fetch_settings {
 	char *cache_dir; /* absolute path; NULL: no cache */
-	uint64_t cache_limit; /* bytes in the whole folder, 0: none */
+	uint64_t cache_limit; /* bytes in the whole folder, 0: none, FETCH_FOLDERS: what it says */
+	uint64_t cache_keep_free; /* bytes of the file system that are left to others; the same */
+	unsigned verify_cache; /* s after which a chunk is checked again; 0: at each read */
 	unsigned connections; /* at a time, of one image */
 	unsigned timeout; /* s, all tries of one read together; 0: for ever */
 	char **mirrors; /* in order of preference, as given, see remote.h */
@@ -68,6 +81,7 @@ struct fetch_settings {
 	char *client_key; /* absolute path, PEM; NULL: in client_cert */
 	char *credentials; /* absolute path of a docker-style file; or a helper's http://, https://
 			    * or unix:/PATH address; NULL: where docker and podman keep theirs */
+	struct fetch_credentials service;
 	char *user; /* with `password`: for the image's registry, before any file */
 	char *password;
 	char *platform; /* "linux/arm64" or "linux/arm/v7"; NULL: this machine's */

@@ -25,6 +25,8 @@ enum stats_count {
 	STATS_RETRIES, /* tries beyond the first of a request */
 	STATS_CRC_DROPS, /* ranges that a checksum above found wrong */
 	STATS_CACHE_DROPS, /* chunks that the cache's own CRC found wrong */
+	STATS_CACHE_ENABLED, /* 1: what is fetched is kept, as of the last read; 0: there is no
+			      * cache, or it is paused (a full disk) */
 	STATS_DOWNLOAD_BYTES, /* bytes present in the cache or folder, as background download knows
 			       */
 	STATS_DOWNLOAD_TOTAL, /* bytes it wants; 0: it does not run */

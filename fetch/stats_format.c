@@ -87,6 +87,8 @@ static const struct metric {
 			      "Ranges that failed a checksum of the layer." },
 	[STATS_CACHE_DROPS] = { "cache_drops", "_total", "counter",
 				"Chunks of the cache that failed its own checksum." },
+	[STATS_CACHE_ENABLED] = { "cache_enabled", "", "gauge",
+				  "Layers of which fetched bytes are kept." },
 	[STATS_DOWNLOAD_BYTES] = { "download_bytes", "", "gauge",
 				   "Bytes that background download has." },
 	[STATS_DOWNLOAD_TOTAL] = { "download_total_bytes", "", "gauge",

@@ -36,7 +36,8 @@ struct params {
 	"dir=DIR               Serve every *.yaml file in DIR as an export of its name.\n"         \
 	"acceleration-paths=true|false  Follow paths that an image lists, default false.\n"        \
 	"cache-dir=DIR|none    Keep what was fetched in DIR.\n"                                    \
-	"cache-limit=SIZE|none How much the cache may hold, default 10G.\n"                        \
+	"cache-keep-free=SIZE|none  How much of its disk the cache leaves to others.\n"            \
+	"cache-limit=SIZE|none How much the cache may hold; else as the folder has it, or 10G.\n"  \
 	"cainfo=FILE           Trust the certificate authorities in FILE (PEM).\n"                 \
 	"client-cert=FILE      Our certificate (PEM).\n"                                           \
 	"client-key=FILE       Its private key (PEM), if not in the same file.\n"                  \
@@ -60,7 +61,8 @@ struct params {
 	"upper=PATH            Write to the upper PATH.data, PATH.index on top of the image.\n"    \
 	"upper-garbage=PERCENT Rewrite the upper's index when so much is dead, default 50.\n"      \
 	"user=NAME             User name for the registry.\n"                                      \
-	"user-agent=TEXT       HTTP User-Agent to send."
+	"user-agent=TEXT       HTTP User-Agent to send.\n"                                         \
+	"verify-cache=SECONDS|always|once  When cached data are checked again, default 60."
 
 /* Takes one KEY=VALUE; relative paths count from the working directory.  A password is only taken
  * in the forms -, -FD and +FILE, and read by `read_password` (nbdkit_read_password: 0, or -1 after

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
 #include "core/identity.h"
@@ -148,7 +149,7 @@ static bool await_client(struct launch *l)
 {
 	WITH_LOCK(&l->lock);
 	while (l->clients == 0 && !l->ending)
-		pthread_cond_wait(&l->came, &l->lock);
+		clock_wait(&l->came, &l->lock, CLOCK_NEVER);
 	return !l->ending;
 }
 
@@ -178,7 +179,10 @@ static void replay_pushed(struct launch *l)
 			save(l, &t);
 	} else if (r != -ESHUTDOWN) {
 		store_note_asked(l->config->fetch.cache_dir, l->identity);
-		if (r != -ENOENT)
+		/* What is in the cache needs no registry, so that it is away is no news. */
+		if (r == -ECONNREFUSED || r == -EHOSTUNREACH)
+			log_debug("%s: no replay: %s", l->config->path, e.msg);
+		else if (r != -ENOENT)
 			log_warn("%s: no replay: %s", l->config->path, e.msg);
 	}
 }
@@ -201,7 +205,7 @@ static void *prepare(void *arg)
 
 void launch_start(struct launch *l)
 {
-	int code = pthread_create(&l->thread, NULL, prepare, l);
+	int code = clock_thread(&l->thread, prepare, l);
 
 	l->started = code == 0;
 	if (code != 0)
@@ -215,7 +219,7 @@ void launch_client_came(struct launch *l)
 	WITH_LOCK(&l->lock);
 	l->clients++;
 	l->paused = false;
-	pthread_cond_signal(&l->came);
+	clock_wake(&l->came);
 	for (i = 0; i < l->replay_count; i++)
 		run_locked(l, l->replays[i]);
 }
@@ -379,7 +383,7 @@ static void stop_waiting(struct launch *l)
 {
 	WITH_LOCK(&l->lock);
 	l->ending = true;
-	pthread_cond_signal(&l->came);
+	clock_wake(&l->came);
 }
 
 void launch_end(struct launch *l)
@@ -486,7 +490,7 @@ int launch_open(const struct image_config *config, struct image *image, struct l
 	l->image = image;
 	pthread_mutex_init(&l->lock, NULL);
 	pthread_mutex_init(&l->window, NULL);
-	pthread_cond_init(&l->came, NULL);
+	clock_init_cond(&l->came);
 	r = begin_reference(l, &why);
 	if (r == 0)
 		r = begin_own(l, &why);
@@ -508,7 +512,7 @@ void launch_close(struct launch *l)
 		return;
 	stop_waiting(l);
 	if (l->started)
-		pthread_join(l->thread, NULL);
+		clock_join(l->thread);
 	launch_end(l);
 	for (i = 0; i < l->replay_count; i++)
 		replay_close(l->replays[i]);

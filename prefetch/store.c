@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "core/base/clock.h"
 #include "core/base/io.h"
 #include "core/base/scope.h"
 
@@ -33,7 +33,7 @@ char *store_path(const char *cache_dir, const char *identity)
 bool store_was_asked(const char *cache_dir, const char *identity)
 {
 	AUTO_FREE char *path = path_of(cache_dir, identity, "asked");
-	time_t now = time(NULL);
+	int64_t now = clock_date();
 	struct stat st;
 
 	return path && stat(path, &st) == 0 && st.st_mtime <= now && now - st.st_mtime < ASK_EVERY;

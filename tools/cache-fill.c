@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "core/lowers.h"
@@ -17,6 +18,7 @@ struct fill {
 	struct progress progress;
 	uint64_t counted; /* bytes of the layer in hand that the progress line has */
 	uint64_t layers, bytes; /* that are whole now */
+	struct source **open; /* one a layer: what is held stays, until all are there */
 };
 
 static bool report(void *arg, uint64_t present)
@@ -45,7 +47,7 @@ static int fill_layer(struct fill *x, size_t i, struct err *e)
 	size = blob.blob->size;
 	if (name == digest)
 		r = download_now(&blob, &config->fetch.download, report, x, e);
-	source_close(blob.blob);
+	x->open[i] = blob.blob;
 	if (r < 0)
 		return err_wrap(e, r, "%s: layer %zu (%s)", config->path, i, name);
 	(void)report(x, size);
@@ -64,10 +66,16 @@ static int fill_all(struct fill *x, struct err *e)
 	lowers_opened(&x->lowers);
 	for (i = 0; i < x->lowers.count; i++)
 		total += x->lowers.list[i].size;
+	x->open = calloc(x->lowers.count + 1, sizeof(struct source *));
+	if (!x->open)
+		return err_set(e, ENOMEM, "out of memory");
 	progress_init(&x->progress, "filling", total);
 	for (i = 0; r == 0 && i < x->lowers.count; i++)
 		r = fill_layer(x, i, e);
 	progress_clear(&x->progress);
+	for (i = 0; i < x->lowers.count; i++)
+		source_close(x->open[i]);
+	free(x->open);
 	if (r == 0)
 		show_line(stdout, "%s: %" PRIu64 " layers, %s, are in the cache",
 			  x->lowers.config->path, x->layers, show_size(x->bytes, size));

@@ -22,7 +22,9 @@ enum {
 	OPT_TO,
 	OPT_ORIGIN,
 	OPT_ALL,
-	OPT_PLATFORM, /* from here on: fill's alone */
+	OPT_CACHE_LIMIT, /* from here on: fill's alone */
+	OPT_CACHE_KEEP_FREE,
+	OPT_PLATFORM,
 	OPT_SETTINGS,
 };
 
@@ -32,11 +34,15 @@ static const struct tool_option options[] = {
 	[OPT_TO] = { "to", 0, "SIZE", "prune: how much may stay, such as 500M or 10G" },
 	[OPT_ORIGIN] = { "origin", 0, "URL", "drop: all blobs from there, as ls shows it" },
 	[OPT_ALL] = { "all", 0, NULL, "drop: all blobs" },
+	[OPT_CACHE_LIMIT] = { "cache-limit", 0, "SIZE",
+			      "fill: the folder's limit from now on (default: as it is,\nor 10G)" },
+	[OPT_CACHE_KEEP_FREE] = { "cache-keep-free", 0, "SIZE",
+				  "fill: how much of its disk it leaves to others" },
 	[OPT_PLATFORM] = { "platform", 0, "OS/ARCH", "fill: which image of several" },
 	[OPT_SETTINGS] = SETTINGS_REACH,
 };
 
-#define FILL_OPTIONS (~0u << OPT_PLATFORM)
+#define FILL_OPTIONS (~0u << OPT_CACHE_LIMIT)
 
 /* Looking at a cache does not make one. */
 static int open_cache(const char *dir, struct cache **out, struct err *e)
@@ -51,7 +57,7 @@ static int open_cache(const char *dir, struct cache **out, struct err *e)
 	if (access(dir, F_OK) < 0)
 		r = err_set(e, errno, "cache %s: %s", dir, strerror(errno));
 	else
-		r = cache_open(dir, settings.cache_limit, out, e);
+		r = cache_open(dir, CACHE_LIMIT_FOLDER, out, e);
 	fetch_settings_release(&settings);
 	return r;
 }
@@ -99,21 +105,27 @@ static int add_entry(void *arg, const struct cache_entry *entry)
 
 static int list_in(struct cache *c, const struct tool_args *args, struct err *e)
 {
-	char size[SHOW_SIZE];
+	char size[SHOW_SIZE], limit[SHOW_SIZE];
+	struct cache_limits limits;
 	json_t *blobs, *out;
 	int r;
+
+	cache_get_limits(c, &limits);
 
 	if (!args->values[OPT_JSON]) {
 		printf("%-8s  %-4s  %10s  %10s  %-71s  %s\n", "State", "Used", "Size", "Present",
 		       "Digest", "Origin");
 		r = cache_list(c, print_entry, NULL, e);
 		if (r == 0)
-			printf("%s in all\n", show_size(cache_usage(c), size));
+			printf("%s in all, limit %s\n", show_size(cache_usage(c), size),
+			       limits.limit ? show_size(limits.limit, limit) : "none");
 		return r;
 	}
 	blobs = json_array();
 	r = cache_list(c, add_entry, blobs, e);
-	out = json_pack("{s:I, s:o}", "usage-size", (json_int_t)cache_usage(c), "blobs", blobs);
+	out = json_pack("{s:I, s:I, s:I, s:o}", "usage-size", (json_int_t)cache_usage(c),
+			"limit-size", (json_int_t)limits.limit, "keep-free-size",
+			(json_int_t)limits.keep_free, "blobs", blobs);
 	if (r == -ENOMEM || !out)
 		r = err_set(e, ENOMEM, "out of memory");
 	if (r == 0)

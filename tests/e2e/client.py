@@ -11,6 +11,10 @@
   client.py scan URI FLAT                every 4 KiB block; counts those that fail, by errno
   client.py survive URI FLAT SEED        every 64 KiB once, in random order: right, or EIO; tells how
                                          many of each, and the milliseconds of the longest read
+  client.py storm URI FLAT SECONDS LONGEST SEED
+                                         reads at random for so long, from a server that may be killed
+                                         and come back: no read fails while it is there, none takes
+                                         longer than LONGEST seconds
   client.py map URI FLAT                 extents: no gap, what is called zero is zero
   client.py faults URI FLAT CONTROL STEP each STEPth pread of the server fails once
                                          (fault-preload.c)
@@ -122,6 +126,40 @@ def do_survive(h, flat, seed):
     print(len(offsets) - failed, failed, int(longest * 1000))
 
 
+def connect_again(uri, until):
+    while True:
+        try:
+            return connect(uri)
+        except nbd.Error as e:
+            if time.monotonic() > until:
+                sys.exit(f"no server: {e}")
+            time.sleep(0.02)
+
+
+def do_storm(uri, flat, seconds, longest, seed):
+    dice, reads, lost, slowest = random.Random(int(seed)), 0, 0, 0
+    end = time.monotonic() + float(seconds)
+    h = connect_again(uri, time.monotonic() + 30)
+    while time.monotonic() < end:
+        length = dice.choice([1, 4096, 65536, dice.randrange(1, MAX_READ)])
+        offset = dice.randrange(len(flat) - length)
+        began = time.monotonic()
+        try:
+            compare(h, flat, offset, length)
+            reads += 1
+        except nbd.Error as e:
+            if h.aio_is_ready():
+                took = time.monotonic() - began
+                sys.exit(f"a read of {length} at {offset} failed after {took:.1f} s: {e}")
+            lost += 1
+            h = connect_again(uri, time.monotonic() + 60)
+            continue
+        slowest = max(slowest, time.monotonic() - began)
+        if slowest > float(longest):
+            sys.exit(f"a read of {length} at {offset} took {slowest:.1f} s")
+    print(f"{reads} right, {lost} connections lost, longest {slowest:.1f} s")
+
+
 def read_all(h, flat):
     """Reads the disk, retrying what fails.  Returns how many reads failed."""
     failed = 0
@@ -218,6 +256,8 @@ def main():
     command, uri, flat, *rest = sys.argv[1:]
     commands = {"random": do_random, "spread": do_spread, "edges": do_edges, "scan": do_scan,
                 "map": do_map, "survive": do_survive, "faults": do_faults}
+    if command == "storm":
+        return do_storm(uri, open_flat(flat), *rest)
     h = connect(uri)
     commands[command](h, open_flat(flat), *rest)
     h.shutdown()

@@ -43,7 +43,7 @@ say "settings: each is refused when it is empty, and most when they are given tw
 value()
 {
 	case $1 in
-	connections | timeout | cache-limit) echo 1 ;;
+	connections | timeout | cache-keep-free | cache-limit | verify-cache) echo 1 ;;
 	acceleration-paths | download | insecure) echo true ;;
 	mirror) echo http://localhost ;;
 	password) echo "+$work/password" ;;

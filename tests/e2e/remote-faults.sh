@@ -113,17 +113,52 @@ for what in start end total missing; do
 	each content-range:'"wrong": "'$what'"' 0
 done
 each whole 0
+each whole:'"after": 100000' 0
+each whole:'"length": false' 0
+each whole:'"length": false, "after": 100000' 0
+for length in true false; do
+	each page:'"length": '$length 0
+	each page:'"length": '$length', "bytes": 900000' 0
+	each part:'"length": '$length 0
+	each part:'"length": '$length', "range": true' 0
+done
+each tail 0
 each chunked 0
 each gzip 0
 each garbage 0
 each close 0
 each huge-headers 0
+each long-header 0
 each slow-headers:'"ms": 2' 0
 for status in 401 429 500 502 503 504; do
 	each $status 0
 done
 wrong retry-after '{"kind": "429", "every": 7, "times": 1, "retry_after": 1}' 4 0
 wrong retry-date '{"kind": "503", "every": 7, "times": 1, "retry_after": 1, "date": true}' 4 0
+
+# One deadline counts for a client's read, however many layers it takes: each of six is late, by less than
+# the deadline, one after the other.
+for n in 0 1 2 3 4 5; do
+	truncate -s 3M "$work/six$n.raw"
+	dd if=/dev/urandom of="$work/six$n.raw" bs=512k count=1 seek=$n conv=notrunc status=none
+	"$overlaybd" commit --raw "$work/six$n.raw" --compress none -o "$work/six$n.obd" >"$work/commit.out"
+done
+push_image "http://$reg" six obd "$work"/six?.obd
+serve six "$plugin" "image=$reg/six:obd" timeout=3 connections=1 "cache-dir=$work/cache-six"
+tell reg /faults '{"kind": "latency", "seconds": 1.2}'
+"$python" -c 'import nbd, sys, time
+h = nbd.NBD()
+h.connect_uri(sys.argv[1])
+began = time.monotonic()
+try:
+	h.pread(3 << 20, 0)
+except nbd.Error:
+	pass
+took = time.monotonic() - began
+sys.exit(f"a read with timeout=3 took {took:.1f} s" if took > 4.2 else 0)' "$(uri six)" || fail "six layers"
+tell reg /faults
+stop six
+say "ok: six layers that are late, one deadline"
 
 # What is final for a read, or lasts longer than it may.
 for what in 403 404 416 loop; do

@@ -87,12 +87,14 @@ echo '{"credsStore": "test"}' >"$work/program.json"
 PATH=$work/bin:$PATH keeps_secrets program "image=$reg/app:obd" "credentials=$work/program.json"
 same "the program's question" "$(sort -u "$work/told/program")" "get $reg"
 
-# The helper of the overlaybd snapshotter, by HTTP.
+# The helper of the overlaybd snapshotter: by HTTP, over a socket, over TLS with a certificate of ours.
 cat >"$work/helper.py" <<'END'
-import http.server, json, sys
+import http.server, json, socketserver, ssl, sys
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        with open(sys.argv[1] + ".asked", "a") as f:
+            print(self.path, file=f)
         body = json.dumps({"success": True, "data": {"auths": {sys.argv[2]: {
             "username": "user", "password": "hush-password"}}}}).encode()
         self.send_response(200)
@@ -103,13 +105,48 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+if len(sys.argv) == 4 and not sys.argv[3].endswith(".pem"):
+    server, where = socketserver.UnixStreamServer(sys.argv[3], Handler), sys.argv[3]
+else:
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    where = server.server_port
+if sys.argv[-1].endswith(".pem"):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[3], sys.argv[4])
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(sys.argv[5])
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 with open(sys.argv[1], "w") as f:
-    print(server.server_port, file=f)
+    print(where, file=f)
 server.serve_forever()
 END
 launch helper "$python" "$work/helper.py" "$work/helper.port" "$reg"
 launched helper "$work/helper.port"
+launch local-helper "$python" "$work/helper.py" "$work/local-helper.port" "$reg" "$work/helper.sock"
+launched local-helper "$work/local-helper.port"
+make_ca
+launch tls-helper "$python" "$work/helper.py" "$work/tls-helper.port" "$reg" \
+	"$work/server.pem" "$work/server.key" "$work/ca.pem"
+launched tls-helper "$work/tls-helper.port"
+echo "{\"credentialConfig\": {\"mode\": \"uds\", \"path\": \"$work/helper.sock\", \"timeout\": 1}}" \
+	>"$work/uds.json"
+keeps_secrets uds "image=$reg/app:obd" "service=$work/uds.json"
+echo "{\"credentialConfig\": {\"mode\": \"https\", \"timeout\": 1,
+	\"path\": \"127.0.0.1:$(cat "$work/tls-helper.port")/auth\", \"server_ca_path\": \"ca.pem\",
+	\"client_cert_path\": \"client.pem\", \"client_key_path\": \"client.key\"}}" >"$work/https.json"
+keeps_secrets https "image=$reg/app:obd" "service=$work/https.json"
+for name in local tls; do
+	grep -q "^/auth?remote_url=http://$reg/v2/app/blobs/sha256:[0-9a-f]\{64\}\$" \
+		"$work/$name-helper.port.asked" ||
+		fail "$name helper was asked $(cat "$work/$name-helper.port.asked")"
+done
+# A mode that nobody knows is the fault of those who need a login.
+echo '{"credentialConfig": {"mode": "smoke", "path": "signals"}}' >"$work/smoke.json"
+refuses "credentials: $work/smoke.json:1: credentialConfig: mode 'smoke' is not known" \
+	"image=$reg/app:obd" "service=$work/smoke.json" cache-dir=none
+tell reg /settings '{"auth": "none"}'
+keeps_secrets smoke "image=$reg/app:obd" "service=$work/smoke.json"
+tell reg /settings '{"auth": "basic"}'
 printf 'image: %s/app:obd\ncredentials: "http://127.0.0.1:%s/auth?key=hush"\n' "$reg" \
 	"$(cat "$work/helper.port")" >"$work/helper.yaml"
 keeps_secrets helper "config=$work/helper.yaml"
@@ -199,7 +236,7 @@ make_ca
 start_registry tls --dir "$work/reg" --tls "$work/server.pem" "$work/server.key" --redirect
 tell reg /reset
 tell tls /settings "{\"target\": \"http://127.0.0.1:${port[reg-target]}\"}"
-refuses "a redirect that leads nowhere we may go" "image=https://127.0.0.1:${port[tls]}/app:obd" \
+refuses "redirect refused: the Location is missing, malformed, not http(s), or leaves TLS" "image=https://127.0.0.1:${port[tls]}/app:obd" \
 	"cainfo=$work/ca.pem" cache-dir=none timeout=5
 same "requests of the target" "$(count reg requests signed)" 0
 

@@ -27,7 +27,7 @@ static void check(int r, const struct credentials *c, const struct auths_program
 	FUZZ_CHECK(r >= 0 || (r == -EINVAL && strncmp(e->msg, "auths: '", 8) == 0));
 }
 
-static void look_for(const json_t *document, const char *host, const char *repository)
+static void look_for(json_t *document, const char *host, const char *repository)
 {
 	struct credentials c, again;
 	struct auths_program p, p_again;

@@ -28,7 +28,7 @@ static void check_settings(const struct fetch_settings *s)
 	check_path(s->client_key);
 	FUZZ_CHECK(s->connections >= 1 && s->connections <= FETCH_CONNECTIONS_MAX);
 	FUZZ_CHECK(s->timeout <= CONFIG_SETTING_TIMEOUT);
-	FUZZ_CHECK(s->cache_limit <= INT64_MAX);
+	FUZZ_CHECK(s->cache_limit <= INT64_MAX || s->cache_limit == FETCH_FOLDERS);
 	FUZZ_CHECK(s->download.tries > 0 && s->download.block_size > 0);
 	FUZZ_CHECK(s->mirror_count <= CONFIG_SETTING_MIRRORS);
 	for (i = 0; i < s->mirror_count; i++)

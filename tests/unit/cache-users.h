@@ -41,6 +41,17 @@ static inline struct user use(const char *origin)
 	return use_limited(origin, 0);
 }
 
+/* With a map, which else the first publish makes. */
+static inline struct user use_made(const char *origin)
+{
+	struct user u = use(origin);
+	struct err e;
+
+	if (cache_map_make(u.b->own, &e) < 0)
+		die("map", e.msg);
+	return u;
+}
+
 static inline void leave(struct user *u)
 {
 	cache_blob_close(u->b);

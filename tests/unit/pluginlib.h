@@ -261,10 +261,14 @@ void __wrap_report_write(struct disk *const *disks, size_t count, bool last)
 
 void __wrap_disk_start(struct disk *d);
 void __real_disk_start(struct disk *d);
+static bool starts_disk; /* the disk's own threads are none of the plugin's */
+
 void __wrap_disk_start(struct disk *d)
 {
 	note("start");
+	starts_disk = true;
 	__real_disk_start(d);
+	starts_disk = false;
 }
 
 static size_t many_exports; /* that many names, in place of the folder's */
@@ -325,6 +329,8 @@ int __real_clock_thread(pthread_t *out, void *(*body)(void *arg), void *arg);
 int __wrap_clock_thread(pthread_t *out, void *(*body)(void *arg), void *arg);
 int __wrap_clock_thread(pthread_t *out, void *(*body)(void *arg), void *arg)
 {
+	if (starts_disk)
+		return __real_clock_thread(out, body, arg);
 	threads++;
 	watchers += thread_code == 0;
 	return thread_code ? thread_code : __real_clock_thread(out, body, arg);

@@ -210,7 +210,7 @@ static void drops(void **state)
 /* What a process that died while deleting left behind is swept up. */
 static void leftovers(void **state)
 {
-	struct user u = use(GOOD);
+	struct user u = use_made(GOOD);
 	char path[128];
 	uint64_t freed;
 	struct err e;
@@ -226,6 +226,7 @@ static void leftovers(void **state)
 	cachelib_publish_all(u.b, &blob);
 	cache_blob_close(u.b);
 	u.b = cachelib_open_blob(u.c, GOOD, &blob);
+	assert_int_equal(cache_map_make(u.b->own, &e), 0);
 	cachelib_flip(cachelib_path(EVIL, &blob, "map"), 0);
 	assert_int_equal(cache_usage(u.c), MAP_BYTES);
 	assert_int_equal(warnings, 0);

@@ -140,23 +140,23 @@ static void fill_another(struct cache *c)
 static void without_map(void **state)
 {
 	struct test_blob other = cachelib_blob(6, SIZE);
-	struct user u = use(GOOD);
+	struct user u = use_made(GOOD);
 	uint64_t freed;
 	struct err e;
-	int making;
+	struct cache_file making = { &cache_disk_system, -1 };
 
 	leave(&u);
 	run("rm \"$P/map\" && echo >\"$P/new.1\"", cachelib_path(GOOD, &blob, NULL));
 	run("mkdir \"$P\"", cachelib_path(GOOD, &other, NULL));
 	u.c = cachelib_open(0);
-	making = open(cachelib_path(GOOD, &blob, "lock"), O_RDWR);
+	making.fd = open(cachelib_path(GOOD, &blob, "lock"), O_RDWR);
 	assert_int_equal(cache_folder_lock(making, F_RDLCK, 0, 1), 0);
 	assert_int_equal(cache_usage(u.c), 0);
 	fill_another(u.c);
 	assert_int_equal(cache_prune(u.c, 0, &freed, &e), 0);
 	assert_true(cachelib_exists(cachelib_path(GOOD, &blob, NULL)));
 	assert_false(cachelib_exists(cachelib_path(GOOD, &other, NULL)));
-	close(making);
+	cache_disk_close(&making);
 	fill_another(u.c);
 	assert_int_equal(cache_prune(u.c, 0, &freed, &e), 0);
 	assert_false(cachelib_exists(cachelib_path(GOOD, &blob, NULL)));
@@ -212,7 +212,7 @@ static void not_files(void **state)
 			run(commands[i / 3], cachelib_path(GOOD, &blob, names[i % 3]));
 			if (k == 0)
 				is_replaced(commands[i / 3]);
-			u = use(GOOD);
+			u = use_made(GOOD);
 			leave(&u);
 		}
 		run(commands[i / 3], cachelib_path(GOOD, &blob, names[i % 3]));
@@ -426,8 +426,8 @@ static void *hold_alone(void *arg)
 static void slow_removal(void **state)
 {
 	static _Atomic uint64_t ignored;
-	const struct cache_map_counters counters = { &ignored, &ignored };
-	struct user u = use(GOOD);
+	const struct cache_map_counters counters = { &ignored, &ignored, NULL };
+	struct user u = use_made(GOOD);
 	char path[CACHE_PATH];
 	struct cache_map *m;
 	pthread_t thread;

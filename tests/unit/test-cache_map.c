@@ -20,22 +20,22 @@
 enum { CHUNKS = 9, SIZE = 8 * CACHE_CHUNK + 5000 };
 
 static _Atomic uint64_t usage, bad;
-static const struct cache_map_counters counters = { &usage, &bad };
+static const struct cache_map_counters counters = { &usage, &bad, NULL };
 static struct test_blob blob;
-static int root = -1;
+static struct cache_file root = { &cache_disk_system, -1 };
 
 static int set_up(void **state)
 {
 	cachelib_make_folder();
-	root = open(folder, O_RDONLY | O_DIRECTORY);
+	root.fd = open(folder, O_RDONLY | O_DIRECTORY);
 	usage = bad = 0;
 	blob = cachelib_blob(1, SIZE);
-	return root < 0;
+	return root.fd < 0;
 }
 
 static int tear_down(void **state)
 {
-	close(root);
+	cache_disk_close(&root);
 	cachelib_remove_folder();
 	return 0;
 }
@@ -45,7 +45,8 @@ static struct cache_map *open_map(void)
 	struct cache_map *m = NULL;
 	struct err e = { "" };
 
-	if (cache_map_open(root, "blob", blob.digest, SIZE, true, &counters, &m, &e) < 0)
+	if (cache_map_open(root, "blob", blob.digest, SIZE, true, &counters, &m, &e) < 0 ||
+	    cache_map_make(m, &e) < 0)
 		die("cache_map_open", e.msg);
 	return m;
 }
@@ -415,7 +416,7 @@ static void held_chunk(void **state)
 {
 	struct cache_map *m = open_map();
 	struct timespec begin, end;
-	int holder = open(path_of("map"), O_RDWR);
+	struct cache_file holder = { &cache_disk_system, open(path_of("map"), O_RDWR) };
 
 	assert_int_equal(publish(m, 1), 0);
 	assert_int_equal(cache_folder_lock(holder, F_WRLCK, CACHE_MAP_HEADER + 8, 8), 0);
@@ -426,7 +427,7 @@ static void held_chunk(void **state)
 	assert_true(end.tv_sec - begin.tv_sec < 5);
 	assert_int_equal(look(m, 1), 1);
 	assert_int_equal(cache_map_evict(m, 0), 0);
-	close(holder);
+	cache_disk_close(&holder);
 	assert_int_equal(cache_map_evict(m, 1), 0); /* takes the mark that look made */
 	assert_int_equal(cache_map_evict(m, 1), CACHE_CHUNK);
 	assert_int_equal(look(m, 1), 0);

@@ -75,53 +75,82 @@ static void good_challenges_are_read(void **state)
 	}
 }
 
+#define BEARER(parameters)                                                                         \
+	"Bearer " parameters, CHALLENGE_BEARER, "https://a", "reg", "repository:a:pull"
+#define REALM "realm=\"https://a\""
+#define REST "service=reg,scope=\"repository:a:pull\""
+
+/* What registries write that the grammar does not have: the rest of it counts. */
 static const struct {
-	const char *value, *why;
-} bad[] = {
-	{ "Bearer", "Bearer without a realm" },
-	{ "Basic, Bearer service=x", "Bearer without a realm" },
-	{ "Bearer realm=\"\"", "realm '' is no http address" },
-	{ "Bearer realm=\"file:///etc/passwd\"", "realm 'file:///etc/passwd' is no http address" },
-	{ "Bearer realm=\"https://a b\"", "realm 'https://a b' is no http address" },
-	{ "Bearer realm=\"https://\xc3\xa9\"", "is no http address" },
-	{ "Bearer realm=\"https://a", "a quoted text does not end" },
-	{ "Bearer realm=\"https://a\\", "a quoted text does not end" },
-	{ "Bearer realm=\"a\r\nX: y\"", "a control character in a quoted text" },
-	{ "Bearer realm=\"a\\\nb\"", "a control character in a quoted text" },
-	{ "Bearer realm=\"a\x7f\"", "a control character in a quoted text" },
-	{ "Bearer realm=", "Bearer without a realm" }, /* reads like a token68 */
-	{ "Bearer realm=,x=y", "Bearer without a realm" },
-	{ "Bearer a=b,realm=", "a parameter without a value" },
-	{ "Bearer realm=https://a", "no comma behind a parameter" },
-	{ "Bearer realm=\"https://a\"x", "no comma behind a parameter" },
-	{ "Bearer realm=\"https://a\",realm=\"https://b\"", "a parameter stands twice" },
-	{ "Bearer realm=\"https://a\",scope=a,Scope=b", "a parameter stands twice" },
-	{ "realm=\"x\"", "no authentication scheme" },
-	{ "Basic realm=x, \"y\"", "no authentication scheme" },
-	{ "=", "no authentication scheme" },
-	{ "Basic\x01", "no authentication scheme" },
+	const char *value;
+	enum challenge_scheme scheme;
+	const char *realm, *service, *scope;
+} odd[] = {
+	{ BEARER("realm=https://a," REST) },
+	{ BEARER(REALM "x," REST) },
+	{ BEARER(REALM "," REST ",error=") },
+	{ BEARER("error=," REALM "," REST) },
+	{ BEARER(REALM "," REST ",error=\"") },
+	{ BEARER(REALM "," REST ",error=\"does not end") },
+	{ BEARER(REALM "," REST ",scope=x,Service=y,realm=\"https://b\"") },
+	{ BEARER(REALM "," REST ",error=\"a\r\nX: y\"") },
+	{ BEARER(REALM "," REST ",a,b c=\"d") },
+	{ BEARER(REALM "," REST ", \"y\"") },
+	{ BEARER(REALM "," REST ";error=x, =, \x01,,") },
+	{ BEARER(REALM " " REST) }, /* a blank in place of the comma */
+	{ "realm=\"x\", Basic", CHALLENGE_BASIC, NULL, NULL, NULL },
+	{ "Basic realm=x, \"y\"", CHALLENGE_BASIC, NULL, NULL, NULL },
+	{ "\x01 Basic", CHALLENGE_BASIC, NULL, NULL, NULL },
+	/* a Bearer that cannot be met does not hide the others */
+	{ "Basic, Bearer service=x", CHALLENGE_BASIC, NULL, NULL, NULL },
+	{ "Bearer realm=\"file:///etc/passwd\", Basic", CHALLENGE_BASIC, NULL, NULL, NULL },
+	{ "Bearer, "
+	  "Bearer " REALM,
+	  CHALLENGE_BEARER, "https://a", NULL, NULL },
+	{ "Bearer", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "Bearer realm=\"\"", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "Bearer realm=\"https://a b\"", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "Bearer realm=\"https://\xc3\xa9\"", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "Bearer realm=\"https://a\\\nb\"", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "Bearer realm=\"https://a\x7f\"", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "Bearer realm=", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "realm=\"x\"", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "=", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "\"", CHALLENGE_NONE, NULL, NULL, NULL },
+	{ "Basic\x01", CHALLENGE_NONE, NULL, NULL, NULL },
 };
 
-static void bad_challenges_are_refused(void **state)
+static void one_odd_part_loses_no_challenge(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof odd / sizeof *odd; i++) {
+		struct challenge c = { 0 };
+		struct err e = { "" };
+
+		if (challenge_parse(odd[i].value, &c, &e) != 0)
+			fail_msg("%s: %s", odd[i].value, e.msg);
+		if (c.scheme != odd[i].scheme)
+			fail_msg("%s: scheme %d", odd[i].value, c.scheme);
+		expect_text(odd[i].value, c.realm, odd[i].realm);
+		expect_text(odd[i].value, c.service, odd[i].service);
+		expect_text(odd[i].value, c.scope, odd[i].scope);
+		challenge_release(&c);
+	}
+}
+
+static void a_value_that_is_too_long_is_refused(void **state)
 {
 	struct challenge c = { .scheme = CHALLENGE_BASIC };
 	char *large = malloc(16 * 1024 + 2);
 	struct err e = { "" };
-	size_t i;
 
-	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
-		if (challenge_parse(bad[i].value, &c, &e) != -EINVAL)
-			fail_msg("%s: not refused", bad[i].value);
-		if (strncmp(e.msg, "WWW-Authenticate: ", 18) != 0 || !strstr(e.msg, bad[i].why))
-			fail_msg("%s: %s", bad[i].value, e.msg);
-		assert_int_equal(c.scheme, CHALLENGE_BASIC);
-		assert_null(c.realm);
-	}
 	assert_non_null(large);
 	memset(large, ',', 16 * 1024 + 1);
 	large[16 * 1024 + 1] = '\0';
 	assert_int_equal(challenge_parse(large, &c, &e), -EINVAL);
 	assert_string_equal(e.msg, "WWW-Authenticate: more than 16 KiB");
+	assert_int_equal(c.scheme, CHALLENGE_BASIC);
 	assert_int_equal(challenge_parse(large + 1, &c, &e), 0);
 	free(large);
 }
@@ -134,15 +163,23 @@ static void the_best_of_several_headers_stays(void **state)
 	assert_int_equal(challenge_parse("Basic realm=x", &c, &e), 0);
 	assert_int_equal(challenge_parse("Negotiate", &c, &e), 0);
 	assert_int_equal(c.scheme, CHALLENGE_BASIC);
+	assert_true(c.basic);
 	assert_int_equal(challenge_parse("Bearer realm=\"https://a\"", &c, &e), 0);
 	assert_int_equal(c.scheme, CHALLENGE_BEARER);
 	assert_int_equal(challenge_parse("Basic realm=x", &c, &e), 0);
 	assert_int_equal(challenge_parse("Bearer realm=\"https://b\"", &c, &e), 0);
 	assert_string_equal(c.realm, "https://a");
-	assert_int_equal(challenge_parse("Bearer", &c, &e), -EINVAL);
+	assert_true(c.basic);
+	assert_int_equal(challenge_parse("Bearer", &c, &e), 0);
 	assert_string_equal(c.realm, "https://a");
 	challenge_release(&c);
 	assert_int_equal(c.scheme, CHALLENGE_NONE);
+	assert_int_equal(challenge_parse("Bearer realm=\"https://a\", Negotiate", &c, &e), 0);
+	assert_false(c.basic);
+	challenge_release(&c);
+	assert_int_equal(challenge_parse("Bearer realm=\"https://a\", Basic", &c, &e), 0);
+	assert_true(c.basic);
+	challenge_release(&c);
 }
 
 static const struct {
@@ -150,12 +187,28 @@ static const struct {
 } urls[] = {
 	{ "https://a/t", "reg.io", "repository:a/b:pull", NULL,
 	  "https://a/t?service=reg.io&scope=repository%3Aa%2Fb%3Apull" },
-	{ "https://a/t", "reg.io", "x", "y z", "https://a/t?service=reg.io&scope=y%20z" },
+	/* the challenge's and ours, unless one has the other */
+	{ "https://a/t", "reg.io", "x", "y", "https://a/t?service=reg.io&scope=x&scope=y" },
+	{ "https://a/t", NULL, "aws", "repository:a:pull",
+	  "https://a/t?scope=aws&scope=repository%3Aa%3Apull" },
+	{ "https://a/t", NULL, "r:a:pull", "r:a:pull", "https://a/t?scope=r%3Aa%3Apull" },
+	{ "https://a/t", NULL, "r:a:push,pull", "r:a:pull",
+	  "https://a/t?scope=r%3Aa%3Apush%2Cpull" },
+	{ "https://a/t", NULL, "r:a:pull", "r:a:pull,push",
+	  "https://a/t?scope=r%3Aa%3Apull&scope=r%3Aa%3Apull%2Cpush" },
+	{ "https://a/t", NULL, "r:a:pul", "r:a:pull",
+	  "https://a/t?scope=r%3Aa%3Apul&scope=r%3Aa%3Apull" },
+	{ "https://a/t", NULL, "r:a:pullx", "r:a:pull",
+	  "https://a/t?scope=r%3Aa%3Apullx&scope=r%3Aa%3Apull" },
+	{ "https://a/t", NULL, "r:l/a:pull  r:b:pull", "r:a:pull",
+	  "https://a/t?scope=r%3Al%2Fa%3Apull&scope=r%3Ab%3Apull&scope=r%3Aa%3Apull" },
+	{ "https://a/t", NULL, "r:b:pull r:a:*,pull", "r:a:pull",
+	  "https://a/t?scope=r%3Ab%3Apull&scope=r%3Aa%3A%2A%2Cpull" },
 	{ "https://a/t?k=v", "r&s", NULL, "x", "https://a/t?k=v&service=r%26s&scope=x" },
 	{ "https://a/t", NULL, NULL, NULL, "https://a/t" },
 	{ "https://a/t", NULL, NULL, "x", "https://a/t?scope=x" },
 	{ "https://a/t#f?g", "s", NULL, NULL, "https://a/t?service=s" },
-	{ "https://a/t", "", "", NULL, "https://a/t?service=&scope=" },
+	{ "https://a/t", "", "", NULL, "https://a/t?service=" },
 };
 
 static void token_addresses_are_made(void **state)
@@ -164,7 +217,7 @@ static void token_addresses_are_made(void **state)
 	long k;
 
 	for (i = 0; i < sizeof urls / sizeof *urls; i++) {
-		char realm[32], service[32], scope[32], *url;
+		char realm[32], service[32], scope[32], *url, *scopes;
 		struct challenge c = { .scheme = CHALLENGE_BEARER, .realm = realm };
 
 		c.service = urls[i].service ? strcpy(service, urls[i].service) : NULL;
@@ -172,8 +225,10 @@ static void token_addresses_are_made(void **state)
 		strcpy(realm, urls[i].realm);
 		for (k = 0, url = NULL; !url; k++) {
 			allocs_left = k;
-			url = challenge_token_url(&c, urls[i].asked);
+			scopes = challenge_scopes(&c, urls[i].asked);
+			url = scopes ? challenge_token_url(&c, scopes) : NULL;
 			allocs_left = -1;
+			free(scopes);
 		}
 		assert_string_equal(url, urls[i].url);
 		free(url);
@@ -186,6 +241,7 @@ static const struct {
 } good_tokens[] = {
 	{ "{\"token\":\"t0k.en\",\"expires_in\":300,\"issued_at\":\"x\"}", "t0k.en", 300 },
 	{ "{\"access_token\":\"t\"}", "t", 60 },
+	{ "{\"token\":\"s\",\"token\":\"t\"}", "t", 60 },
 	{ "{\"access_token\":\"a\",\"token\":\"t\",\"expires_in\":5}", "t", 5 },
 	{ "{\"access_token\":\"a\",\"token\":\"\"}", "a", 60 },
 	{ "{\"access_token\":\"a\",\"token\":null,\"expires_in\":0}", "a", 60 },
@@ -200,7 +256,6 @@ static const struct {
 	{ "", "wrong JSON in line 1, column 0" },
 	{ "secret", "wrong JSON in line 1, column 6" },
 	{ "{\"token\":\"secret\"", "wrong JSON in line 1" },
-	{ "{\"token\":\"secret\",\"token\":\"secret\"}", "wrong JSON in line 1" },
 	{ "{\"token\":\"secret\\u0000\"}", "wrong JSON in line 1" },
 	{ "[\"secret\"]", "not a JSON object" },
 	{ "{}", "it holds no token" },
@@ -309,7 +364,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_challenges_are_read),
-		cmocka_unit_test(bad_challenges_are_refused),
+		cmocka_unit_test(one_odd_part_loses_no_challenge),
+		cmocka_unit_test(a_value_that_is_too_long_is_refused),
 		cmocka_unit_test(the_best_of_several_headers_stays),
 		cmocka_unit_test(token_addresses_are_made),
 		cmocka_unit_test(tokens_are_read),

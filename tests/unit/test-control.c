@@ -216,6 +216,11 @@ static void say(int fd, const char *text, size_t n)
 	}
 }
 
+static void say_text(int fd, const char *text)
+{
+	say(fd, text, strlen(text));
+}
+
 /* All that comes until the other side closes; closes too. */
 static const char *hear(int fd)
 {
@@ -406,7 +411,7 @@ static void a_request_has_an_end(void **state)
 	say(fd, request, MAX + 1);
 	assert_string_equal(hear(fd), "");
 	fd = connect_to(path); /* who goes without a word is no one */
-	say(fd, "{\"command\"", 10);
+	say_text(fd, "{\"command\"");
 	shutdown(fd, SHUT_WR);
 	assert_string_equal(hear(fd), "");
 	free(request);
@@ -442,13 +447,13 @@ static void silence_ends_after_ten_seconds(void **state)
 	clock_use(ahead(0));
 	start();
 	fd = connect_to(path);
-	say(fd, "{", 1);
+	say_text(fd, "{");
 	expect("{\"command\":\"x\"}\n", NO_COMMAND); /* the first is being read by now */
 	skipped = 9000 * 1000;
-	say(fd, "\"", 1);
+	say_text(fd, "\"");
 	expect("{\"command\":\"x\"}\n", NO_COMMAND);
 	skipped = 10001 * 1000;
-	say(fd, "x", 1);
+	say_text(fd, "x");
 	assert_string_equal(hear(fd), "");
 	control_close(control);
 	clock_use(NULL);
@@ -467,7 +472,7 @@ static void so_many_are_served_at_a_time(void **state)
 	}
 	assert_string_equal(ask(""), "{\"ok\":false,\"error\":\"too many clients\"}\n");
 	for (i = 0; i < CLIENTS; i++) {
-		say(fds[i], "{\"command\":\"x\"}\n", 16);
+		say_text(fds[i], "{\"command\":\"x\"}\n");
 		assert_string_equal(hear(fds[i]), NO_COMMAND);
 	}
 	/* Their threads end soon after they have closed. */
@@ -506,7 +511,7 @@ static void the_end_waits_for_answers(void **state)
 	snapshot_waits = true;
 	silent = connect_to(path);
 	fd = connect_to(path);
-	say(fd, "{\"command\":\"snapshot\",\"layer\":\"/l\"}\n", 38);
+	say_text(fd, "{\"command\":\"snapshot\",\"layer\":\"/l\"}\n");
 	sem_wait(&snapshot_begun);
 	assert_int_equal(pthread_create(&closer, NULL, close_control, NULL), 0);
 	assert_string_equal(hear(silent), "");
@@ -540,7 +545,7 @@ static void it_listens_before_it_answers(void **state)
 	assert_int_equal(control_open(path, disk, &control, NULL), 0);
 	fd = connect_to(path);
 	assert_true(fd >= 0);
-	say(fd, "{\"command\":\"x\"}\n", 16);
+	say_text(fd, "{\"command\":\"x\"}\n");
 	assert_int_equal(control_start(control, NULL), 0);
 	assert_string_equal(hear(fd), NO_COMMAND);
 	control_close(control);

@@ -33,6 +33,8 @@
 #define ME_EMPTY "bWU6"
 #define NO_COLON "c2VjcmV0"
 #define A_NUL "bWU6c2UAY3JldA=="
+#define NULS_BEHIND "bWU6c2VjcmV0AAA="
+#define LINE_BEHIND "bWU6c2VjcmV0DQo="
 
 static char folder[] = "/tmp/test-credentials.XXXXXX";
 
@@ -117,7 +119,14 @@ static const struct {
 	{ KEY("registry-1.docker.io/v2/"), "docker.io", "library/a", "me:secret  " },
 	{ KEY("docker.io/library"), "docker.io", "library/a", "me:secret  " },
 	{ KEY("docker.io"), "registry-1.docker.io", "a", "me:secret  " },
+	{ KEY("docker.io"), "registry.hub.docker.com", "a", "me:secret  " },
+	{ KEY("docker.io"), "hub.docker.com", "a", "me:secret  " },
+	{ KEY("hub.docker.com"), "docker.io", "a", "me:secret  " },
+	{ KEY("https://registry.hub.docker.com/v2/"), "docker.io", "a", "me:secret  " },
+	{ KEY("hub.docker.com/hello/world"), "docker.io", "hello/world", "me:secret  " },
+	{ KEY("hub.docker.com/hello/world"), "docker.io", "hello", "none" },
 	{ KEY("docker.io"), "hub.docker.io", "a", "none" },
+	{ KEY("docker.io"), "docker.com", "a", "none" },
 	{ KEY(HUB), "reg.io", "a", "none" },
 	/* the longest */
 	{ AUTHS("\"reg.io\":" USER("1") ",\"reg.io/a/b\":" USER("3") ",\"reg.io/a\":" USER("2")),
@@ -133,6 +142,12 @@ static const struct {
 	{ ENTRY("\"auth\":\"" ME_SE_CRET "\""), "reg.io", "a", "me:se:cret  " },
 	{ ENTRY("\"auth\":\"" ME_EMPTY "\""), "reg.io", "a", "me:  " },
 	{ ENTRY("\"auth\":\"bWU6c2U6Y3JldA\""), "reg.io", "a", "me:se:cret  " },
+	/* base64 that is broken into lines, and what tools leave behind the text */
+	{ ENTRY("\"auth\":\"bWU6\\nc2Vj\\ncmV0\\n\""), "reg.io", "a", "me:secret  " },
+	{ ENTRY("\"auth\":\"bWU6c2U6\\r\\nY3JldA==\\r\\n\""), "reg.io", "a", "me:se:cret  " },
+	{ ENTRY("\"auth\":\"bWU6c2U6Y3JldA=\\n=\""), "reg.io", "a", "me:se:cret  " },
+	{ ENTRY("\"auth\":\"" NULS_BEHIND "\""), "reg.io", "a", "me:secret  " },
+	{ ENTRY("\"auth\":\"" LINE_BEHIND "\""), "reg.io", "a", "me:secret  " },
 	{ ENTRY("\"username\":\"u\",\"password\":\"p\""), "reg.io", "a", "u:p  " },
 	{ ENTRY("\"username\":\"u\",\"password\":\"p\",\"auth\":\"" ME_SECRET "\""), "reg.io", "a",
 	  "me:secret  " },
@@ -164,7 +179,19 @@ static const struct {
 	{ ENTRY("\"registrytoken\":\"secret\\r\\nX: y\""), "reg.io", "a",
 	  "auths: 'reg.io': 'registrytoken' cannot stand in a header" },
 	{ ENTRY("\"auth\":\"???\""), "docker.io", "a", "none" },
+	{ ENTRY("\"auth\":\"bWU6 c2Vj\""), "reg.io", "a",
+	  "auths: 'reg.io': 'auth' is not base64 of user:password" },
+	{ ENTRY("\"auth\":\"AAAA\""), "reg.io", "a",
+	  "auths: 'reg.io': 'auth' is not base64 of user:password" },
 	/* documents */
+	{ "\xef\xbb\xbf" KEY("reg.io"), "reg.io", "a", "me:secret  " },
+	{ "\\xef\\xbb\\xbf" KEY("reg.io"), "reg.io", "a", "me:secret  " },
+	{ AUTHS("\"reg.io\":" USER("1") ",\"reg.io\":" USER("2")), "reg.io", "a", "2:x  " },
+	{ "{\"auths\":{},\"auths\":{\"reg.io\":" USER("2") "}}", "reg.io", "a", "2:x  " },
+	/* as docker's .dockercfg */
+	{ "{\"https://reg.io\":" AUTH(ME_SECRET) "}", "reg.io", "a", "me:secret  " },
+	{ "{\"reg.io\":" AUTH(ME_SECRET) "}", "other.io", "a", "none" },
+	{ "{\"auths\":{},\"reg.io\":" AUTH(ME_SECRET) "}", "reg.io", "a", "none" },
 	{ "{}", "reg.io", "a", "none" },
 	{ "{\"auths\":[]}", "reg.io", "a", "none" },
 	{ "{\"auths\":null,\"credHelpers\":\"x\",\"credsStore\":{}}", "reg.io", "a", "none" },
@@ -280,9 +307,11 @@ static void allocations_fail_one_by_one(void **state)
 
 /* ---- files ---- */
 
-static int find_in(const char *source, struct credentials *c, struct err *e)
+static int find_in(const char *place, struct credentials *c, struct err *e)
 {
-	return credentials_find(source, "reg.io", "a/b", URL, c, e);
+	const struct credentials_source source = { .place = place };
+
+	return credentials_find(&source, "reg.io", "a/b", URL, c, e);
 }
 
 static void expect_user(const char *source, const char *user)
@@ -335,13 +364,6 @@ static void a_named_file_is_read(void **state)
 	expect_error(path, EFBIG, "named: 4194305 bytes, more than the limit of 4194304");
 }
 
-static unsigned warnings;
-
-static void count_warnings(enum log_level level, const char *line)
-{
-	warnings += level == LOG_WARNING && strstr(line, "credentials are not looked for in ");
-}
-
 static void the_usual_places_are_searched_in_order(void **state)
 {
 	static const struct {
@@ -374,16 +396,23 @@ static void the_usual_places_are_searched_in_order(void **state)
 	expect_user(NULL, "2");
 	setenv("XDG_RUNTIME_DIR", in_folder("auth"), 1); /* a file on the way */
 	expect_user(NULL, "1");
-	/* Broken is an error, unreadable a warning. */
+	/* One that is broken or unreadable hides nothing, and is told when there is nothing else.
+	 */
 	write_file("auth", "{");
 	setenv("REGISTRY_AUTH_FILE", in_folder("auth"), 1);
-	expect_error(NULL, EINVAL, "auth: wrong JSON in line 1");
-	setenv("REGISTRY_AUTH_FILE", folder, 1);
-	warnings = 0;
-	log_set_sink(count_warnings);
 	expect_user(NULL, "1");
-	log_set_sink(NULL);
-	assert_int_equal(warnings, 1);
+	setenv("REGISTRY_AUTH_FILE", folder, 1);
+	expect_user(NULL, "1");
+	write_file("home/.docker/config.json", "{}");
+	write_file("home/.config/containers/auth.json", "[]");
+	expect_error(NULL, EISDIR, "/tmp/test-credentials."); /* the first of two */
+	unsetenv("REGISTRY_AUTH_FILE");
+	expect_error(NULL, EINVAL, "auth.json: not a JSON object");
+	setenv("DOCKER_CONFIG", in_folder("programs"), 1);
+	write_file("programs/config.json", "{\"credsStore\":\"gone\"}");
+	expect_error(NULL, ENOENT, "docker-credential-gone: No such file or directory");
+	write_file("home/.docker/config.json", AUTHS("\"reg.io\":" USER("0")));
+	expect_user(NULL, "0");
 	for (i = 0; i < sizeof places / sizeof *places; i++)
 		unsetenv(places[i].variable);
 	expect_user(NULL, NULL);
@@ -547,9 +576,9 @@ static void helpers_are_asked(void **state)
 			      helpers[i / 2].text);
 		stop_server(&s);
 		snprintf(line, sizeof line,
-			 "GET /?remote_url=https%%3A%%2F%%2Freg.io%%2Fv2%%2Fa%%2Fb%%2Fblobs%%2F"
-			 "sha256%%3A0%%3Fx HTTP/1.1\r\nHost: %s\r\n",
-			 tcp ? address + 7 : "localhost");
+			 "GET /%s?remote_url=https://reg.io/v2/a/b/blobs/sha256:0%%3Fx "
+			 "HTTP/1.1\r\nHost: %s\r\n",
+			 tcp ? "" : "auth", tcp ? address + 7 : "localhost");
 		if (strncmp(s.request, line, strlen(line)) != 0)
 			fail_msg("%s", s.request);
 		assert_null(strstr(s.request, "Authorization"));
@@ -568,7 +597,7 @@ static void a_helpers_query_is_continued(void **state)
 	expect_helper(with_query, "query", -EIO, host);
 	stop_server(&s);
 	unsetenv("http_proxy");
-	assert_int_equal(strncmp(s.request, "GET /x?key=secret&remote_url=https%3A", 37), 0);
+	assert_int_equal(strncmp(s.request, "GET /x?key=secret&remote_url=https://", 37), 0);
 }
 
 static void a_helper_that_says_too_much_is_cut_off(void **state)
@@ -587,6 +616,17 @@ static void a_helper_that_is_away_is_named(void **state)
 		      "credential helper unix:/nonexistent/socket: ");
 	expect_helper("http://127.0.0.1:1", "no port", -EIO, "credential helper at 127.0.0.1:1: ");
 	expect_helper("http://", "no host", -EIO, "credential helper at : ");
+}
+
+static void a_source_with_a_fault_has_nothing(void **state)
+{
+	struct credentials_source source = { .fault = "file:1: it makes no sense" };
+	struct credentials c;
+	struct err e;
+
+	assert_int_equal(credentials_find(&source, "reg.io", "a/b", URL, &c, &e), -EINVAL);
+	assert_string_equal(e.msg, "file:1: it makes no sense");
+	assert_null(c.user);
 }
 
 static void a_helper_that_hangs_is_left(void **state)
@@ -740,6 +780,7 @@ int main(void)
 		cmocka_unit_test(a_helpers_query_is_continued),
 		cmocka_unit_test(a_helper_that_says_too_much_is_cut_off),
 		cmocka_unit_test(a_helper_that_is_away_is_named),
+		cmocka_unit_test(a_source_with_a_fault_has_nothing),
 		cmocka_unit_test(a_helper_that_hangs_is_left),
 		cmocka_unit_test(lookups_run_out_of_memory),
 		cmocka_unit_test(equal_means_every_part),

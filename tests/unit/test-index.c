@@ -12,6 +12,8 @@
 #include <cmocka.h>
 
 #include "core/index.h"
+#include "tests/unit/alloc.h"
+#include "tests/unit/heap.h"
 #include "tests/unit/loops.h"
 
 struct sector {
@@ -208,12 +210,98 @@ static void tree_shapes(void **state)
 	}
 }
 
+/* Three overlapping runs and an empty one, of several regions. */
+static void make_runs(struct mapping_run *runs)
+{
+	size_t i, k;
+
+	for (i = 0; i < 4; i++) {
+		size_t count = i == 2 ? 0 : 20;
+
+		runs[i] = (struct mapping_run){ .maps = calloc(count + 1, sizeof *runs[i].maps),
+						.count = count };
+		for (k = 0; k < count; k++)
+			runs[i].maps[k] = mapping_make((k << 31) + i, 5, i, 100 * k, false);
+	}
+}
+
+static int merge_runs(struct mapping_run *runs, struct workers *pool, struct err *e)
+{
+	struct index *ix;
+	int r = index_merge(runs, 4, pool, &ix, e);
+
+	if (r == 0) {
+		struct segment s = lookup(ix, UINT64_C(3) << 31, 9);
+
+		assert_true(s.mapped && s.layer == 0 && s.sectors == 1 && s.moffset == 300);
+		s = lookup(ix, (UINT64_C(3) << 31) + 1, 9);
+		assert_true(s.mapped && s.layer == 1 && s.sectors == 2 && s.moffset == 300);
+		s = lookup(ix, (UINT64_C(3) << 31) + 3, 9);
+		assert_true(s.mapped && s.layer == 3 && s.sectors == 5 && s.moffset == 300);
+		assert_int_equal(index_count(ix), 60);
+		index_close(ix);
+	}
+	return r;
+}
+
+/* Whatever fails, the runs are used up, and nothing is lost (ASan, and the heap). */
+static void each_allocation_fails_once(void **state)
+{
+	struct mapping_run runs[4];
+	struct workers *pool;
+	unsigned threads, i;
+	long k;
+	int r;
+
+	for (threads = 0; threads < 2; threads++) {
+		assert_int_equal(workers_open(0, &pool, NULL), 0);
+		for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+			struct err e = { "" };
+
+			make_runs(runs);
+			alloc_left = k;
+			r = merge_runs(runs, threads ? pool : NULL, &e);
+			alloc_left = -1;
+			for (i = 0; i < 4; i++)
+				assert_true(!runs[i].maps && runs[i].count == 0);
+			if (r == -ENOMEM)
+				assert_non_null(strstr(e.msg, "out of memory"));
+		}
+		assert_int_equal(r, 0);
+		assert_int_equal(k, 9); /* jobs, three merges, index, mappings, regions, keys */
+		workers_close(pool);
+	}
+}
+
+static void merge_once(long allocations, int want)
+{
+	struct mapping_run runs[4];
+
+	make_runs(runs);
+	alloc_left = allocations;
+	assert_int_equal(merge_runs(runs, NULL, NULL), want);
+	alloc_left = -1;
+}
+
+static void nothing_is_left_behind(void **state)
+{
+	long k;
+
+	for (k = 0; k < 8; k++)
+		HEAP_STEADY(merge_once(k, -ENOMEM));
+	HEAP_STEADY(merge_once(-1, 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(any_number_of_layers), cmocka_unit_test(random_shapes),
-		cmocka_unit_test(beyond_two_tebibytes), cmocka_unit_test(zero_and_far_beyond),
+		cmocka_unit_test(any_number_of_layers),
+		cmocka_unit_test(random_shapes),
+		cmocka_unit_test(beyond_two_tebibytes),
+		cmocka_unit_test(zero_and_far_beyond),
 		cmocka_unit_test(tree_shapes),
+		cmocka_unit_test(each_allocation_fails_once),
+		cmocka_unit_test(nothing_is_left_behind),
 	};
 
 	loops_seed();

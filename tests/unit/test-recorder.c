@@ -6,16 +6,20 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <pthread.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
+#include "core/base/clock.h"
 #include "prefetch/recorder.h"
+#include "tests/unit/alloc.h"
+#include "tests/unit/heap.h"
 
-enum { THREADS = 4, READS = 20000, FOREVER = 3600 };
+enum { THREADS = 4, READS = 20000, FOREVER = 3600, SECOND = 1000000 };
 
 #define DISK ((uint64_t)1 << 40)
 
@@ -33,6 +37,47 @@ static struct trace take(struct recorder *r, uint64_t disk)
 
 	assert_int_equal(recorder_take(r, disk, &t, NULL), 0);
 	return t;
+}
+
+static bool mappings_are_refused;
+
+void *__real_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t off);
+
+void *__wrap_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t off)
+{
+	return mappings_are_refused ? MAP_FAILED : __real_mmap64(at, n, prot, flags, fd, off);
+}
+
+static void open_without_memory(void)
+{
+	struct err e = { "" };
+	struct recorder *r;
+	struct trace t;
+	long k;
+
+	for (k = 0; k < 3; k++) {
+		alloc_left = k;
+		mappings_are_refused = k == 2;
+		assert_int_equal(recorder_open(1, 1, &r, &e), -ENOMEM);
+		assert_string_equal(e.msg, "out of memory");
+	}
+	mappings_are_refused = false;
+	alloc_left = -1;
+	r = make(1, 1);
+	recorder_note(r, 0, 512);
+	alloc_left = 0;
+	assert_int_equal(recorder_take(r, DISK, &t, &e), -ENOMEM);
+	assert_string_equal(e.msg, "out of memory");
+	alloc_left = -1;
+	recorder_close(r);
+	recorder_close(NULL);
+}
+
+/* A failed opening or taking leaves nothing behind. */
+static void lack_of_memory_is_told(void **state)
+{
+	HEAP_STEADY(open_without_memory());
 }
 
 static void reads_come_out_in_order(void **state)
@@ -97,53 +142,150 @@ static void what_lies_beyond_the_disk_is_left_out(void **state)
 	recorder_close(r);
 }
 
-/* Looks until it says that the window is over; gives up after some seconds. */
-static double seconds_until_over(struct recorder *r, bool read_on)
-{
-	unsigned ticks;
+/* us; the recorder's clock in the tests below */
+static uint64_t now;
 
-	for (ticks = 0; ticks < 100 && !recorder_look(r); ticks++) {
-		usleep(50000);
-		if (read_on)
-			recorder_note(r, (uint64_t)ticks << 20, 4096);
-		else
-			recorder_note(r, 0, 4096); /* nothing new */
+static uint64_t tell_us(void)
+{
+	return now;
+}
+
+static int stop_clock(void **state)
+{
+	static struct clock_ops ops;
+
+	ops = clock_system;
+	ops.now_us = tell_us;
+	clock_use(&ops);
+	now = 1000 * SECOND;
+	return 0;
+}
+
+static int start_clock(void **state)
+{
+	clock_use(NULL);
+	return 0;
+}
+
+static void times_count_from_the_first_read(void **state)
+{
+	static const struct {
+		int64_t after; /* us, of the first read */
+		uint32_t us;
+	} rows[] = {
+		{ 0, 0 },
+		{ -5, 0 }, /* a thread that looked at the clock earlier */
+		{ 7, 7 },
+		{ 1000000, 1000000 },
+		{ UINT32_MAX, UINT32_MAX },
+		{ (int64_t)UINT32_MAX + 1, UINT32_MAX },
+	};
+	struct recorder *r = make(FOREVER, FOREVER);
+	uint64_t began = now;
+	struct trace t;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		now = began + (uint64_t)rows[i].after;
+		recorder_note(r, i * 512, 512);
 	}
-	return ticks * 0.05;
+	t = take(r, DISK);
+	assert_int_equal(t.count, sizeof rows / sizeof *rows);
+	for (i = 0; i < t.count; i++)
+		assert_int_equal(t.reads[i].us, rows[t.reads[i].lba].us);
+	trace_release(&t);
+	recorder_close(r);
 }
 
 static void it_ends_when_nothing_new_is_read(void **state)
 {
-	struct recorder *r = make(FOREVER, 1);
-	double seconds;
+	struct recorder *r = make(FOREVER, 3);
 
 	recorder_note(r, 0, 4096);
-	seconds = seconds_until_over(r, false);
-	assert_true(seconds > 0.5 && seconds < 4);
+	now += 9 * SECOND; /* nobody has looked yet: it counts from the first look */
+	assert_false(recorder_look(r));
+	now += 3 * SECOND - 1000;
+	recorder_note(r, 0, 4096); /* nothing new */
+	assert_false(recorder_look(r));
+	now += 1000;
+	assert_true(recorder_look(r));
 	recorder_close(r);
 }
 
 static void it_ends_in_any_case(void **state)
 {
-	struct recorder *r = make(1, FOREVER);
-	double seconds;
+	struct recorder *r = make(2, FOREVER);
 
 	recorder_note(r, 0, 4096);
-	seconds = seconds_until_over(r, true);
-	assert_true(seconds > 0.5 && seconds < 4);
+	assert_false(recorder_look(r));
+	now += 2 * SECOND - 1;
+	recorder_note(r, 1 << 20, 4096);
+	assert_false(recorder_look(r));
+	now++;
+	recorder_note(r, 2 << 20, 4096);
+	assert_true(recorder_look(r));
 	recorder_close(r);
 }
 
+/* Blocks of 4 KiB are new or not: a read is, when one of its blocks is. */
 static void something_new_keeps_it_open(void **state)
 {
-	struct recorder *r = make(FOREVER, 1);
-	unsigned i;
+	static const struct {
+		uint64_t off, n;
+		bool is_new;
+	} rows[] = {
+		{ 1 << 20, 4096, true },
+		{ 1 << 20, 4096, false },
+		{ (1 << 20) + 512, 512, false },
+		{ (1 << 20) + 4096, 512, true },
+		{ (1 << 20) - 512, 512, true },
+		{ (1 << 20) - 512, 1024, false },
+		{ (1 << 20) - 4096, 4 * 4096, true }, /* its last two */
+		{ (1 << 20) + 2 * 4096, 4096, false },
+	};
+	struct recorder *r = make(FOREVER, 3);
+	size_t i;
 
-	for (i = 0; i < 40; i++) {
-		recorder_note(r, (uint64_t)i << 20, 4096);
+	recorder_note(r, 0, 512);
+	assert_false(recorder_look(r));
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		now += 2 * SECOND;
+		recorder_note(r, rows[i].off, rows[i].n);
 		assert_false(recorder_look(r));
-		usleep(50000);
+		now += SECOND;
+		assert_int_equal(recorder_look(r), !rows[i].is_new);
+		recorder_note(r, (i + 100) << 20, 512); /* for the next row */
+		assert_false(recorder_look(r));
 	}
+	recorder_close(r);
+}
+
+/* What is forgotten is new again. */
+static void a_new_window_has_seen_nothing(void **state)
+{
+	struct recorder *r = make(FOREVER, 3);
+	struct trace t;
+
+	recorder_note(r, 0, 4096);
+	assert_false(recorder_look(r));
+	now += 3 * SECOND;
+	assert_true(recorder_look(r));
+	t = take(r, DISK);
+	trace_release(&t);
+	recorder_reset(r);
+	assert_false(recorder_look(r));
+	now += SECOND;
+	recorder_note(r, 4096, 512);
+	assert_false(recorder_look(r));
+	now += 2 * SECOND;
+	recorder_note(r, 0, 4096);
+	assert_false(recorder_look(r));
+	now += SECOND;
+	assert_false(recorder_look(r));
+	t = take(r, DISK);
+	assert_int_equal(t.count, 2);
+	assert_true(t.reads[0].us == 0 && t.reads[1].us == 2 * SECOND);
+	trace_release(&t);
 	recorder_close(r);
 }
 
@@ -234,15 +376,20 @@ static void windows_end_beside_readers(void **state)
 	recorder_close(r);
 }
 
+#define CLOCK_TEST(f) cmocka_unit_test_setup_teardown(f, stop_clock, start_clock)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(lack_of_memory_is_told),
 		cmocka_unit_test(reads_come_out_in_order),
 		cmocka_unit_test(a_closed_window_takes_nothing),
 		cmocka_unit_test(what_lies_beyond_the_disk_is_left_out),
-		cmocka_unit_test(it_ends_when_nothing_new_is_read),
-		cmocka_unit_test(it_ends_in_any_case),
-		cmocka_unit_test(something_new_keeps_it_open),
+		CLOCK_TEST(times_count_from_the_first_read),
+		CLOCK_TEST(it_ends_when_nothing_new_is_read),
+		CLOCK_TEST(it_ends_in_any_case),
+		CLOCK_TEST(something_new_keeps_it_open),
+		CLOCK_TEST(a_new_window_has_seen_nothing),
 		cmocka_unit_test(it_ends_when_it_is_full),
 		cmocka_unit_test(threads_lose_nothing),
 		cmocka_unit_test(windows_end_beside_readers),

@@ -284,6 +284,8 @@ static void this_machine_is_known(void **state)
 		".localhosts",
 		A256 ".localhost",
 		"10.127.0.0.1",
+		"[::1]evil.io",
+		"[::1]:x",
 	};
 	size_t i;
 

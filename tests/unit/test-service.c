@@ -60,6 +60,11 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 		{ "client-cert", s->client_cert },
 		{ "client-key", s->client_key },
 		{ "credentials", s->credentials },
+		{ "helper", s->service.helper },
+		{ "helper-ca", s->service.ca },
+		{ "helper-cert", s->service.cert },
+		{ "helper-key", s->service.key },
+		{ "fault", s->service.fault },
 		{ "password", s->password },
 		{ "platform", s->platform },
 		{ "proxy", s->proxy },
@@ -72,6 +77,8 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 		const char *name;
 		uint64_t number;
 	} numbers[] = {
+		{ "cache-keep-free", s->cache_keep_free },
+		{ "verify-cache", s->verify_cache },
 		{ "cache-limit", s->cache_limit },
 		{ "connections", s->connections },
 		{ "download", s->download.enable },
@@ -102,6 +109,8 @@ static const char *show(const struct fetch_settings *s, const char *name, char o
 
 enum { SERVICE, IMAGE, OPTIONS, LEVELS };
 
+#define FOLDERS "18446744073709551615" /* FETCH_FOLDERS */
+
 /* What each level says of each setting, and how that is shown.  In a shown text @ stands for the
  * folder.  A row a setting: one without is found out. */
 static const struct {
@@ -111,7 +120,8 @@ static const struct {
 } rows[] = {
 	{ "acceleration-paths", { "true", "false", "true" }, { "0", "1", "0", "1" } },
 	{ "cache-dir", { "a", "b", "c" }, { "/cache/overlaybd", "@/svc/a", "@/img/b", "/w/c" } },
-	{ "cache-limit", { "1K", "2K", "3K" }, { "10737418240", "1024", "2048", "3072" } },
+	{ "cache-keep-free", { "1K", "0", "3K" }, { FOLDERS, "1024", "0", "3072" } },
+	{ "cache-limit", { "1K", "2K", "none" }, { FOLDERS, "1024", "2048", "0" } },
 	{ "cainfo", { "a", "b", "/c" }, { "", "@/svc/a", "@/img/b", "/c" } },
 	{ "client-cert", { "a", "b", "c" }, { "", "@/svc/a", "@/img/b", "/w/c" } },
 	{ "client-key", { "a", "b", "c" }, { "", "@/svc/a", "@/img/b", "/w/c" } },
@@ -134,6 +144,7 @@ static const struct {
 	{ "trace-seconds", { "1", "2", "3600" }, { "120", "1", "2", "3600" } },
 	{ "user", { "a", "b", "c" }, { "", "a", "b", "c" } },
 	{ "user-agent", { "a", "b", "c" }, { "", "a", "b", "c" } },
+	{ "verify-cache", { "always", "once", "3" }, { "60", "0", "4294967295", "3" } },
 };
 
 /* What the setting needs beside it to be complete; said at the lowest level. */
@@ -276,6 +287,27 @@ static const struct {
 	  "unix:///run/h" },
 	{ "{credentialConfig: {mode: file, path: ''}, credentialFilePath: d}", "credentials",
 	  "/svc/d" },
+	{ "{credentialConfig: {mode: uds, path: /run/h.sock}}", "credentials", "unix:/run/h.sock" },
+	{ "{credentialConfig: {mode: uds, path: h.sock}}", "credentials", "unix:/svc/h.sock" },
+	{ "{credentialConfig: {mode: uds}, credentialFilePath: d}", "credentials", "/svc/d" },
+	{ "{credentialConfig: {mode: https, path: 'h:1/auth'}}", "credentials",
+	  "https://h:1/auth" },
+	{ "{credentialConfig: {mode: https, path: 'h:1/auth'}}", "helper", "https://h:1/auth" },
+	{ "{credentialConfig: {mode: https, path: 'https://h'}}", "helper-ca", "" },
+	{ "{credentialConfig: {mode: https, path: h, server_ca_path: ca.pem}}", "helper-ca",
+	  "/svc/ca.pem" },
+	{ "{credentialConfig: {mode: https, path: h, client_cert_path: /c.pem}}", "helper-cert",
+	  "/c.pem" },
+	{ "{credentialConfig: {mode: https, path: h, client_key_path: k.pem}}", "helper-key",
+	  "/svc/k.pem" },
+	{ "{credentialConfig: {mode: http, path: h, server_ca_path: ca.pem}}", "helper-ca", "" },
+	/* an unknown mode is no fault of those who need no login */
+	{ "{credentialConfig: {mode: ftp, path: x}, credentialFilePath: d}", "credentials", "" },
+	{ "{credentialConfig: {mode: ftp, path: x}}", "fault",
+	  PATH ":1: credentialConfig: mode 'ftp' is not known; there are the modes file, http, "
+	       "https and uds" },
+	{ "{credentialConfig: {mode: ftp, path: x}, credentials: ours}", "credentials",
+	  "/svc/ours" },
 	{ "{credentialConfig: {mode: file, path: c}, credentials: ours}", "credentials",
 	  "/svc/ours" },
 	{ "{registryCacheDir: /old}", "cache-dir", "/old" },
@@ -290,7 +322,10 @@ static const struct {
 	{ "{p2pConfig: {enable: true, address: 'https://h/x'}}", "mirror", "https://h/x" },
 	{ "{p2pConfig: {enable: false, address: 'h'}}", "mirror", "" },
 	{ "{p2pConfig: {address: 'h/x'}}", "mirror", "" },
-	{ "{p2pConfig: {enable: true, address: ''}}", "mirror", "" },
+	{ "{p2pConfig: {enable: true, address: ''}}", "mirror",
+	  "http://localhost:9731/accelerator" },
+	{ "{p2pConfig: {enable: true}}", "mirror", "http://localhost:9731/accelerator" },
+	{ "{p2pConfig: {enable: false}}", "mirror", "" },
 	{ "{certConfig: {certFile: c, keyFile: k}}", "client-cert", "/svc/c" },
 	{ "{certConfig: {certFile: c, keyFile: k}}", "client-key", "/svc/k" },
 	{ "{certConfig: {certFile: '', keyFile: ''}}", "client-key", "" },
@@ -330,8 +365,6 @@ static const struct {
 	{ "registryCacheSizeGB: 8589934592\n", "1: cache-limit: '8589934592G' is neither a size" },
 	{ "cacheConfig:\n  cacheSizeGB: 18446744073709551615\n",
 	  "2: cacheConfig: cache-limit: '18446744073709551615G' is neither a size" },
-	{ "credentialConfig: {mode: ftp, path: x}\n",
-	  "1: credentialConfig: 'mode' is 'ftp', neither 'file' nor 'http'" },
 	{ "credentialConfig: {mode: http, path: 'a b'}\n",
 	  "1: credentialConfig: credentials: a file, or an address" },
 	{ "p2pConfig: {enable: 1}\n", "1: p2pConfig: 'enable' must be true or false" },

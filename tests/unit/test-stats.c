@@ -234,6 +234,7 @@ static struct stats_group *open_example(void)
 	stats_add(layer, STATS_RETRIES, 5);
 	stats_add(layer, STATS_CRC_DROPS, 6);
 	stats_add(layer, STATS_CACHE_DROPS, 7);
+	stats_set(layer, STATS_CACHE_ENABLED, 1);
 	stats_set(layer, STATS_DOWNLOAD_BYTES, 8);
 	stats_set(layer, STATS_DOWNLOAD_BYTES, 9);
 	stats_set(layer, STATS_DOWNLOAD_TOTAL, UINT64_MAX);
@@ -260,12 +261,12 @@ static struct stats_group *open_example(void)
 static const char example_json[] =
 	"{\"images\":[{\"name\":\"/i/a.yaml\",\"counters\":{\"reads\":3,\"read_bytes\":12288,"
 	"\"cache_hits\":1,\"cache_misses\":2,\"fetched_bytes\":32868,\"retries\":5,"
-	"\"crc_drops\":6,\"cache_drops\":7,\"download_bytes\":9,"
+	"\"crc_drops\":6,\"cache_drops\":7,\"cache_enabled\":1,\"download_bytes\":9,"
 	"\"download_total_bytes\":9223372036854775807},"
 	"\"requests\":{\"200\":1,\"206\":2,\"none\":1},\"demand_reads\":" JSON_DEMAND ","
 	"\"layers\":[{\"name\":\"sha256:00\",\"counters\":{\"reads\":4,\"read_bytes\":16384,"
 	"\"cache_hits\":1,\"cache_misses\":2,\"fetched_bytes\":32768,\"retries\":5,"
-	"\"crc_drops\":6,\"cache_drops\":7,\"download_bytes\":9,"
+	"\"crc_drops\":6,\"cache_drops\":7,\"cache_enabled\":1,\"download_bytes\":9,"
 	"\"download_total_bytes\":9223372036854775807},"
 	"\"requests\":{\"206\":2,\"none\":1},\"demand_reads\":" JSON_DEMAND "}]}]}\n";
 
@@ -288,6 +289,8 @@ static const char example_json[] =
 	    labels, "6")                                                                           \
 	ONE(level "cache_drops_total", "counter",                                                  \
 	    "Chunks of the cache that failed its own checksum.", labels, "7")                      \
+	ONE(level "cache_enabled", "gauge", "Layers of which fetched bytes are kept.", labels,     \
+	    "1")                                                                                   \
 	ONE(level "download_bytes", "gauge", "Bytes that background download has.", labels, "9")   \
 	ONE(level "download_total_bytes", "gauge",                                                 \
 	    "Bytes that background download wants; 0 when it is off.", labels,                     \

@@ -47,6 +47,93 @@ static void plain_texts(void **state)
 			fail_msg("row %zu", i);
 }
 
+/* UTF-8 of a code point, whatever it is. */
+static const char *encode(uint32_t c)
+{
+	static char out[5];
+
+	memset(out, 0, sizeof out);
+	if (c < 0x80) {
+		out[0] = (char)c;
+	} else if (c < 0x800) {
+		out[0] = (char)(0xc0 | c >> 6);
+		out[1] = (char)(0x80 | (c & 0x3f));
+	} else if (c < 0x10000) {
+		out[0] = (char)(0xe0 | c >> 12);
+		out[1] = (char)(0x80 | (c >> 6 & 0x3f));
+		out[2] = (char)(0x80 | (c & 0x3f));
+	} else {
+		out[0] = (char)(0xf0 | c >> 18);
+		out[1] = (char)(0x80 | (c >> 12 & 0x3f));
+		out[2] = (char)(0x80 | (c >> 6 & 0x3f));
+		out[3] = (char)(0x80 | (c & 0x3f));
+	}
+	return out;
+}
+
+/* From each of these on, up to the next, code points are plain or not. */
+static void ranges_end_where_they_should(void **state)
+{
+	static const struct {
+		uint32_t first;
+		bool plain;
+	} rows[] = {
+		{ 0x1, false },	     { 0x20, true },	  { 0x7f, false },   { 0xa0, true },
+		{ 0x200e, false },   { 0x2010, true },	  { 0x2028, false }, { 0x202f, true },
+		{ 0x2066, false },   { 0x206a, true },	  { 0xd800, false }, { 0xe000, true },
+		{ 0x110000, false }, { 0x1fffff, false }, { 0, false },
+	};
+	uint32_t code;
+	size_t i;
+
+	for (i = 0; rows[i].first != 0; i++) {
+		uint32_t first = rows[i].first, last = rows[i + 1].first - 1;
+
+		if (text_is_plain(encode(first)) != rows[i].plain)
+			fail_msg("U+%04x", first);
+		if (rows[i + 1].first != 0 && text_is_plain(encode(last)) != rows[i].plain)
+			fail_msg("U+%04x", last);
+	}
+	/* Where another number of bytes begins. */
+	for (i = 0; i < 6; i++) {
+		static const uint32_t codes[] = { 0x7e, 0x7ff, 0x800, 0xffff, 0x10000, 0x10ffff };
+		static const size_t lengths[] = { 1, 2, 3, 3, 4, 4 };
+
+		assert_int_equal(text_decode(encode(codes[i]), &code), lengths[i]);
+		assert_int_equal(code, codes[i]);
+	}
+	assert_int_equal(text_decode("\xc2\x80", &code), 2);
+	assert_int_equal(code, 0x80);
+	assert_int_equal(text_decode("\xc1\xbf", &code), 0);
+	assert_int_equal(text_decode("\xbf\xbf", &code), 0);
+	assert_int_equal(text_decode("\xf5\x80\x80\x80", &code), 0);
+	assert_int_equal(text_decode("\xf8\x88\x80\x80\x80", &code), 0);
+}
+
+/* Nothing behind the end of a text is looked at. */
+static void a_piece_is_a_whole_character(void **state)
+{
+	static const struct {
+		const char *text, *piece;
+		size_t n;
+	} rows[] = {
+		{ "ab", "a", 1 },
+		{ "\\b", "\\x5c", 1 },
+		{ "\nb", "\\x0a", 1 },
+		{ "\xe2\x82\xac!", "\xe2\x82\xac", 3 },
+		{ "\xe2\x80\xae!", "\\xe2\\x80\\xae", 3 },
+		{ "\xe2\x82!", "\\xe2", 1 },
+		{ "\xf0\x9f\x98\x80!", "\xf0\x9f\x98\x80", 4 },
+	};
+	char piece[TEXT_PIECE];
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		assert_int_equal(text_escape_one(rows[i].text, piece), rows[i].n);
+		assert_string_equal(piece, rows[i].piece);
+	}
+}
+
 static void escapes(void **state)
 {
 	static const struct {
@@ -100,6 +187,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(plain_texts),
+		cmocka_unit_test(ranges_end_where_they_should),
+		cmocka_unit_test(a_piece_is_a_whole_character),
 		cmocka_unit_test(escapes),
 		cmocka_unit_test(escapes_are_cut_whole),
 	};

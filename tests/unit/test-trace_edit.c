@@ -5,11 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "core/base/io.h"
 #include "core/identity.h"
 #include "prefetch/trace_edit.h"
 #include "tests/unit/alloc.h"
@@ -227,6 +229,87 @@ static void totals(void **state)
 	stack_release(&s);
 }
 
+/* Where data stands in a layer's file need not be in the disk's order, and bytes that two ranges of
+ * the disk share are fetched once. */
+static void packed_bytes_count_once(void **state)
+{
+	static const uint64_t places[] = { 20, 0, 10, 25 }; /* sectors of the layer's data */
+	static const struct {
+		struct trace_read read;
+		uint64_t sectors;
+	} rows[] = {
+		{ { .lba = 0, .sectors = 200 }, 35 },
+		{ { .lba = 0, .sectors = 60 }, 20 },
+		{ { .lba = 5, .sectors = 50 }, 10 },
+		{ { .lba = 0, .sectors = 10 }, 10 },
+	};
+	static const uint8_t bytes[10 * SECTOR];
+	struct trace t = { IDENTITY, 200 * SECTOR, NULL, 1 };
+	struct format_entry entry;
+	struct layer_writer *w;
+	struct image *image;
+	struct stack s;
+	uint8_t raw[FORMAT_ENTRY];
+	uint64_t at;
+	size_t i;
+	int fd;
+
+	stack_init(&s);
+	w = stack_add(&s, 200);
+	for (i = 0; i < 4; i++)
+		assert_int_equal(layer_writer_data(w, i * 50, bytes, 10, NULL), 0);
+	stack_finish(w);
+	image = stack_open(&s);
+	at = image_layer(image, 0)->layer.header.index_offset;
+	image_close(image);
+	fd = open(s.lowers[0].file, O_RDWR | O_CLOEXEC);
+	for (i = 0; i < 4; i++) {
+		assert_int_equal(io_pread(fd, raw, sizeof raw, at + i * sizeof raw, NULL), 0);
+		entry = format_parse_entry(raw);
+		entry.moffset = FORMAT_SPACE / SECTOR + places[i];
+		format_encode_entry(&entry, raw);
+		assert_int_equal(io_pwrite(fd, raw, sizeof raw, at + i * sizeof raw, NULL), 0);
+	}
+	close(fd);
+	image = stack_open(&s);
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct trace_read read = rows[i].read;
+		struct trace_totals sum;
+
+		t.reads = &read;
+		assert_int_equal(trace_sum_up(&t, image, &sum, NULL), 0);
+		assert_int_equal(sum.packed_bytes, rows[i].sectors * SECTOR);
+	}
+	image_close(image);
+	stack_release(&s);
+}
+
+/* Data that lies in several layers is fetched from each. */
+static void packed_bytes_are_of_each_layer(void **state)
+{
+	struct trace_read read = { .lba = 0, .sectors = 200 };
+	struct trace t = { IDENTITY, 200 * SECTOR, &read, 1 };
+	static const uint8_t bytes[100 * SECTOR];
+	struct trace_totals sum;
+	struct layer_writer *w;
+	struct image *image;
+	struct stack s;
+
+	stack_init(&s);
+	w = stack_add(&s, 200);
+	assert_int_equal(layer_writer_data(w, 0, bytes, 10, NULL), 0);
+	stack_finish(w);
+	w = stack_add(&s, 200);
+	assert_int_equal(layer_writer_data(w, 10, bytes, 100, NULL), 0);
+	stack_finish(w);
+	image = stack_open(&s);
+	assert_int_equal(trace_sum_up(&t, image, &sum, NULL), 0);
+	assert_int_equal(sum.packed_bytes, 110 * SECTOR);
+	assert_int_equal(sum.image_unique_bytes, 110 * SECTOR);
+	image_close(image);
+	stack_release(&s);
+}
+
 static void belongs_to_its_image(void **state)
 {
 	struct trace t = { .disk_size = 64 * SECTOR };
@@ -298,6 +381,8 @@ int main(void)
 		cmocka_unit_test(refuses_different_images),
 		cmocka_unit_test(merges_large_traces),
 		cmocka_unit_test(totals),
+		cmocka_unit_test(packed_bytes_count_once),
+		cmocka_unit_test(packed_bytes_are_of_each_layer),
 		cmocka_unit_test(belongs_to_its_image),
 		cmocka_unit_test(out_of_memory),
 	};

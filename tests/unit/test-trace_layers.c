@@ -344,6 +344,77 @@ static void ignores_what_is_not_there(void **state)
 	stack_release(&s);
 }
 
+/* A disk that was made smaller: what lies behind its end is in the layers, but never seen. */
+static void ignores_what_lies_beyond_the_end(void **state)
+{
+	struct trace_layer_read reads[] = {
+		{ .layer = 0, .off = FORMAT_SPACE, .n = 30 * SECTOR },
+		{ .layer = 0, .off = FORMAT_SPACE + 12 * SECTOR, .n = 5 * SECTOR },
+		{ .layer = 0, .off = FORMAT_SPACE + 22 * SECTOR, .n = 5 * SECTOR },
+	};
+	struct trace_layers t = { .reads = reads, .count = 3 };
+	static const uint8_t bytes[10 * SECTOR];
+	struct trace_layers_notes notes;
+	struct layer_writer *w;
+	struct image *image;
+	struct trace out;
+	struct stack s;
+	int i;
+
+	stack_init(&s);
+	w = stack_add(&s, 200);
+	for (i = 0; i < 3; i++) /* at 0, 50 and 100 */
+		assert_int_equal(layer_writer_data(w, (uint64_t)i * 50, bytes, 10, NULL), 0);
+	stack_finish(w);
+	w = stack_add(&s, 55);
+	assert_int_equal(layer_writer_zeroes(w, 20, 1, NULL), 0);
+	stack_finish(w);
+	image = stack_open(&s);
+	assert_int_equal(image_size(image), 55 * SECTOR);
+	assert_int_equal(trace_layers_to_disk(&t, image, &out, &notes, NULL), 0);
+	assert_int_equal(out.disk_size, 55 * SECTOR);
+	assert_int_equal(out.count, 3);
+	assert_true(out.reads[0].lba == 0 && out.reads[0].sectors == 10);
+	assert_true(out.reads[1].lba == 50 && out.reads[1].sectors == 5);
+	assert_true(out.reads[2].lba == 52 && out.reads[2].sectors == 3);
+	assert_int_equal(notes.hidden, 1);
+	trace_release(&out);
+	image_close(image);
+	stack_release(&s);
+}
+
+/* Pieces of one read that adjoin in a layer are one record; two reads are two, so that the order of
+ * reads can be seen. */
+static void keeps_reads_apart(void **state)
+{
+	struct trace_read reads[] = { { .lba = 10, .sectors = 2 },
+				      { .lba = 12, .sectors = 2 },
+				      { .lba = 14, .sectors = 50 } };
+	struct trace t = { .disk_size = 100 * SECTOR, .reads = reads, .count = 3 };
+	static const uint8_t bytes[10 * SECTOR];
+	struct trace_layers_notes notes;
+	struct trace_layers out;
+	struct layer_writer *w;
+	struct image *image;
+	struct stack s;
+
+	stack_init(&s);
+	w = stack_add(&s, 100);
+	assert_int_equal(layer_writer_data(w, 10, bytes, 10, NULL), 0);
+	assert_int_equal(layer_writer_data(w, 40, bytes, 10, NULL), 0);
+	stack_finish(w);
+	image = stack_open(&s);
+	assert_int_equal(image_identity(image, t.identity, NULL), 0);
+	assert_int_equal(trace_layers_from_disk(&t, image, &out, &notes, NULL), 0);
+	assert_int_equal(out.count, 3);
+	assert_true(out.reads[0].off == FORMAT_SPACE && out.reads[0].n == 2 * SECTOR);
+	assert_true(out.reads[1].off == FORMAT_SPACE + 2 * SECTOR && out.reads[1].n == 2 * SECTOR);
+	assert_true(out.reads[2].off == FORMAT_SPACE + 4 * SECTOR && out.reads[2].n == 16 * SECTOR);
+	trace_layers_release(&out);
+	image_close(image);
+	stack_release(&s);
+}
+
 /* Ranges of the disk may share data in a layer: it counts for the first, and once. */
 static void finds_shared_data(void **state)
 {
@@ -546,6 +617,8 @@ int main(void)
 		cmocka_unit_test(finds_the_disk),
 		cmocka_unit_test(goes_and_comes_back),
 		cmocka_unit_test(ignores_what_is_not_there),
+		cmocka_unit_test(ignores_what_lies_beyond_the_end),
+		cmocka_unit_test(keeps_reads_apart),
 		cmocka_unit_test(finds_shared_data),
 		cmocka_unit_test(ends_soon),
 		cmocka_unit_test(refuses_another_image),

@@ -16,7 +16,13 @@ and what the kind takes (all optional):
   content-range  wrong: start (the bytes are those of the label), end (less than asked, and says so),
                  total, missing
   corrupt        step: every 512th byte of the body is another
-  whole          the whole blob for a range, status 200
+  whole          the whole blob for a range, status 200; after (cut there), length (false: none is
+                 said, the body is chunked)
+  page           a page of HTML with status 200: bytes (3000), length (as for whole)
+  part           the range, but with status 200; length (as for whole), range (true: with its
+                 Content-Range)
+  tail           bytes of the body: after (half of it) right ones, then an error page, then a close
+  trickle        ms (1000) between two bytes of the body from `after` on
   401 ... 503    retry_after (seconds), date (true: as a date)
   slow-headers   ms (20) between two bytes
   garbage        no HTTP
@@ -24,6 +30,7 @@ and what the kind takes (all optional):
   gzip           Content-Encoding, though nobody asked for it
   close          no answer
   huge-headers   bytes (1 MiB)
+  long-header    bytes (200,000) of one line
   chunked        no Content-Length; the bytes are right"""
 import email.utils
 import gzip
@@ -98,6 +105,39 @@ def corrupt(rule, request, answer):
 def whole(rule, request, answer):
     size = int(answer.headers.pop("Content-Range").rpartition("/")[2])
     answer.status, answer.body = 200, File(answer.body.path, 0, size)
+    answer.chunked = not rule.get("length", True)
+    if "after" in rule:
+        answer.cut, answer.end = rule["after"], "close"
+
+
+def page(rule, request, answer):
+    text = b"<html><title>Log in</title>" + b"<p>Please log in to the network.</p>" * 100
+    size = rule.get("bytes", 3000)
+    answer.headers.pop("Content-Range", None)
+    answer.headers["Content-Type"] = "text/html"
+    answer.status, answer.body = 200, (text * (size // len(text) + 1))[:size]
+    answer.chunked = not rule.get("length", True)
+
+
+def part(rule, request, answer):
+    if not rule.get("range", False):
+        del answer.headers["Content-Range"]
+    answer.status, answer.chunked = 200, not rule.get("length", True)
+
+
+def tail(rule, request, answer):
+    data = read_body(answer)
+    after = min(middle(rule, answer), len(data))
+    answer.headers["Content-Length"] = str(len(data))
+    answer.body = (data[:after] + b"\n<b>Fatal error</b>: upstream is gone\n" * 8)[:len(data)]
+    if len(answer.body) == len(data):  # not so long that all of it is there
+        answer.body = answer.body[:-1]
+    answer.end = "close"
+
+
+def trickle(rule, request, answer):
+    answer.cut, answer.end = rule.get("after", 0), "trickle"
+    answer.pause = rule.get("ms", 1000) / 1000
 
 
 def status(rule, request, answer):
@@ -136,6 +176,10 @@ def huge_headers(rule, request, answer):
     answer.headers["X-Filler"] = ["x" * 8000] * (1 + rule.get("bytes", 1 << 20) // 8000)
 
 
+def long_header(rule, request, answer):
+    answer.headers["X-Filler"] = "x" * rule.get("bytes", 200_000)
+
+
 def chunked(rule, request, answer):
     answer.chunked = True
 
@@ -149,7 +193,12 @@ KINDS = {
     "truncate": (truncate, {"after"}),
     "content-range": (content_range, {"wrong"}),
     "corrupt": (corrupt, {"step"}),
-    "whole": (whole, set()),
+    "whole": (whole, {"after", "length"}),
+    "page": (page, {"bytes", "length"}),
+    "part": (part, {"length", "range"}),
+    "tail": (tail, {"after"}),
+    "trickle": (trickle, {"after", "ms"}),
+    "long-header": (long_header, {"bytes"}),
     "slow-headers": (slow_headers, {"ms"}),
     "garbage": (garbage, set()),
     "loop": (loop, set()),
@@ -160,7 +209,7 @@ KINDS = {
     "tls": (None, set()),
     **{s: (status, {"retry_after", "date"}) for s in STATUSES},
 }
-OF_RANGES = {"content-range", "whole"}
+OF_RANGES = {"content-range", "whole", "part"}
 
 
 class Rule:

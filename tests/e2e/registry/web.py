@@ -48,7 +48,7 @@ class Answer:
     headers: dict = field(default_factory=dict)
     body: object = b""  # bytes, or a File
     # How it is sent.  `end` at `cut` bytes of the body: "reset", "close", or "stall" for `pause`
-    # seconds (None: until the client goes), then on.
+    # seconds (None: until the client goes), then on; "trickle": a byte each `pause` seconds.
     delay: float = 0
     byte_seconds: float = 0  # between the bytes of the head
     raw: bytes = None  # instead of all of it, then close
@@ -229,6 +229,10 @@ class Connection:
         if answer.end == "stall":
             self.wait(answer.pause)
             self.send_body(answer.body, cut, size, answer.chunked)
+        elif answer.end == "trickle":
+            for at in range(cut, size):
+                self.wait(answer.pause)
+                self.send_body(answer.body, at, at + 1, answer.chunked)
         elif answer.end == "reset":
             self.reset()
         if answer.end in ("reset", "close"):

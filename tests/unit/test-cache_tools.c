@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-cache_tools.c - what people do with a folder while it is used, or fails them: on a disk in
+ * memory.  What they do when all is well is in test-cache_admin.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/base/scope.h"
+#include "tests/unit/memcache.h"
+
+enum { CHUNKS = 8, SIZE = 7 * CACHE_CHUNK + 1000, DOCUMENT_MAX = 16 * 1024 * 1024 };
+
+static struct test_blob blob;
+
+static int set_up(void **state)
+{
+	blob = cachelib_blob(1, SIZE);
+	return memcache_set_up(state);
+}
+
+static struct process use_full(void)
+{
+	struct process p = memcache_use(1, GOOD, &blob, 0);
+
+	cachelib_publish_all(p.b, &blob);
+	return p;
+}
+
+/* Verifying is no use: what nobody read goes first afterwards, as before. */
+static void verifying_marks_nothing(void **state)
+{
+	struct process p = use_full();
+	struct err e;
+	uint64_t checked, bad, i, freed;
+
+	for (i = 0; i < 4; i++)
+		assert_int_equal(cachelib_look(p.b, &blob, i), 1);
+	assert_int_equal(cache_verify_all(p.c, NULL, NULL, &checked, &bad, &e), 0);
+	assert_int_equal(checked, CHUNKS);
+	assert_int_equal(cache_prune(p.c, atomic_load(p.c->usage) - 3 * CACHE_CHUNK, &freed, &e),
+			 0);
+	for (i = 0; i < 4; i++)
+		assert_true(cache_blob_has(p.b, i));
+	memcache_leave(&p);
+}
+
+/* The check of a whole marks nothing either. */
+static void checking_marks_nothing(void **state)
+{
+	struct process p = use_full();
+	struct err e;
+	uint64_t i, freed;
+
+	for (i = 0; i < 4; i++)
+		assert_int_equal(cachelib_look(p.b, &blob, i), 1);
+	assert_int_equal(cache_blob_verify(p.b, &e), 0);
+	assert_int_equal(cache_prune(p.c, atomic_load(p.c->usage) - 3 * CACHE_CHUNK, &freed, &e),
+			 0);
+	for (i = 0; i < 4; i++)
+		assert_true(cache_blob_has(p.b, i));
+	memcache_leave(&p);
+}
+
+/* A server evicts: pruning waits for it (memdisk cannot, and says so), other things do not. */
+static void who_waits(void **state)
+{
+	struct process p = use_full(), q = memcache_use(2, GOOD, &blob, 0);
+	uint64_t freed, dropped;
+	struct err e;
+
+	assert_int_equal(cache_folder_lock(q.c->lock_file, F_WRLCK, 0, 1), 0);
+	assert_int_equal(cache_prune(p.c, 0, &freed, &e), -EDEADLK);
+	assert_int_equal(cache_evict_run(p.c, 0, 0, &freed, &e), -EAGAIN);
+	assert_int_equal(cache_evict_recount(p.c, true, &e), -EDEADLK);
+	assert_int_equal(cache_evict_recount(p.c, false, &e), -EAGAIN);
+	assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+	/* None of these needs the right. */
+	assert_int_equal(cache_usage(p.c), atomic_load(p.c->usage));
+	cache_set_limits(p.c, &(struct cache_limits){ CACHE_CHUNK, 0 });
+	cache_keep_once(p.c);
+	assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+	assert_int_equal(cache_drop(p.c, NULL, NULL, &dropped, &e), 0);
+	assert_int_equal(dropped, 1);
+	memcache_leave(&q);
+	memcache_leave(&p);
+}
+
+/* What could not be removed is no success. */
+static void cannot_drop(void **state)
+{
+	static const enum memdisk_op ops[] = { MEMDISK_RENAME, MEMDISK_UNLINK,
+					       MEMDISK_REMOVE_FOLDER, MEMDISK_LIST };
+	uint64_t dropped;
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < sizeof ops / sizeof *ops; i++) {
+		struct process p;
+
+		memdisk_make(0);
+		p = use_full();
+		memdisk_fail(ops[i], 1, EIO, true);
+		assert_int_equal(cache_drop(p.c, blob.digest, NULL, &dropped, &e), -EIO);
+		assert_non_null(strstr(e.msg, "cache " DIR ": "));
+		assert_non_null(strstr(e.msg, "Input/output error"));
+		assert_int_equal(dropped, 0);
+		memdisk_heal();
+		memcache_leave(&p);
+	}
+}
+
+/* Files in a folder of folders, and a folder that grows while it is deleted. */
+static struct cache_file grown_in;
+static unsigned grows;
+
+static int grow(void *arg, enum memdisk_op op, unsigned process, const char *name)
+{
+	int fd;
+
+	if (op != MEMDISK_REMOVE_FOLDER || grows == 0)
+		return 0;
+	grows--;
+	fd = memdisk_ops.open(grown_in.fd, "late", O_RDWR | O_CREAT, 0600);
+	if (fd >= 0)
+		memdisk_ops.close(fd);
+	return 0;
+}
+
+static void grows_while_deleted(void **state)
+{
+	struct process p = use_full();
+	uint64_t dropped;
+	struct err e;
+	int r;
+
+	for (grows = 3; grows < 20; grows += 6) {
+		unsigned times = grows;
+
+		if (cache_folder_enter(p.c->root, p.b->own_path, false, &grown_in, &e) < 0)
+			fail_msg("%s", e.msg);
+		memdisk_set_hook(grow, NULL);
+		r = cache_drop(p.c, blob.digest, NULL, &dropped, &e);
+		memdisk_set_hook(NULL, NULL);
+		cache_disk_close(&grown_in);
+		assert_int_equal(r, times < 8 ? 0 : -ENOTEMPTY);
+		grows = times;
+		cache_keep_once(p.c);
+		assert_int_equal(cachelib_publish(p.b, &blob, 0), 0);
+	}
+	memcache_leave(&p);
+}
+
+/* ---- documents ---- */
+
+/* The largest, and one byte more. */
+static void largest_document(void **state)
+{
+	struct process p = memcache_use(1, GOOD, &blob, 0);
+	char *text = calloc(1, DOCUMENT_MAX + 1), *got;
+	struct err e;
+	size_t n;
+
+	assert_non_null(text);
+	assert_int_equal(cache_put_document(p.c, GOOD, "large", text, DOCUMENT_MAX, &e), 0);
+	assert_int_equal(cache_get_document(p.c, GOOD, "large", &got, &n, &e), 0);
+	assert_int_equal(n, DOCUMENT_MAX);
+	free(got);
+	assert_int_equal(cache_put_document(p.c, GOOD, "larger", text, DOCUMENT_MAX + 1, &e),
+			 -EFBIG);
+	assert_string_equal(e.msg, "'larger' has 16777217 bytes, limit is 16777216");
+	free(text);
+	memcache_leave(&p);
+}
+
+/* Least recently used first, also within one second. */
+static void oldest_document_first(void **state)
+{
+	static const char *const names[] = { "a", "b", "c", "d" };
+	struct process p = memcache_use(1, GOOD, &blob, 0);
+	char *got;
+	struct err e;
+	size_t i, n;
+
+	for (i = 0; i < 4; i++)
+		assert_int_equal(cache_put_document(p.c, GOOD, names[i], "x", 1, &e), 0);
+	memcache_sleep(3000);
+	assert_int_equal(cache_get_document(p.c, GOOD, "a", &got, &n, &e), 0);
+	free(got);
+	assert_int_equal(cache_get_document(p.c, GOOD, "c", &got, &n, &e), 0);
+	free(got);
+	assert_int_equal(cache_documents_trim(p.c, 2 * 4096), 2 * 4096);
+	for (i = 0; i < 4; i++) {
+		int r = cache_get_document(p.c, GOOD, names[i], &got, &n, &e);
+
+		assert_int_equal(r, i % 2 == 0 ? 0 : -ENOENT);
+		if (r == 0)
+			free(got);
+	}
+	/* "a" was used before "c", in the same second. */
+	assert_int_equal(cache_get_document(p.c, GOOD, "a", &got, &n, &e), 0);
+	free(got);
+	assert_int_equal(cache_documents_trim(p.c, 4096), 4096);
+	assert_int_equal(cache_get_document(p.c, GOOD, "c", &got, &n, &e), -ENOENT);
+	memcache_leave(&p);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, memcache_tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(verifying_marks_nothing),
+		TEST(checking_marks_nothing),
+		TEST(who_waits),
+		TEST(cannot_drop),
+		TEST(grows_while_deleted),
+		TEST(largest_document),
+		TEST(oldest_document_first),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a request makes of answers, when it asks again, and how it ends. */
+#include "tests/unit/asking.h"
+
+/* ---- answers to a range ---- */
+
+static void test_ranges(void **state)
+{
+	static const struct row rows[] = {
+		{ .what = "the range", .steps = { GOOD(0, "e0") } },
+		{ .what = "a total that is not told",
+		  .steps = { { .at = "e0",
+			       .head = "206|Content-Range: bytes 0-99/*",
+			       .body = 100 } } },
+		{ .what = "its beginning, then its end",
+		  .steps = { { .at = "e0",
+			       .head = "206|Content-Range: bytes 0-39/100",
+			       .body = 40 },
+			     { .at = "e0",
+			       .head = "206|Content-Range: bytes 40-99/100",
+			       .body = 60,
+			       .first = 40 } } },
+		{ .what = "the whole",
+		  .steps = { { .at = "e0", .head = "200|Content-Length: 100", .body = 100 } } },
+		{ .what = "hints alone",
+		  .steps = { SAYS(0, "e0", "103|Link: </x>") },
+		  .r = -EIO,
+		  .text = "HTTP 103" },
+		{ .what = "another range",
+		  .places = 2,
+		  .steps = { { .at = "e0",
+			       .head = "206|Content-Range: bytes 1-99/100",
+			       .body = 99 },
+			     GOOD(0, "e1") } },
+		{ .what = "more than was asked for",
+		  .places = 2,
+		  .steps = { { .at = "e0",
+			       .head = "206|Content-Range: bytes 0-100/101",
+			       .body = 9 },
+			     GOOD(0, "e1") } },
+		{ .what = "no Content-Range",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = "206|Content-Length: 100", .body = 100 },
+			     GOOD(0, "e1") } },
+		{ .what = "another length",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = PART "|Content-Length: 99", .body = 99 },
+			     GOOD(0, "e1") } },
+		{ .what = "a coding",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = PART "|Content-Encoding: gzip", .body = 100 },
+			     GOOD(0, "e1") } },
+		{ .what = "another status",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = "203|Content-Length: 100", .body = 100 },
+			     GOOD(0, "e1") } },
+		{ .what = "a whole of another length",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = "200|Content-Length: 99", .body = 99 },
+			     GOOD(0, "e1") } },
+		{ .what = "a whole without a length, which cannot be held",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = "200", .body = 100 }, GOOD(0, "e1") } },
+		{ .what = "a whole with a range",
+		  .places = 2,
+		  .steps = { { .at = "e0",
+			       .head = "200|Content-Length: 100|Content-Range: bytes 0-99/100",
+			       .body = 100 },
+			     GOOD(0, "e1") } },
+		{ .what = "a blob of another size, later",
+		  .steps = { { .at = "e0", .head = "206|Content-Range: bytes 0-99/101", .body = 9 },
+			     GOOD(50, "e0") } },
+		{ .what = "a blob of another size, at open",
+		  .opening = true,
+		  .steps = { { .at = "e0", .head = "206|Content-Range: bytes 0-99/101" } },
+		  .r = -EBADMSG,
+		  .text = "the blob has 101 bytes, the manifest says 100" },
+		{ .what = "more bytes than it says",
+		  .steps = { { .at = "e0", .head = PART, .body = 101 }, GOOD(50, "e0") } },
+		{ .what = "cut in order",
+		  .steps = { { .at = "e0", .head = PART, .body = 99 }, GOOD(50, "e0") } },
+		{ .what = "cut",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = PART, .body = 99, .end = -ECONNRESET },
+			     GOOD(0, "e1") } },
+		{ .what = "all of it, and then a failure",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = PART, .body = 100, .end = -ECONNRESET },
+			     GOOD(0, "e1") } },
+	};
+
+	RUN(rows);
+}
+
+/* ---- refusals ---- */
+
+static void test_refusals(void **state)
+{
+	static const struct row rows[] = {
+		{ .what = "404, and another has it",
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "404"), GOOD(0, "e1") } },
+		{ .what = "404 everywhere",
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "404"), SAYS(0, "e1", "404") },
+		  .r = -ENOENT,
+		  .text = "e1.test: HTTP 404" },
+		{ .what = "410", .steps = { SAYS(0, "e0", "410") }, .r = -ENOENT },
+		{ .what = "403", .steps = { SAYS(0, "e0", "403") }, .r = -EACCES },
+		{ .what = "416",
+		  .steps = { SAYS(0, "e0", "416") },
+		  .r = -EBADMSG,
+		  .text = "the blob has another size" },
+		{ .what = "400", .steps = { SAYS(0, "e0", "400") }, .r = -EIO, .text = "HTTP 400" },
+		{ .what = "501", .steps = { SAYS(0, "e0", "501") }, .r = -EIO },
+		{ .what = "505", .steps = { SAYS(0, "e0", "505") }, .r = -EIO },
+		{ .what = "a final one, then one that may change",
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "404"), SAYS(0, "e1", "500"), SAYS(50, "e1", "500"),
+			     GOOD(100, "e1") } },
+		{ .what = "busy ones",
+		  .steps = { SAYS(0, "e0", "408"), SAYS(50, "e0", "425"), SAYS(100, "e0", "429"),
+			     SAYS(200, "e0", "500"), SAYS(400, "e0", "503"), SAYS(800, "e0", "504"),
+			     SAYS(1600, "e0", "599"), SAYS(2500, "e0", "502"),
+			     SAYS(2500, "e0", "502"), GOOD(2500, "e0") } },
+		{ .what = "Retry-After",
+		  .steps = { SAYS(0, "e0", "503|Retry-After: 7"), GOOD(7000, "e0") } },
+		{ .what = "Retry-After, and another place",
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "503|Retry-After: 7"), GOOD(0, "e1") } },
+		{ .what = "Retry-After at both: the first that is over",
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "503|Retry-After: 7"),
+			     SAYS(0, "e1", "429|Retry-After: 3"), GOOD(3000, "e1") } },
+		{ .what = "Retry-After beyond the deadline is no help",
+		  .deadline = 5000,
+		  .steps = { SAYS(0, "e0", "503|Retry-After: 7"), GOOD(50, "e0") } },
+		{ .what = "Retry-After of no time",
+		  .steps = { SAYS(0, "e0", "503|Retry-After: 0"), GOOD(50, "e0") } },
+		{ .what = "an error page that is long",
+		  .steps = { { .at = "e0", .head = "404", .body = 70 * 1024 } },
+		  .r = -ENOENT,
+		  .text = "HTTP 404" },
+		{ .what = "an error page that is cut",
+		  .places = 2,
+		  .steps = { { .at = "e0", .head = "404", .body = 10, .end = -ECONNRESET },
+			     GOOD(0, "e1") } },
+	};
+
+	RUN(rows);
+}
+
+/* ---- no answer ---- */
+
+static void test_failures(void **state)
+{
+	static const struct row rows[] = {
+		{ .what = "refused, then there",
+		  .steps = { FAILS(0, "e0", ECONNREFUSED), GOOD(50, "e0") } },
+		{ .what = "both, in rounds",
+		  .places = 2,
+		  .steps = { FAILS(0, "e0", ECONNREFUSED), FAILS(0, "e1", ETIMEDOUT),
+			     FAILS(50, "e0", ECONNRESET), FAILS(0, "e1", EPROTO),
+			     FAILS(100, "e0", EHOSTUNREACH), GOOD(0, "e1") } },
+		{ .what = "no memory is nobody's fault, and passes",
+		  .steps = { FAILS(0, "e0", ENOMEM), GOOD(50, "e0") } },
+		{ .what = "more than there may be",
+		  .places = 2,
+		  .steps = { FAILS(0, "e0", EFBIG), FAILS(0, "e1", EFBIG) },
+		  .r = -EFBIG },
+		{ .what = "shut down", .steps = { FAILS(0, "e0", ESHUTDOWN) }, .r = -ESHUTDOWN },
+		{ .what = "distrust at open",
+		  .opening = true,
+		  .steps = { FAILS(0, "e0", ENOTUNIQ) },
+		  .r = -EACCES,
+		  .text = "name its CA's file with cainfo=FILE" },
+		{ .what = "distrust later", .steps = { FAILS(0, "e0", ENOTUNIQ), GOOD(50, "e0") } },
+		{ .what = "the deadline",
+		  .deadline = 120,
+		  .steps = { FAILS(0, "e0", ECONNRESET), FAILS(50, "e0", ECONNREFUSED) },
+		  .r = -ETIMEDOUT,
+		  .text = "e0.test: Connection refused, after 2 tries" },
+		{ .what = "the deadline, after one try",
+		  .deadline = 20,
+		  .steps = { FAILS(0, "e0", ECONNRESET) },
+		  .r = -ETIMEDOUT,
+		  .text = "after 1 try" },
+		{ .what = "opening ends",
+		  .opening = true,
+		  .steps = { FAILS(0, "e0", ECONNRESET), FAILS(50, "e0", ECONNRESET),
+			     FAILS(100, "e0", ECONNRESET), FAILS(200, "e0", ECONNRESET),
+			     FAILS(400, "e0", ECONNRESET), FAILS(800, "e0", ECONNRESET),
+			     FAILS(1600, "e0", ECONNRESET), FAILS(2500, "e0", ECONNRESET),
+			     FAILS(2500, "e0", ECONNRESET) },
+		  .r = -ETIMEDOUT,
+		  .text = "Connection reset" },
+	};
+
+	RUN(rows);
+}
+
+/* ---- what the caller says ---- */
+
+static int check(struct request *q, struct err *e)
+{
+	struct test *t = test_of(q);
+
+	return t->check_result < 0 ? err_set(e, -t->check_result, "it is wrong") : 0;
+}
+
+static enum request_go on_starting(struct request *q)
+{
+	struct test *t = test_of(q);
+
+	return t->starts++ == 0 ? t->go : REQUEST_GO;
+}
+
+static void test_callbacks(void **state)
+{
+	static const struct row good = { .what = "good", .steps = { GOOD(0, "e0") } };
+	static const struct row later = { .what = "later", .steps = { GOOD(50, "e0") } };
+	static const struct row part = {
+		.what = "enough",
+		.steps = { { .at = "e0", .head = "200|Content-Length: 100", .body = 10 } }
+	};
+	static const struct row other = { .what = "it is wrong",
+					  .steps = { { .at = "e0", .head = "200", .body = 10 },
+						     { .at = "e1", .head = "200", .body = 10 } },
+					  .r = -EBADMSG,
+					  .text = "e1.test: it is wrong" };
+	struct test t;
+
+	begin(&t, 2, false);
+	t.go = REQUEST_LATER;
+	t.q.starting = on_starting;
+	request_submit(&t.q);
+	play(&t, &later);
+	assert_int_equal(t.starts, 2);
+	assert_int_equal(t.got, TOTAL);
+	assert_int_equal(t.judged, 1);
+	assert_int_equal(t.taken_back, 0);
+
+	request_release(&t.q);
+	make_request(&t);
+	t.go = REQUEST_DONE;
+	t.q.starting = on_starting;
+	request_submit(&t.q);
+	(void)stage_run();
+	assert_true(t.done);
+	assert_int_equal(t.r, 0);
+
+	t.bytes_result = 1;
+	play_next(&t, &part);
+	assert_int_equal(t.q.first, 10);
+	assert_int_equal(t.judged, 1);
+	assert_int_equal(t.taken_back, 0);
+	t.bytes_result = 0;
+	play_next(&t, &good);
+
+	request_release(&t.q);
+	make_request(&t);
+	t.check_result = -EBADMSG;
+	t.q.ranged = false;
+	t.q.check = check;
+	request_submit(&t.q);
+	play(&t, &other);
+	end(&t);
+}
+
+/* What an exchange is told. */
+static void test_exchange(void **state)
+{
+	struct http_exchange *x;
+	struct test t;
+
+	begin(&t, 2, false);
+	t.q.silence = 3;
+	t.q.companions = 2;
+	t.q.accept = "a/b";
+	request_submit(&t.q);
+	x = stage_next();
+	assert_string_equal(x->method, "GET");
+	assert_string_equal(x->accept, "a/b");
+	assert_true(x->ranged);
+	assert_int_equal(x->last, TOTAL - 1);
+	assert_int_equal(x->silence, 3);
+	assert_int_equal(x->companions, 2);
+	assert_int_equal(x->least, 16 * 1024); /* there is another place */
+	assert_ptr_equal(x->route, &t.list.items[0].route);
+	stage_answer(x, "404", 0, 0);
+	x = stage_next();
+	assert_int_equal(x->least, 1024); /* there is none any more */
+	stage_answer(x, "307|Location: https://t.test/x", 0, 0);
+	x = stage_next();
+	assert_ptr_equal(x->route, &t.list.items[1].away);
+	assert_string_equal(x->referer, "https://e1.test/v2/img/blobs/x");
+	stage_answer(x, PART, 100, 0);
+	assert_int_equal(t.r, 0);
+
+	request_release(&t.q);
+	make_request(&t);
+	t.q.method = "HEAD";
+	t.q.ranged = false;
+	request_submit(&t.q);
+	x = stage_next();
+	assert_string_equal(x->method, "HEAD");
+	assert_int_equal(x->least, 0);
+	assert_null(x->referer);
+	stage_answer(x, "200|Content-Length: 5", 0, 0);
+	assert_int_equal(t.r, 0);
+	assert_int_equal(t.q.x.answer.length, 5);
+	end(&t);
+}
+
+/* One is ended by its deadline while its exchange runs; what it gave is taken back. */
+static void test_deadline_in_between(void **state)
+{
+	struct http_exchange *x;
+	struct test t;
+
+	begin(&t, 1, false);
+	atomic_store(&t.q.deadline, clock_ms() + 1000);
+	request_submit(&t.q);
+	x = stage_next();
+	assert_true(stage_head(x, PART));
+	assert_true(stage_bytes(x, 0, 10));
+	stage_pass(999);
+	assert_false(t.done);
+	stage_pass(1);
+	assert_true(t.done);
+	assert_int_equal(t.r, -ETIMEDOUT);
+	assert_non_null(strstr(t.text, "e0.test: timed out waiting for an answer"));
+	assert_int_equal(t.taken_back, 1);
+	assert_int_equal(stage.count, 0);
+
+	/* It is moved while it runs. */
+	request_release(&t.q);
+	make_request(&t);
+	atomic_store(&t.q.deadline, clock_ms() + 1000);
+	request_submit(&t.q);
+	x = stage_next();
+	atomic_store(&t.q.deadline, clock_ms() + 3000);
+	stage_pass(2999);
+	assert_false(t.done);
+	stage_answer(x, PART, 100, 0);
+	assert_int_equal(t.r, 0);
+	end(&t);
+}
+
+/* Closing the queue ends all, in whatever state. */
+static void test_abort(void **state)
+{
+	struct test t, rests;
+
+	begin(&t, 1, false);
+	request_submit(&t.q);
+	assert_true(stage_bytes(stage_next(), 0, 0));
+	memset(&rests, 0, sizeof rests);
+	rests.queue = t.queue;
+	make_request(&rests);
+	request_submit(&rests.q);
+	stage_answer(stage_next(), "500", 0, 0);
+	assert_int_equal(rests.q.state, REQUEST_RESTING);
+	queue_shut(t.queue);
+	assert_int_equal(t.r, -ESHUTDOWN);
+	assert_int_equal(rests.r, -ESHUTDOWN);
+	assert_non_null(strstr(t.text, "shutting down"));
+	assert_int_equal(stage.count, 0);
+
+	request_release(&rests.q);
+	make_request(&rests);
+	request_submit(&rests.q);
+	(void)stage_run();
+	assert_int_equal(rests.r, -ESHUTDOWN);
+	request_release(&rests.q);
+	end(&t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_ranges),	 cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_failures), cmocka_unit_test(test_callbacks),
+		cmocka_unit_test(test_exchange), cmocka_unit_test(test_deadline_in_between),
+		cmocka_unit_test(test_abort),
+	};
+
+	setenv("HOME", "/nonexistent", 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

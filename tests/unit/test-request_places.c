@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where a request goes: redirects, what is remembered of them, places that are left alone or
+ * avoided, logins. */
+#include "tests/unit/asking.h"
+
+/* ---- redirects ---- */
+
+static void test_redirects(void **state)
+{
+	static const struct row rows[] = {
+		{ .what = "to a store",
+		  .steps = { SAYS(0, "e0", "307|Location: https://t.test/x?sig=1"),
+			     GOOD(0, "t.test/x?sig=1") } },
+		{ .what = "301, 302, 303, 308, a path alone",
+		  .steps = { SAYS(0, "e0", "301|Location: /a"),
+			     SAYS(0, "e0.test/a", "302|Location: b"),
+			     SAYS(0, "e0.test/b", "303|Location: ../c"),
+			     SAYS(0, "e0.test/c", "308|Location: //t.test/d"),
+			     GOOD(0, "t.test/d") } },
+		{ .what = "nowhere",
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "307"), GOOD(0, "e1") } },
+		{ .what = "out of TLS",
+		  .steps = { SAYS(0, "e0", "307|Location: http://t.test/x") },
+		  .r = -EPROTO,
+		  .text = "redirect refused" },
+		{ .what = "304 and 300 are none",
+		  .steps = { SAYS(0, "e0", "300|Location: /a") },
+		  .r = -EIO },
+		{ .what = "round and round",
+		  .steps = { SAYS(0, "e0", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a") },
+		  .r = -ELOOP,
+		  .text = "too many redirects" },
+		{ .what = "a store that fails",
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "307|Location: https://t.test/x"),
+			     FAILS(0, "t.test/x", ECONNRESET), GOOD(0, "e1") } },
+		{ .what = "a store that refuses: the place is asked anew",
+		  .steps = { SAYS(0, "e0", "307|Location: https://t.test/x"),
+			     SAYS(0, "t.test/x", "403"),
+			     SAYS(50, "e0", "307|Location: https://t.test/y"),
+			     GOOD(0, "t.test/y") } },
+		{ .what = "a store that is busy",
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "307|Location: https://t.test/x"),
+			     SAYS(0, "t.test/x", "503"), GOOD(0, "e1") } },
+	};
+
+	RUN(rows);
+}
+
+/* Where it led is remembered, until it fails there. */
+static void test_remembered(void **state)
+{
+	static const struct row rows[] = {
+		{ .what = "found",
+		  .steps = { SAYS(0, "e0", "307|Location: https://t.test/1"),
+			     GOOD(0, "t.test/1") } },
+		{ .what = "remembered", .steps = { GOOD(0, "t.test/1") } },
+		{ .what = "run out: no failure of the place",
+		  .steps = { SAYS(0, "t.test/1", "403"),
+			     SAYS(0, "e0", "307|Location: https://t.test/2"),
+			     GOOD(0, "t.test/2") } },
+		{ .what = "fails: another try begins at the place",
+		  .steps = { FAILS(0, "t.test/2", ECONNRESET),
+			     SAYS(50, "e0", "307|Location: https://t.test/3"),
+			     GOOD(0, "t.test/3") } },
+		{ .what = "remembered again", .steps = { GOOD(0, "t.test/3") } },
+	};
+	struct test t;
+	size_t i;
+
+	begin(&t, 1, false);
+	for (i = 0; i < sizeof rows / sizeof *rows; i++)
+		play_next(&t, &rows[i]);
+	end(&t);
+}
+
+/* A place that could not be reached is left alone for a while, which grows; when nobody else is
+ * left it is asked all the same. */
+static void test_left_alone(void **state)
+{
+	static const struct row first = { .what = "fails",
+					  .places = 2,
+					  .steps = { FAILS(0, "e0", ECONNREFUSED),
+						     GOOD(0, "e1") } };
+	static const struct row second = { .what = "left alone", .steps = { GOOD(0, "e1") } };
+	static const struct row third = { .what = "its turn", .steps = { GOOD(0, "e0") } };
+	static const struct row desperate = {
+		.what = "nobody else", .steps = { FAILS(0, "e1", ECONNRESET), GOOD(50, "e0") }
+	};
+	struct test t;
+
+	begin(&t, 2, false);
+	play_next(&t, &first);
+	stage_pass(249);
+	play_next(&t, &second);
+	stage_pass(1);
+	play_next(&t, &first); /* for 500 ms now */
+	stage_pass(499);
+	play_next(&t, &second);
+	play_next(&t, &desperate);
+	play_next(&t, &third);
+	end(&t);
+}
+
+/* ---- logins ---- */
+
+static void test_logins(void **state)
+{
+	static const struct row rows[] = {
+		{ .what = "a password",
+		  .logins = true,
+		  .steps = { SAYS(0, "e0", "401|WWW-Authenticate: Basic realm=\"x\""),
+			     { .at = "e0",
+			       .head = PART,
+			       .body = 100,
+			       .login = "Basic dXNlcjpzZWNyZXQ=" } } },
+		{ .what = "none goes to where it redirects",
+		  .logins = true,
+		  .steps = { SAYS(0, "e0", "401|WWW-Authenticate: Basic realm=\"x\""),
+			     { .at = "e0",
+			       .head = "307|Location: https://t.test/x",
+			       .login = "Basic dXNlcjpzZWNyZXQ=" },
+			     GOOD(0, "t.test/x") } },
+		{ .what = "nor to another place",
+		  .logins = true,
+		  .places = 2,
+		  .steps = { SAYS(0, "e0", "500"),
+			     SAYS(0, "e1", "401|WWW-Authenticate: Basic realm=\"x\""),
+			     { .at = "e1", .head = "500", .login = "Basic dXNlcjpzZWNyZXQ=" },
+			     GOOD(50, "e0") } },
+		{ .what = "a refused one, at open",
+		  .logins = true,
+		  .opening = true,
+		  .steps = { SAYS(0, "e0", "401|WWW-Authenticate: Basic realm=\"x\""),
+			     { .at = "e0",
+			       .head = "401|WWW-Authenticate: Basic realm=\"x\"",
+			       .login = "Basic dXNlcjpzZWNyZXQ=" } },
+		  .r = -EACCES,
+		  .text = "user 'user'" },
+	};
+
+	RUN(rows);
+}
+
+/* A place whose bytes were wrong is asked last, and others are waited for. */
+static void test_avoided(void **state)
+{
+	static const struct row rows[] = {
+		{ .what = "another first", .places = 2, .avoid = 1, .steps = { GOOD(0, "e1") } },
+		{ .what = "the other is final",
+		  .places = 2,
+		  .avoid = 1,
+		  .steps = { SAYS(0, "e1", "404"), GOOD(0, "e0") } },
+		{ .what = "the only one", .avoid = 1, .steps = { GOOD(0, "e0") } },
+		{ .what = "the other is waited for",
+		  .places = 2,
+		  .avoid = 1,
+		  .steps = { SAYS(0, "e1", "500"), GOOD(50, "e1") } },
+	};
+
+	RUN(rows);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_redirects),  cmocka_unit_test(test_remembered),
+		cmocka_unit_test(test_left_alone), cmocka_unit_test(test_logins),
+		cmocka_unit_test(test_avoided),
+	};
+
+	setenv("HOME", "/nonexistent", 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
