@@ -35,7 +35,7 @@ replays()
 	await 30 is_quiet || fail "$name: a replay does not end"
 	tell reg /reset
 	"$python" "$tests/replayed.py" "$(uri "$name")" "$work/$name.reads"
-	stop "$name"
+	stop "$name" "/not/there"
 	same "$name: requests of blobs after the replay" "$(count reg requests blob)" 0
 	say "ok: $name"
 }
@@ -87,16 +87,16 @@ cp "$golden/recorded.trace" "$work/acceleration/trace"
 replays folder "$work/golden.trace" "config=$work/folder.yaml"
 
 # A list of paths makes the server parse the image's file system: only when it is asked to.
-mkdir "$work/paths"
-echo / >"$work/paths/trace"
-sed 's/dir: acceleration/dir: paths/' "$work/folder.yaml" >"$work/paths.yaml"
-serve paths "$plugin" "config=$work/paths.yaml" "cache-dir=$work/cache-paths"
-await 30 log_says paths "acceleration-paths=true allows that" || fail "a list of paths is not refused"
-same "lines" "$(wc -l <"$work/paths.log")" 1
-stop paths "no replay: acceleration layer: it is a list of paths, for which this server would have to parse"
-serve paths "$plugin" "config=$work/paths.yaml" "cache-dir=$work/cache-paths" acceleration-paths=true
-await 30 log_says paths "the disk holds no ext4 file system" || fail "a list of paths is not followed"
-stop paths "the disk holds no ext4 file system"
+mkdir "$work/unasked"
+echo / >"$work/unasked/trace"
+sed 's/dir: acceleration/dir: unasked/' "$work/folder.yaml" >"$work/unasked.yaml"
+serve unasked "$plugin" "config=$work/unasked.yaml" "cache-dir=$work/cache-unasked"
+await 30 log_says unasked "acceleration-paths=true allows that" || fail "a list of paths is not refused"
+same "lines" "$(wc -l <"$work/unasked.log")" 1
+stop unasked "no replay: acceleration layer: it is a list of paths, for which this server would have to parse"
+serve unasked "$plugin" "config=$work/unasked.yaml" "cache-dir=$work/cache-unasked" acceleration-paths=true
+await 30 log_says unasked "the disk holds no ext4 file system" || fail "a list of paths is not followed"
+stop unasked "the disk holds no ext4 file system"
 
 "$overlaybd" trace export "$work/golden.trace" "$golden/config.v1.json" -o "$work/exported"
 "$overlaybd" push --acceleration "$work/exported" "$golden"/layer[012].obd \

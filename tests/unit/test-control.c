@@ -71,6 +71,19 @@ ssize_t __wrap_send(int fd, const void *buf, size_t n, int flags)
 	return __real_send(fd, buf, is_slow ? 1 : n, flags);
 }
 
+static bool listen_fails;
+
+int __real_listen(int fd, int backlog);
+int __wrap_listen(int fd, int backlog);
+int __wrap_listen(int fd, int backlog)
+{
+	if (listen_fails) {
+		errno = EADDRINUSE;
+		return -1;
+	}
+	return __real_listen(fd, backlog);
+}
+
 static sem_t snapshot_begun, snapshot_may_end;
 static bool snapshot_waits;
 
@@ -201,6 +214,11 @@ static void say(int fd, const char *text, size_t n)
 		text += done;
 		n -= (size_t)done;
 	}
+}
+
+static void say_text(int fd, const char *text)
+{
+	say(fd, text, strlen(text));
 }
 
 /* All that comes until the other side closes; closes too. */
@@ -393,7 +411,7 @@ static void a_request_has_an_end(void **state)
 	say(fd, request, MAX + 1);
 	assert_string_equal(hear(fd), "");
 	fd = connect_to(path); /* who goes without a word is no one */
-	say(fd, "{\"command\"", 10);
+	say_text(fd, "{\"command\"");
 	shutdown(fd, SHUT_WR);
 	assert_string_equal(hear(fd), "");
 	free(request);
@@ -429,13 +447,13 @@ static void silence_ends_after_ten_seconds(void **state)
 	clock_use(ahead(0));
 	start();
 	fd = connect_to(path);
-	say(fd, "{", 1);
+	say_text(fd, "{");
 	expect("{\"command\":\"x\"}\n", NO_COMMAND); /* the first is being read by now */
 	skipped = 9000 * 1000;
-	say(fd, "\"", 1);
+	say_text(fd, "\"");
 	expect("{\"command\":\"x\"}\n", NO_COMMAND);
 	skipped = 10001 * 1000;
-	say(fd, "x", 1);
+	say_text(fd, "x");
 	assert_string_equal(hear(fd), "");
 	control_close(control);
 	clock_use(NULL);
@@ -454,7 +472,7 @@ static void so_many_are_served_at_a_time(void **state)
 	}
 	assert_string_equal(ask(""), "{\"ok\":false,\"error\":\"too many clients\"}\n");
 	for (i = 0; i < CLIENTS; i++) {
-		say(fds[i], "{\"command\":\"x\"}\n", 16);
+		say_text(fds[i], "{\"command\":\"x\"}\n");
 		assert_string_equal(hear(fds[i]), NO_COMMAND);
 	}
 	/* Their threads end soon after they have closed. */
@@ -493,7 +511,7 @@ static void the_end_waits_for_answers(void **state)
 	snapshot_waits = true;
 	silent = connect_to(path);
 	fd = connect_to(path);
-	say(fd, "{\"command\":\"snapshot\",\"layer\":\"/l\"}\n", 38);
+	say_text(fd, "{\"command\":\"snapshot\",\"layer\":\"/l\"}\n");
 	sem_wait(&snapshot_begun);
 	assert_int_equal(pthread_create(&closer, NULL, close_control, NULL), 0);
 	assert_string_equal(hear(silent), "");
@@ -527,7 +545,7 @@ static void it_listens_before_it_answers(void **state)
 	assert_int_equal(control_open(path, disk, &control, NULL), 0);
 	fd = connect_to(path);
 	assert_true(fd >= 0);
-	say(fd, "{\"command\":\"x\"}\n", 16);
+	say_text(fd, "{\"command\":\"x\"}\n");
 	assert_int_equal(control_start(control, NULL), 0);
 	assert_string_equal(hear(fd), NO_COMMAND);
 	control_close(control);
@@ -545,6 +563,18 @@ static void a_thread_that_cannot_be_is_told(void **state)
 		 "control socket %s: starting a thread: Resource temporarily unavailable", path);
 	assert_string_equal(e.msg, message);
 	control_close(control);
+}
+
+static void a_socket_that_cannot_listen_is_told(void **state)
+{
+	char message[256];
+	struct err e;
+
+	listen_fails = true;
+	assert_int_equal(control_open(path, disk, &control, &e), -EADDRINUSE);
+	listen_fails = false;
+	snprintf(message, sizeof message, "control socket %s: Address already in use", path);
+	assert_string_equal(e.msg, message);
 }
 
 static void a_dead_servers_socket_is_replaced(void **state)
@@ -648,6 +678,7 @@ int main(void)
 		TEST(only_the_owner_may_open_it),
 		TEST(it_listens_before_it_answers),
 		TEST(a_thread_that_cannot_be_is_told),
+		TEST(a_socket_that_cannot_listen_is_told),
 		TEST(a_dead_servers_socket_is_replaced),
 		TEST(a_living_servers_socket_is_not),
 		TEST(other_files_are_left_alone),
