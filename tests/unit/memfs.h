@@ -22,11 +22,11 @@
 
 enum {
 	MEMFS_FILES = 32,
-	MEMFS_NAMES = 12,
+	MEMFS_NAMES = 16,
 	MEMFS_MOMENTS = 12,
 	MEMFS_FDS = 16,
 	MEMFS_SECTOR = 512,
-	MEMFS_NAME = 32,
+	MEMFS_NAME = 40,
 };
 
 enum memfs_kind {
@@ -587,6 +587,27 @@ static inline char *memfs_true_name(const char *path)
 	return memfs_copy(path, strlen(path) + 1);
 }
 
+static inline int memfs_allocated(int fd, uint64_t *bytes)
+{
+	*bytes = memfs_file(fd)->now.n;
+	return memfs->dead ? -EIO : 0;
+}
+
+static inline int memfs_list(const char *path, void (*take)(void *arg, const char *name), void *arg)
+{
+	char name[MEMFS_NAME];
+	size_t i;
+
+	for (i = 0; !memfs->dead && i < MEMFS_NAMES; i++) {
+		if (memfs->names.list[i].file < 0 ||
+		    strncmp(memfs->names.list[i].name, path, strlen(path)) != 0)
+			continue;
+		memcpy(name, memfs->names.list[i].name, sizeof name);
+		take(arg, name);
+	}
+	return memfs->dead ? -EIO : 0;
+}
+
 static inline int memfs_make_like(int fd, int model)
 {
 	return memfs->dead ? -EIO : 0;
@@ -647,6 +668,8 @@ static const struct file_ops memfs_ops = {
 	.lock = memfs_lock,
 	.is_named = memfs_is_named,
 	.true_name = memfs_true_name,
+	.allocated = memfs_allocated,
+	.list = memfs_list,
 	.make_like = memfs_make_like,
 	.rename = memfs_rename,
 	.unlink = memfs_unlink,
