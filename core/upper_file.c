@@ -122,13 +122,16 @@ static char *system_true_name(const char *path)
 	return name || errno == ENOMEM ? name : strdup(path);
 }
 
-static int system_allocated(int fd, uint64_t *bytes)
+static int system_status(int fd, struct file_status *out)
 {
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
 		return -errno;
-	*bytes = (uint64_t)st.st_blocks * 512;
+	*out = (struct file_status){ .allocated = (uint64_t)st.st_blocks * 512,
+				     .device = st.st_dev,
+				     .inode = st.st_ino,
+				     .links = st.st_nlink };
 	return 0;
 }
 
@@ -223,7 +226,7 @@ const struct file_ops file_ops_system = {
 	.lock = system_lock,
 	.is_named = system_is_named,
 	.true_name = system_true_name,
-	.allocated = system_allocated,
+	.status = system_status,
 	.list = system_list,
 	.make_like = system_make_like,
 	.rename = system_rename,

@@ -17,6 +17,12 @@
 
 enum { FILE_BOOT_ID = 37 }; /* 36 characters and a NUL */
 
+struct file_status {
+	uint64_t allocated; /* bytes of disk that the file takes */
+	uint64_t device, inode; /* what it is, whatever its name */
+	uint64_t links; /* names that it has */
+};
+
 struct file_ops {
 	/* A descriptor.  O_CLOEXEC is added, and O_NOFOLLOW: ELOOP for a symbolic link, which whoever
 	 * owns the folder may have put there.  Who means to follow links asks true_name first. */
@@ -37,8 +43,7 @@ struct file_ops {
 	 * and what other names are made of.  A link is followed when it is ours or root's, or its
 	 * owner's file is what it leads to.  The caller frees it; NULL: no memory. */
 	char *(*true_name)(const char *path);
-	/* Bytes of disk that the file takes. */
-	int (*allocated)(int fd, uint64_t *bytes);
+	int (*status)(int fd, struct file_status *out);
 	/* Calls `take` for the names in path's folder that begin as path's last part does, whole
 	 * paths.  What `take` does to the folder meanwhile may be seen or not. */
 	int (*list)(const char *path, void (*take)(void *arg, const char *name), void *arg);

@@ -161,11 +161,13 @@ static bool search_is_due(struct upper_log *u)
 {
 	struct upper_garbage *g = &u->garbage;
 	uint64_t live = u->map.data * SECTOR, spare = g->min_bytes ? g->min_bytes : SPARE_BYTES;
+	struct file_status status;
 	uint64_t taken;
 
-	if (u->beyond || u->ops->allocated(u->data_fd, &taken) < 0 ||
-	    taken <= live + live / 2 + spare)
+	if (u->beyond || u->ops->status(u->data_fd, &status) < 0 ||
+	    status.allocated <= live + live / 2 + spare)
 		return false;
+	taken = status.allocated;
 	/* What a search could not help is no reason for the next one. */
 	g->searched = min_u64(g->searched, taken);
 	if (taken < g->searched + spare / 2 && g->searched > 0)

@@ -221,21 +221,23 @@ static size_t make_records(const struct change *c, struct upper_pending_record *
 	return n;
 }
 
-/* Appends to the pending file, which is begun first where that was put off.  -EAGAIN: what that of
- * the process before holds has to be flushed first. */
-static int append_pending(struct upper_log *u, const struct upper_pending_record *records, size_t n,
-			  struct err *e)
+/* A pending file to append to, where beginning it was put off, or a write to it failed.  -EAGAIN:
+ * what the file of the process before holds has to be flushed first. */
+static int ready_pending(struct upper_log *u, struct err *e)
 {
 	struct upper_pending_base base = upper_index_base(u);
-	int r = 0;
+	int r;
 
-	if (u->pending.waits && u->queue.count > 0)
-		return -EAGAIN;
-	if (u->pending.waits) {
-		r = upper_pending_begin(&u->pending, &base, NULL, 0, e);
+	if (u->pending.waits)
+		r = u->queue.count > 0 ? -EAGAIN
+				       : upper_pending_begin(&u->pending, &base, NULL, 0, e);
+	else if (u->pending.unsure)
+		r = upper_pending_shorten(&u->pending, &base, u->flushed_end, e);
+	else
+		return 0;
+	if (r == 0)
 		u->flushed_end = upper_pending_begins();
-	}
-	return r < 0 ? r : upper_pending_append(&u->pending, records, n, e);
+	return r;
 }
 
 /* Zeroing takes no space of the data file, and may be what makes room: on a full disk it goes
@@ -243,8 +245,10 @@ static int append_pending(struct upper_log *u, const struct upper_pending_record
 static int append_or_flush(struct upper_log *u, struct change *c,
 			   const struct upper_pending_record *records, size_t n, struct err *e)
 {
-	int r = u->through ? 0 : append_pending(u, records, n, e);
+	int r = u->through ? 0 : ready_pending(u, e);
 
+	if (r == 0 && !u->through)
+		r = upper_pending_append(&u->pending, records, n, e);
 	if ((r == -ENOSPC || r == -EDQUOT) && !c->data) {
 		u->through = true;
 		r = 0;

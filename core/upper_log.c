@@ -41,7 +41,6 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "core/base/crc32c.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
@@ -199,6 +198,17 @@ static uint64_t size_of_disk(const struct upper_log *u, const struct upper_log_o
 	return u->header.virtual_size ? u->header.virtual_size : options->size_below;
 }
 
+static int set_open_as(struct upper_log *u, struct err *e)
+{
+	struct file_status status;
+	int r = u->ops->status(u->data_fd, &status);
+
+	if (r < 0)
+		return err_set(e, -r, "%s", strerror(-r));
+	u->open_as = upper_records_open_as(u->pending.boot_id, &status);
+	return 0;
+}
+
 static int start(struct upper_log *u, const struct upper_log_options *options,
 		 struct upper_findings *findings, struct err *e)
 {
@@ -213,7 +223,8 @@ static int start(struct upper_log *u, const struct upper_log_options *options,
 			       "'overlaybd resize'",
 			       u->data_path);
 	r = upper_pending_init(&u->pending, u->ops, u->data_path, u->data_fd, u->header.uuid, e);
-	u->boot = crc32c_raw(UPPER_RECORDS_SALT, u->pending.boot_id, FILE_BOOT_ID - 1);
+	if (r == 0)
+		r = set_open_as(u, e);
 	if (r == 0 && upper_map_init(&u->map, u->sectors) < 0)
 		r = err_set(e, ENOMEM, "out of memory");
 	if (r == 0)

@@ -107,8 +107,9 @@ struct upper_log {
 	_Atomic uint64_t
 		index_records; /* entries in the index file; the one who syncs sets it */
 	uint32_t index_crc; /* running, of those; the one who syncs */
-	uint32_t boot; /* CRC of the boot id, of the OPEN entry */
+	uint32_t open_as; /* for the OPEN entry */
 	uint64_t index_room; /* with padding for later ones; the one who syncs */
+	bool unchecked; /* the one who syncs: the last of them are records that no CHECK covers */
 	bool confirmed; /* the one who syncs: behind them stands a CONFIRM */
 	bool has_pending; /* the one who syncs: there was a pending file when it began */
 	bool synced; /* the one who syncs: nothing but `queue` waits to be made durable */

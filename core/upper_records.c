@@ -84,6 +84,16 @@ enum upper_mark upper_records_parse_mark(const uint8_t raw[FORMAT_ENTRY], uint32
 	return UPPER_MARK_NONE;
 }
 
+uint32_t upper_records_open_as(const char *boot_id, const struct file_status *data)
+{
+	uint8_t raw[16];
+	uint32_t crc = crc32c_raw(UPPER_RECORDS_SALT, boot_id, strlen(boot_id));
+
+	le64_put(raw, data->device);
+	le64_put(raw + 8, data->inode);
+	return crc32c_raw(crc, raw, sizeof raw) | 1;
+}
+
 uint32_t upper_records_sum(uint32_t crc, const uint8_t *raw, size_t n)
 {
 	return crc32c_raw(crc, raw, n * FORMAT_ENTRY);
@@ -265,13 +275,15 @@ static void take_record(struct scan *s, const uint8_t *raw, uint64_t at)
 		s->zeroes_end = (at / SECTOR_ENTRIES + 1) * SECTOR_ENTRIES;
 		return;
 	}
-	/* Whatever lies within any file does not break the rule about the data's end. */
-	if (fault) {
+	/* Whatever lies within any file does not break the rule about the data's end; half a record
+	 * over one of our padding entries does. */
+	if (fault && (entry.zeroed || entry.moffset < INDEX_MAX_MOFFSET)) {
 		note_damage(s, at, fault);
 		note_bad(s, at, fault);
 		return;
 	}
-	fault = format_entry_fault(&entry, 0, s->data_end);
+	if (!fault)
+		fault = format_entry_fault(&entry, 0, s->data_end);
 	if (t->check != UINT64_MAX)
 		t->behind_check += !fault;
 	if (fault) {
@@ -300,9 +312,9 @@ static int scan_piece(void *arg, const uint8_t *raw, uint64_t first, size_t n, s
 			mark = upper_records_parse_mark(raw, &stored);
 		s->crc = upper_records_sum(before, raw, 1);
 		if (mark == UPPER_MARK_OPEN)
-			s->found->open_boot = stored;
+			s->found->open_as = stored;
 		else if (mark != UPPER_MARK_NONE || !padding)
-			s->found->open_boot = 0;
+			s->found->open_as = 0;
 		if (mark == UPPER_MARK_CHECK || mark == UPPER_MARK_CONFIRM)
 			take_mark(s, mark, stored, before, at);
 		else if (!padding)
@@ -329,6 +341,7 @@ static void judge_tail(struct scan *s, uint64_t total)
 	} else {
 		if (t->bad != UINT64_MAX && !t->zeroes && t->good_behind > 0)
 			note_damage(s, t->bad, t->fault);
+		found->unchecked = t->records > 0;
 		found->records += t->records;
 		found->good = t->end;
 		found->crc = t->end_crc;

@@ -14,8 +14,8 @@
  *   CHECK   ends every append: the records before it are those that were written
  *   CONFIRM stands behind the last CHECK, written once that append was synced; the next append
  *           takes its place
- *   OPEN    stands behind the CONFIRM while a process has the log open; its CRC field is that of
- *           the boot id
+ *   OPEN    stands behind the CONFIRM while a process has the log open; in place of the CRC stands
+ *           what upper_records_open_as gives
  *
  * What a crash leaves lies behind the last sync, so it is in the last append alone: a CHECK that
  * does not match and has nothing behind it, records without a CHECK, zeroes up to the end of a
@@ -30,8 +30,11 @@
 #ifndef OVERLAYBD_CORE_UPPER_RECORDS_H
 #define OVERLAYBD_CORE_UPPER_RECORDS_H
 
+#include <stdbool.h>
+
 #include "core/format.h"
 #include "core/index.h"
+#include "core/upper_file.h"
 
 enum { UPPER_RECORDS_SALT = 100007 }; /* what a running CRC begins with */
 
@@ -49,8 +52,8 @@ struct upper_records {
 	uint64_t ignored; /* entries from the first mark of a crash, or from the damage, on */
 	uint64_t fragment; /* bytes at the end */
 	uint32_t crc; /* running, of the good ones */
-	uint32_t open_boot; /* CRC of the boot in which a process opened the log and did not close
-			     * it; 0: none */
+	bool unchecked; /* the last of them are records that no CHECK covers */
+	uint32_t open_as; /* what the OPEN entry says: upper_records_open_as; 0: there is none */
 	struct err damage; /* what is damaged; "": nothing is */
 };
 
@@ -82,6 +85,9 @@ uint32_t upper_records_sum(uint32_t crc, const uint8_t *raw, size_t n);
 
 /* Writes n records, FORMAT_ENTRY bytes each, to raw. */
 void upper_records_encode(const struct mapping *records, size_t n, uint8_t *raw);
+
+/* What tells this data file in this boot from others; not 0. */
+uint32_t upper_records_open_as(const char *boot_id, const struct file_status *data);
 
 /* Writes a padding entry: with a checksum, or without (UPPER_MARK_NONE). */
 void upper_records_encode_mark(enum upper_mark mark, uint32_t crc, uint8_t raw[FORMAT_ENTRY]);

@@ -68,17 +68,26 @@ static int take_pending(struct upper_log *u, const struct upper_pending_record *
 }
 
 /* What a process acknowledged through another name of the log, and did not flush, lies beside that
- * name. */
+ * name.  Where there is no other name, somebody removed it. */
 static int check_open(const struct upper_log *u, const struct upper_records *found,
 		      const struct upper_replay *replay, struct err *e)
 {
-	if (found->open_boot != u->boot || replay->content.is_there)
+	struct file_status status;
+	int r;
+
+	if (found->open_as != u->open_as || replay->content.is_there)
 		return 0;
-	return err_set(e, EBUSY,
-		       "a process that had the layer open died, and %s, which held what it "
-		       "acknowledged, is not there: open the layer by the name by which that "
-		       "process did, or give up those writes with 'overlaybd repair'",
-		       u->pending.path);
+	r = u->ops->status(u->data_fd, &status);
+	if (r < 0)
+		return err_set(e, -r, "%s", strerror(-r));
+	if (status.links > 1)
+		return err_set(e, EBUSY,
+			       "a process that had the layer open by another name died: what it "
+			       "acknowledged lies beside that name: open it by that, or give up "
+			       "those writes with 'overlaybd repair'");
+	log_warn("%s: is missing: what a process acknowledged before it died is lost",
+		 u->pending.path);
+	return 0;
 }
 
 static int read_pending(struct upper_log *u, struct source *index,
@@ -171,6 +180,7 @@ static int recover(struct upper_log *u, struct source *index, struct upper_recor
 	r = cut_index(u, found, e);
 	u->index_records = found->good;
 	u->index_crc = found->crc;
+	u->unchecked = found->unchecked;
 	if (r == 0)
 		r = begin_pending(u, replay, e);
 	if (r < 0)

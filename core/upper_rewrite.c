@@ -62,7 +62,7 @@ static int write_end(const struct upper_log *u, struct rewrite *w, struct err *e
 	upper_records_encode_mark(UPPER_MARK_CHECK, crc, raw);
 	crc = upper_records_sum(crc, raw, 1);
 	upper_records_encode_mark(UPPER_MARK_CONFIRM, crc, raw + FORMAT_ENTRY);
-	upper_records_encode_mark(u->has_pending ? UPPER_MARK_OPEN : UPPER_MARK_NONE, u->boot,
+	upper_records_encode_mark(u->has_pending ? UPPER_MARK_OPEN : UPPER_MARK_NONE, u->open_as,
 				  raw + (size_t)2 * FORMAT_ENTRY);
 	r = upper_file_write(w->ops, w->fd, raw, sizeof raw,
 			     FORMAT_SPACE + w->written * FORMAT_ENTRY, e);

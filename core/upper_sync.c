@@ -61,7 +61,7 @@ void upper_sync_confirm(struct upper_log *u)
 	struct err e;
 
 	upper_records_encode_mark(UPPER_MARK_CONFIRM, u->index_crc, raw);
-	upper_records_encode_mark(open_mark(u), u->boot, raw + FORMAT_ENTRY);
+	upper_records_encode_mark(open_mark(u), u->open_as, raw + FORMAT_ENTRY);
 	/* Without it nothing is wrong: damage of the last append would be taken for a crash. */
 	u->confirmed = upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u),
 					&e) == 0;
@@ -128,8 +128,30 @@ static size_t end_append(const struct upper_log *u, uint8_t *raw, uint32_t *crc)
 	upper_records_encode_mark(UPPER_MARK_CHECK, *crc, raw);
 	*crc = upper_records_sum(*crc, raw, 1);
 	upper_records_encode_mark(UPPER_MARK_NONE, 0, raw + FORMAT_ENTRY);
-	upper_records_encode_mark(open_mark(u), u->boot, raw + (size_t)2 * FORMAT_ENTRY);
+	upper_records_encode_mark(open_mark(u), u->open_as, raw + (size_t)2 * FORMAT_ENTRY);
 	return 1 + TAIL;
+}
+
+/* Records of another program, or of an append that was cut short, get a CHECK of their own before
+ * something follows them: an append that does not match is cut off from the last CHECK on. */
+static int check_rest(struct upper_log *u, uint32_t *crc, struct err *e)
+{
+	uint8_t raw[FORMAT_ENTRY];
+	int r;
+
+	upper_records_encode_mark(UPPER_MARK_CHECK, *crc, raw);
+	u->confirmed = false;
+	r = upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u), e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", u->index_path);
+	r = u->ops->datasync(u->index_fd);
+	if (r < 0)
+		return failed(u, r, u->index_path, e);
+	*crc = upper_records_sum(*crc, raw, 1);
+	u->index_crc = *crc;
+	u->index_records++;
+	u->unchecked = false;
+	return 0;
 }
 
 /* Writes the frozen records behind those of the index file, in one go but for memory, and goes on
@@ -186,12 +208,17 @@ static int write_out(struct upper_log *u, size_t n, uint32_t *crc, struct err *e
 
 	if (r < 0)
 		return failed(u, r, u->data_path, e);
-	r = n > 0 ? append_records(u, n, crc, e) : 0;
+	if (n > 0 && u->unchecked)
+		r = check_rest(u, crc, e);
+	if (r == 0 && n > 0)
+		r = append_records(u, n, crc, e);
 	if (r == -ENOSPC || r == -EDQUOT || r == -ENOMEM) {
 		int back = take_back(u);
 
 		return back < 0 ? failed(u, back, u->index_path, e) : r;
 	}
+	if (r < 0 && u->failed)
+		return r;
 	if (r < 0) {
 		upper_sync_fail(u);
 		return err_wrap(e, -EIO, "the upper is read-only until it is opened again");
@@ -224,7 +251,7 @@ static void shorten_pending(struct upper_log *u)
 	struct err e;
 	int r;
 
-	if (u->pending.waits)
+	if (u->queue.count == 0 && (u->pending.waits || u->pending.unsure))
 		r = upper_pending_begin(&u->pending, &base, NULL, 0, &e);
 	else if (u->queue.count == 0)
 		r = upper_pending_empty(&u->pending, &base, &e);
@@ -234,6 +261,7 @@ static void shorten_pending(struct upper_log *u)
 		u->flushed_end = upper_pending_begins();
 		u->through = false;
 	} else {
+		u->flushed_end = min_u64(u->flushed_end, u->pending.end);
 		log_debug("%s: goes on as it is: %s", u->pending.path, e.msg);
 	}
 	atomic_store_explicit(&u->pending_end, u->pending.end, memory_order_relaxed);

@@ -587,9 +587,11 @@ static inline char *memfs_true_name(const char *path)
 	return memfs_copy(path, strlen(path) + 1);
 }
 
-static inline int memfs_allocated(int fd, uint64_t *bytes)
+static inline int memfs_status(int fd, struct file_status *out)
 {
-	*bytes = memfs_file(fd)->now.n;
+	*out = (struct file_status){ .allocated = memfs_file(fd)->now.n,
+				     .inode = (uint64_t)memfs->fds[fd],
+				     .links = 1 };
 	return memfs->dead ? -EIO : 0;
 }
 
@@ -668,7 +670,7 @@ static const struct file_ops memfs_ops = {
 	.lock = memfs_lock,
 	.is_named = memfs_is_named,
 	.true_name = memfs_true_name,
-	.allocated = memfs_allocated,
+	.status = memfs_status,
 	.list = memfs_list,
 	.make_like = memfs_make_like,
 	.rename = memfs_rename,
