@@ -236,7 +236,7 @@ static int ready_pending(struct upper_log *u, struct err *e)
 	else
 		return 0;
 	if (r == 0)
-		u->flushed_end = upper_pending_begins();
+		upper_sync_moved(u);
 	return r;
 }
 

@@ -156,6 +156,9 @@ void upper_sync_confirm(struct upper_log *u);
  * the log is open.  By the one who syncs. */
 int upper_sync_unmark(struct upper_log *u);
 
+/* The pending file begins with what stood at flushed_end.  With publish_lock. */
+void upper_sync_moved(struct upper_log *u);
+
 /* The index file as it is. */
 static inline struct upper_pending_base upper_index_base(const struct upper_log *u)
 {

@@ -243,6 +243,15 @@ static size_t freeze(struct upper_log *u, struct upper_ranges *dying)
 	return u->queue.frozen;
 }
 
+void upper_sync_moved(struct upper_log *u)
+{
+	uint64_t begins = upper_pending_begins();
+
+	/* A flush may go on. */
+	u->frozen_end = begins + (u->frozen_end > u->flushed_end ? u->frozen_end - u->flushed_end : 0);
+	u->flushed_end = begins;
+}
+
 /* Begins the pending file anew without what is durable.  Who may no longer make files in the folder
  * can still empty it in place. */
 static void shorten_pending(struct upper_log *u)
@@ -258,7 +267,7 @@ static void shorten_pending(struct upper_log *u)
 	else
 		r = upper_pending_shorten(&u->pending, &base, u->flushed_end, &e);
 	if (r == 0) {
-		u->flushed_end = upper_pending_begins();
+		upper_sync_moved(u);
 		u->through = false;
 	} else {
 		u->flushed_end = min_u64(u->flushed_end, u->pending.end);
