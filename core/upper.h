@@ -2,9 +2,10 @@
 /* upper.h - a writable layer, read-only: the append log (a data and an index file) and the sparse
  * form (a data file with holes, and an empty index file).
  *
- * A log that a crash cut short is read up to the first mark of that, one that is damaged is refused,
- * see core/upper_records.h; what a process of this boot acknowledged before it died is read from its
- * pending file.  A server that writes to the log meanwhile may be seen at any moment of the call.
+ * A log that a crash cut short is read up to the first mark of that, one that is damaged is
+ * refused, see core/upper_records.h; what a process of this boot acknowledged before it died is
+ * read from its pending file.  A server that writes to the log meanwhile may be seen at any moment
+ * of the call.
  *
  * A sparse file's presence is what SEEK_DATA says; a file system without it is refused
  * (EOPNOTSUPP). */

@@ -168,8 +168,8 @@ static int refuse_existing(const struct file_ops *ops, const char *path, struct 
 	return err_set(e, EEXIST, "%s: %s", path, strerror(EEXIST));
 }
 
-/* Makes one of the files; `like`: -1, or the file whose owner and mode it gets.  It has its name only
- * when it is whole. */
+/* Makes one of the files; `like`: -1, or the file whose owner and mode it gets.  It has its name
+ * only when it is whole. */
 static int write_file(const struct upper_dense *d, const struct file_ops *ops, const char *path,
 		      int like,
 		      int (*put)(const struct upper_dense *d, struct out *o, struct err *e),
@@ -249,8 +249,8 @@ static int refuse_foreign(const struct file_ops *ops, int fd, const char *path, 
 	int r = ops->size(fd, &size);
 
 	if (r < 0)
-		return err_set(e, -r, "%s: %s", path, r == -EINVAL ? "not a regular file"
-								     : strerror(-r));
+		return err_set(e, -r, "%s: %s", path,
+			       r == -EINVAL ? "not a regular file" : strerror(-r));
 	r = upper_file_read(ops, fd, raw, (size_t)min_u64(size, SECTOR), 0, e);
 	if (r < 0)
 		return err_wrap(e, r, "%s", path);

@@ -326,7 +326,8 @@ int upper_file_open(const struct file_ops *ops, const char *path, int flags, str
 	int fd = name ? ops->open(name, flags, 0644) : -ENOMEM;
 
 	if (fd == -ELOOP)
-		return err_set(e, ELOOP, "%s: is a symbolic link that leads nowhere, or that another user "
+		return err_set(e, ELOOP,
+			       "%s: is a symbolic link that leads nowhere, or that another user "
 			       "made: not followed",
 			       path);
 	return fd < 0 ? err_set(e, -fd, "%s: %s", path, strerror(-fd)) : fd;

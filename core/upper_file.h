@@ -24,8 +24,9 @@ struct file_status {
 };
 
 struct file_ops {
-	/* A descriptor.  O_CLOEXEC is added, and O_NOFOLLOW: ELOOP for a symbolic link, which whoever
-	 * owns the folder may have put there.  Who means to follow links asks true_name first. */
+	/* A descriptor.  O_CLOEXEC is added, and O_NOFOLLOW: ELOOP for a symbolic link, which
+	 * whoever owns the folder may have put there.  Who means to follow links asks true_name
+	 * first. */
 	int (*open)(const char *path, int flags, mode_t mode);
 	void (*close)(int fd);
 	/* At most n bytes; may be short.  0: the file ends there. */

@@ -5,10 +5,10 @@
  * Data dies in three steps: a record supersedes it (`dying`), that record is durable (`fresh`), the
  * readers that may have looked at the map before are gone (`waiting`).  Then a hole is punched.
  *
- * What this loses sight of - pieces that an earlier process left, that were too small by themselves,
- * that did not fit into the list, whose hole could not be punched - is found by a search: all of the
- * data file that the map does not lead to, up to where it ended when the search began.  A search is
- * due when the file takes more space than live data account for. */
+ * What this loses sight of - pieces that an earlier process left, that were too small by
+ * themselves, that did not fit into the list, whose hole could not be punched - is found by a
+ * search: all of the data file that the map does not lead to, up to where it ended when the search
+ * began.  A search is due when the file takes more space than live data account for. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -232,9 +232,8 @@ static int search(struct upper_log *u, struct err *e)
 	if (upper_readers_advance(&u->writers) < g->search_epoch + 2)
 		return 0;
 	/* A place that a write gave back may be another one's already. */
-	r = atomic_load(&u->given_back) == g->given_back
-		    ? collect_live(u, &g->live, g->search_end)
-		    : -EAGAIN;
+	r = atomic_load(&u->given_back) == g->given_back ? collect_live(u, &g->live, g->search_end)
+							 : -EAGAIN;
 	if (r == 0) {
 		r = upper_log_flush(u, e);
 		if (r == 0)

@@ -34,8 +34,8 @@ char *upper_intent_name(const struct file_ops *ops, const char *data_path, const
 
 	if (!data)
 		return NULL;
-	return asprintf(&name, "%.*s%s%s", (int)(usual ? n - 5 : n), data,
-			usual ? "." : ".upper-", what) < 0
+	return asprintf(&name, "%.*s%s%s", (int)(usual ? n - 5 : n), data, usual ? "." : ".upper-",
+			what) < 0
 		       ? NULL
 		       : name;
 }

@@ -415,10 +415,9 @@ static int write_claimed(struct upper_log *u, const void *buf, size_t n, uint64_
 	seat = upper_readers_enter(&u->writers);
 	r = append(u, &a, &moffset, e);
 	if (r == 0) {
-		change = (struct change){ .data = &a,
-					  .start = a.first,
-					  .sectors = a.end - a.first,
-					  .moffset = moffset };
+		change = (struct change){
+			.data = &a, .start = a.first, .sectors = a.end - a.first, .moffset = moffset
+		};
 		r = publish_all(u, &change, e);
 	}
 	upper_readers_leave(&u->writers, seat);
@@ -459,8 +458,7 @@ static int zero_claimed(struct upper_log *u, uint64_t off, uint64_t n, struct er
 	if (off < first * SECTOR)
 		r = write_claimed(u, zeroes, (size_t)(first * SECTOR - off), off, e);
 	if (r == 0)
-		r = publish_all(
-			u, &(struct change){ .start = first, .sectors = end - first }, e);
+		r = publish_all(u, &(struct change){ .start = first, .sectors = end - first }, e);
 	if (r == 0 && off + n > end * SECTOR)
 		r = write_claimed(u, zeroes, (size_t)(off + n - end * SECTOR), end * SECTOR, e);
 	return r;

@@ -121,10 +121,12 @@ static int read_header(const struct pending_file *f, struct header *h, struct er
 		return 0;
 	if (parse_header(raw, h))
 		return 1;
-	return err_set(e, EBADMSG, "%s",
-		       memcmp(raw, magic, sizeof magic) == 0
-			       ? "its header is damaged: 'overlaybd repair' drops what it holds"
-			       : "is no file of acknowledged writes, or is damaged: move it away");
+	return err_set(
+		e, EBADMSG, "%s",
+		memcmp(raw, magic, sizeof magic) == 0
+			? "its header is damaged: 'overlaybd repair' drops what it holds"
+			: "is no file of acknowledged writes, or is damaged: move it away, or "
+			  "'overlaybd repair' drops what it holds");
 }
 
 /* False: it is damaged. */
@@ -247,6 +249,20 @@ static int look(const struct file_ops *ops, const char *path, struct header *h)
 		r = 0;
 	ops->close(f.fd);
 	return r < 0 ? r : 1;
+}
+
+/* One of the two may be what is damaged. */
+bool upper_pending_is_of(const struct file_ops *ops, const char *path, const char *uuid)
+{
+	int fd = ops->open(path, O_RDONLY, 0), r;
+	uint8_t raw[HEADER];
+
+	if (fd < 0)
+		return false;
+	r = upper_file_read(ops, fd, raw, sizeof raw, 0, NULL);
+	ops->close(fd);
+	return r == 0 && (memcmp(raw, magic, sizeof magic) == 0 ||
+			  strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0);
 }
 
 uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
@@ -374,8 +390,8 @@ static int copy_records(const struct upper_pending *p, int fd, uint32_t generati
 		n = (size_t)min_u64(end - number, PIECE_RECORDS);
 		r = upper_file_read(p->ops, p->fd, raw, n * RECORD, HEADER + number * RECORD, e);
 		for (i = 0; r == 0 && i < n; i++)
-			if (!parse_record(raw + i * RECORD,
-					  p->generation + (uint32_t)(number + i), &records[i]))
+			if (!parse_record(raw + i * RECORD, p->generation + (uint32_t)(number + i),
+					  &records[i]))
 				r = err_set(e, EBADMSG, "record %" PRIu64 " is damaged",
 					    number + i);
 		if (r == 0)
@@ -428,8 +444,8 @@ int upper_pending_shorten(struct upper_pending *p, const struct upper_pending_ba
 	return make_anew(p, base, &(struct content){ .from = from }, e);
 }
 
-/* The records go first.  Without them and with the old base it says nothing, whatever the index has;
- * with them and the new base it would say that they follow on what they are in already. */
+/* The records go first.  Without them and with the old base it says nothing, whatever the index
+ * has; with them and the new base it would say that they follow on what they are in already. */
 int upper_pending_empty(struct upper_pending *p, const struct upper_pending_base *base,
 			struct err *e)
 {

@@ -19,8 +19,8 @@
  *    28 raw(generation + number of the record) CRC of the bytes before
  *
  * The pid is that of the process that holds the log, 0 when it is not known.  The name is the data
- * file's with `.pending` in place of `.data`, or with `.upper-pending` behind another name; symbolic
- * links are followed first, since another name of the log must find it too.
+ * file's with `.pending` in place of `.data`, or with `.upper-pending` behind another name;
+ * symbolic links are followed first, since another name of the log must find it too.
  *
  * Threads: one at a time. */
 #ifndef OVERLAYBD_CORE_UPPER_PENDING_H
@@ -81,6 +81,9 @@ uint64_t upper_pending_begins(void);
  * that has this name; nothing may be put in its place.  ENOMEM, and what reading gives. */
 int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
 		       struct upper_pending_content *out, struct err *e);
+
+/* Whether the file at `path` is a pending file of the log with this uuid, whole or damaged. */
+bool upper_pending_is_of(const struct file_ops *ops, const char *path, const char *uuid);
 
 /* The pid that a pending file names, 0 when there is none. */
 uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path);

@@ -57,8 +57,8 @@ struct upper_garbage {
 	bool no_holes; /* the file system has none */
 	bool complained; /* the last hole could not be punched */
 	uint64_t retry_ms; /* clock_ms: none is punched before */
-	/* A search for what was lost sight of: goes up to this sector of the data file, 0: none does;
-	 * begins when the writers of this epoch and before are gone. */
+	/* A search for what was lost sight of: goes up to this sector of the data file, 0: none
+	 * does; begins when the writers of this epoch and before are gone. */
 	uint64_t search_end, search_epoch, given_back;
 	uint64_t searched; /* bytes that the file took when the last one began */
 	struct upper_ranges live;
@@ -94,18 +94,17 @@ struct upper_log {
 	/* See struct upper_log_options. */
 	uint64_t pending_bytes, max_records, room_bytes, room_records;
 	_Atomic uint64_t pending_end; /* pending.end, for a look without the lock */
-	/* Guarded by publish_lock: where the pending file ended when the flush that goes on began, and
-	 * when the last one began that got through: what stands before is in the index. */
+	/* Guarded by publish_lock: where the pending file ended when the flush that goes on began,
+	 * and when the last one began that got through: what stands before is in the index. */
 	uint64_t frozen_end, flushed_end;
-	/* Guarded by publish_lock: a record is not in the pending file, which is full.  Until that is
-	 * begun anew, nothing is appended to it, and changes are flushed before they are
+	/* Guarded by publish_lock: a record is not in the pending file, which is full.  Until that
+	 * is begun anew, nothing is appended to it, and changes are flushed before they are
 	 * acknowledged. */
 	bool through;
 
 	struct upper_sync sync;
 	int index_fd; /* the one who syncs */
-	_Atomic uint64_t
-		index_records; /* entries in the index file; the one who syncs sets it */
+	_Atomic uint64_t index_records; /* entries in the index file; the one who syncs sets it */
 	uint32_t index_crc; /* running, of those; the one who syncs */
 	uint32_t open_as; /* for the OPEN entry */
 	uint64_t index_room; /* with padding for later ones; the one who syncs */
@@ -114,7 +113,8 @@ struct upper_log {
 	bool has_pending; /* the one who syncs: there was a pending file when it began */
 	bool synced; /* the one who syncs: nothing but `queue` waits to be made durable */
 	struct upper_readers readers;
-	struct upper_readers writers; /* that have a place in the data file and did not publish it */
+	struct upper_readers
+		writers; /* that have a place in the data file and did not publish it */
 	struct upper_garbage garbage;
 };
 
@@ -192,8 +192,8 @@ void upper_garbage_add(struct upper_garbage *g, struct upper_ranges *dead);
 /* Whether too much of the index file is superseded. */
 bool upper_rewrite_is_due(struct upper_log *u);
 
-/* Puts a new index file in the old one's place, if that is due.  By the one who syncs.  Failing to is
- * a line in the log; errors: those of a failed sync. */
+/* Puts a new index file in the old one's place, if that is due.  By the one who syncs.  Failing to
+ * is a line in the log; errors: those of a failed sync. */
 int upper_rewrite_index(struct upper_log *u, struct err *e);
 
 #endif

@@ -380,7 +380,8 @@ int upper_records_read(struct source *index, uint64_t data_size,
 	int r = upper_records_scan(index, data_size, found, e);
 
 	if (r == 0 && found->damage.msg[0])
-		return err_set(e, EBADMSG, "%s: the index is damaged: 'overlaybd repair' cuts it there",
+		return err_set(e, EBADMSG,
+			       "%s: the index is damaged: 'overlaybd repair' cuts it there",
 			       found->damage.msg);
 	return r < 0 ? r : upper_records_each(index, 0, found->good, take, arg, e);
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* upper_records.h - the entries of an append log's index file: reads them for whoever opens the log,
- * and makes them.
+/* upper_records.h - the entries of an append log's index file: reads them for whoever opens the
+ * log, and makes them.
  *
- * Records are in the order of the writes, later ones win.  Between ours stand padding entries, which
- * every reader skips and which carry a checksum for us:
+ * Records are in the order of the writes, later ones win.  Between ours stand padding entries,
+ * which every reader skips and which carry a checksum for us:
  *
  *   bits 0-49    2^50 - 1, as in all padding
  *        50-63   kind

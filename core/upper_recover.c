@@ -147,8 +147,8 @@ static int begin_pending(struct upper_log *u, const struct upper_replay *replay,
 {
 	struct upper_pending *p = &u->pending;
 	struct upper_pending_base base = upper_index_base(u);
-	int r = upper_pending_begin(p, &base, replay->content.records + replay->from,
-				    replay->count, e);
+	int r = upper_pending_begin(p, &base, replay->content.records + replay->from, replay->count,
+				    e);
 
 	u->flushed_end = upper_pending_begins();
 	p->waits = r == -ENOSPC || r == -EDQUOT;

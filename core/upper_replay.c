@@ -142,10 +142,11 @@ int upper_replay_read(const struct file_ops *ops, const char *data_path, const c
 void upper_replay_warn(const struct upper_replay *r, const char *data_path)
 {
 	if (r->stale > 0)
-		log_warn("%s: %zu writes that process %" PRIu64
-			 " acknowledged before it died are dropped: the layer was written to since, "
-			 "or its file system went down",
-			 data_path, r->stale, r->content.pid);
+		log_warn(
+			"%s: %zu writes that process %" PRIu64
+			" acknowledged before it died are dropped: the layer was written to since, "
+			"or its file system went down",
+			data_path, r->stale, r->content.pid);
 	if (r->lost > 0)
 		log_warn("%s: %zu writes that process %" PRIu64
 			 " acknowledged before it died are dropped: their data are gone, as when "

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* upper_rewrite.c - an index file without the records that are superseded, which takes the old one's
- * place while the log is open; see upper_log.c for the invariants. */
+/* upper_rewrite.c - an index file without the records that are superseded, which takes the old
+ * one's place while the log is open; see upper_log.c for the invariants. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -232,7 +232,8 @@ int upper_rewrite_index(struct upper_log *u, struct err *e)
 	if (r == 0)
 		return 0;
 	upper_sync_fail(u);
-	return err_set(e, EIO,
-		       "%s: syncing its folder: %s; the upper is read-only until it is opened again",
-		       u->index_path, strerror(-r));
+	return err_set(
+		e, EIO,
+		"%s: syncing its folder: %s; the upper is read-only until it is opened again",
+		u->index_path, strerror(-r));
 }

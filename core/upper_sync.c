@@ -63,8 +63,8 @@ void upper_sync_confirm(struct upper_log *u)
 	upper_records_encode_mark(UPPER_MARK_CONFIRM, u->index_crc, raw);
 	upper_records_encode_mark(open_mark(u), u->open_as, raw + FORMAT_ENTRY);
 	/* Without it nothing is wrong: damage of the last append would be taken for a crash. */
-	u->confirmed = upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u),
-					&e) == 0;
+	u->confirmed =
+		upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u), &e) == 0;
 	if (!u->confirmed)
 		log_debug("%s: the last flush is not confirmed: %s", u->index_path, e.msg);
 }
@@ -248,7 +248,8 @@ void upper_sync_moved(struct upper_log *u)
 	uint64_t begins = upper_pending_begins();
 
 	/* A flush may go on. */
-	u->frozen_end = begins + (u->frozen_end > u->flushed_end ? u->frozen_end - u->flushed_end : 0);
+	u->frozen_end =
+		begins + (u->frozen_end > u->flushed_end ? u->frozen_end - u->flushed_end : 0);
 	u->flushed_end = begins;
 }
 

@@ -489,9 +489,8 @@ static void a_pending_file_of_another_boot_is_ignored(void **state)
 		if (i == 0)
 			forge_header(16, "00000000-0000-4000-8000-000000000000");
 		else
-			assert_int_equal(io_replace_file(upper_pending, zeroes, i == 1 ? 256 : 0,
-							 NULL),
-					 0);
+			assert_int_equal(
+				io_replace_file(upper_pending, zeroes, i == 1 ? 256 : 0, NULL), 0);
 		assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
 		assert_int_equal(found.pending_records, 0);
 		assert_int_equal(found.records, 1);

@@ -63,10 +63,9 @@ static int read_below(void *arg, void *buf, size_t n, uint64_t off, struct err *
 	return 0;
 }
 
-static const struct upper_log_options options = { .ops = &memfs_ops,
-						  .room_bytes = 4096,
-						  .room_records = 40,
-						  .below = { .pread = read_below } };
+static const struct upper_log_options options = {
+	.ops = &memfs_ops, .room_bytes = 4096, .room_records = 40, .below = { .pread = read_below }
+};
 
 static size_t min(uint64_t a, uint64_t b)
 {
