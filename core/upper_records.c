@@ -261,8 +261,8 @@ static void take_mark(struct scan *s, enum upper_mark mark, uint32_t stored, uin
 static void take_record(struct scan *s, const uint8_t *raw, uint64_t at)
 {
 	struct format_entry entry = format_parse_entry(raw);
-	const char *fault = format_entry_fault(&entry, 0, UINT64_MAX);
 	struct tail *t = &s->tail;
+	const char *fault;
 
 	if (at < s->zeroes_end && !is_zero(raw)) {
 		note_damage(s, at, "it follows one of zeroes");
@@ -275,15 +275,7 @@ static void take_record(struct scan *s, const uint8_t *raw, uint64_t at)
 		s->zeroes_end = (at / SECTOR_ENTRIES + 1) * SECTOR_ENTRIES;
 		return;
 	}
-	/* Whatever lies within any file does not break the rule about the data's end; half a record
-	 * over one of our padding entries does. */
-	if (fault && (entry.zeroed || entry.moffset < INDEX_MAX_MOFFSET)) {
-		note_damage(s, at, fault);
-		note_bad(s, at, fault);
-		return;
-	}
-	if (!fault)
-		fault = format_entry_fault(&entry, 0, s->data_end);
+	fault = format_entry_fault(&entry, 0, s->data_end);
 	if (t->check != UINT64_MAX)
 		t->behind_check += !fault;
 	if (fault) {
@@ -335,7 +327,9 @@ static void judge_tail(struct scan *s, uint64_t total)
 
 	if (t->check != UINT64_MAX) {
 		/* One append that did not reach the disk whole, if nothing was written later. */
-		if (t->confirmed || t->behind_check > 0)
+		if ((t->confirmed || t->behind_check > 0) && t->bad != UINT64_MAX)
+			note_damage(s, t->bad, t->fault);
+		else if (t->confirmed || t->behind_check > 0)
 			note_damage(s, t->begin, "it, or one up to the next checksum, was changed");
 		s->last = max_u64(s->last, t->check + 1);
 	} else {
