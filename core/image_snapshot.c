@@ -186,11 +186,13 @@ static int check_layer_name(const struct snapshot *s, struct err *e)
 	return unlink(s->layer) < 0 ? err_set(e, errno, "%s: %s", s->layer, strerror(errno)) : 0;
 }
 
+/* Holds nothing but a header and, in an index file that was opened, what says so. */
 static bool is_empty(const char *path)
 {
+	enum { MARKS = 2 * FORMAT_ENTRY };
 	struct stat st;
 
-	return stat(path, &st) < 0 ? errno == ENOENT : st.st_size <= FORMAT_SPACE;
+	return stat(path, &st) < 0 ? errno == ENOENT : st.st_size <= FORMAT_SPACE + MARKS;
 }
 
 /* Whether these are what a snapshot of this upper that was cut short has left; removes them then.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-upper_damage.c - every single-byte change of a log's index and pending file, and what is done
- * about it: it is found (the log is refused), or it is harmless (the disk is the same).  The third
- * kind, a silent one, is counted by field: of our own logs there is none. */
+/* test-upper_damage.c - every single-byte change of a log's index and pending file, and what is
+ * done about it: it is found (the log is refused), or it is harmless (the disk is the same).  The
+ * third kind, a silent one, is counted by field: of our own logs there is none. */
 #include "tests/unit/upperlib.h"
 
 #include "core/base/log.h"
@@ -47,7 +47,7 @@ static bool is_same(const struct view *a, const struct view *b)
 /* ---- counting ---- */
 
 enum field { HEADER, START, LENGTH, PLACE, KIND, PENDING_HEADER, PENDING_RECORD, FIELDS };
-static const char *const names[] = { "header",	       "start",		 "start and length",
+static const char *const names[] = { "header",	      "start",		"start and length",
 				     "place of data", "zeroed and tag", "pending header",
 				     "pending record" };
 static unsigned silent[FIELDS], found[FIELDS], harmless[FIELDS];
@@ -107,8 +107,7 @@ static void change_file(const char *const paths[2], const char *path, bool pendi
 		assert_int_equal(pread(fd, &old, 1, (off_t)at), 1);
 		for (i = 1; i <= tries; i++)
 			change(paths, fd, pending, at,
-			       (uint8_t)(old + (tries == VALUES ? i
-								: 1 + loops_random() % VALUES)),
+			       (uint8_t)(old + (tries == VALUES ? i : 1 + loops_random() % VALUES)),
 			       old, good);
 	}
 	close(fd);
@@ -121,8 +120,8 @@ static unsigned report(const char *what)
 
 	for (i = 0; i < FIELDS; i++) {
 		if (found[i] + harmless[i] + silent[i] > 0)
-			printf("%s: %s: %u found, %u harmless, %u silent\n", what, names[i], found[i],
-			       harmless[i], silent[i]);
+			printf("%s: %s: %u found, %u harmless, %u silent\n", what, names[i],
+			       found[i], harmless[i], silent[i]);
 		sum += silent[i];
 		found[i] = harmless[i] = silent[i] = 0;
 	}
@@ -230,7 +229,8 @@ static void a_log_of_the_reference(void **state)
 
 /* ---- mending ---- */
 
-/* An early record is hit: all later flushes are there, and nobody cuts them off but who is told to. */
+/* An early record is hit: all later flushes are there, and nobody cuts them off but who is told to.
+ */
 static void damage_is_not_cut_by_opening(void **state)
 {
 	struct upper_repair done;
