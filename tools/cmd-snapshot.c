@@ -55,10 +55,11 @@ static int run_snapshot(const struct tool_args *args, struct err *e)
 		return err_set(e, errno, "%s: its absolute path: %s", output, strerror(errno));
 	name = json_string(layer);
 	if (!name)
-		return err_set(e, EINVAL,
-			       "%s: no name for a layer: it is not UTF-8, as the config is in which "
-			       "the name is written",
-			       output);
+		return err_set(
+			e, EINVAL,
+			"%s: no name for a layer: it is not UTF-8, as the config is in which "
+			"the name is written",
+			output);
 	r = control_ask(socket, json_pack("{s:s, s:o}", "command", "snapshot", "layer", name),
 			&reply, e);
 	if (r < 0)

@@ -2,9 +2,9 @@
 /* memfs.h - files in memory that know what was synced: a struct file_ops for crash tests.
  *
  * Each file is what programs see now, what the disk is known to hold, and the operations between
- * the two.  Power loss keeps any part of those, sector by sector and in any order; of the names of a
- * folder, any beginning of what happened to them.  There are two folders: names with a slash are in
- * the second, of which the first knows nothing.  Killing a process loses nothing.
+ * the two.  Power loss keeps any part of those, sector by sector and in any order; of the names of
+ * a folder, any beginning of what happened to them.  There are two folders: names with a slash are
+ * in the second, of which the first knows nothing.  Killing a process loses nothing.
  *
  * One thread; `memfs` is the file system in use, and can be exchanged at any moment. */
 #ifndef OVERLAYBD_TESTS_MEMFS_H

@@ -357,8 +357,8 @@ static void make_log(void)
 
 	memfs = memfs_new(1);
 	(void)read_below(NULL, now, BYTES, 0, NULL);
-	assert_int_equal(upper_log_create(&memfs_ops, "u.data", "i/u.index", BYTES, NULL, NULL, NULL),
-			 0);
+	assert_int_equal(
+		upper_log_create(&memfs_ops, "u.data", "i/u.index", BYTES, NULL, NULL, NULL), 0);
 	assert_int_equal(upper_log_open("u.data", "i/u.index", &options, &u, NULL, NULL), 0);
 	for (i = 0; i < n; i++)
 		change(u, false);
