@@ -75,8 +75,12 @@ bool image_is_remote(const struct image *image);
 /* Fills buf with [off, off + n), of any alignment, which must lie within the image (EINVAL). */
 int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct err *e);
 
-/* Whether there is an upper that can be written to.  An upper in the reference's sparse form, or on
- * a read-only file system, is served read-only, with a line in the log. */
+/* Whether the topmost layer is an upper that was opened for writing. */
+bool image_has_upper(const struct image *image);
+
+/* Whether there is an upper that can be written to: not after a sync of it failed.  An upper in the
+ * reference's sparse form, or on a read-only file system, is served read-only, with a line in the
+ * log. */
 bool image_is_writable(const struct image *image);
 
 /* In a child that goes on with a writable image.  Does nothing for others. */

@@ -34,6 +34,7 @@
 #include "core/config_edit.h"
 #include "core/image_private.h"
 #include "core/upper_lock.h"
+#include "core/upper_names.h"
 #include "core/upper_seal.h"
 
 enum {
@@ -161,8 +162,13 @@ static int check_layer_name(const struct snapshot *s, struct err *e)
 	AUTO_FREE char *folder = s->layer[0] == '/' ? io_parent(s->layer) : NULL;
 	struct stat data, there, parent;
 
+	int r;
+
 	if (!folder)
 		return err_set(e, EINVAL, "'%s' is not an absolute path", s->layer);
+	r = upper_names_refuse_kept(s->old->data_path, s->layer, e);
+	if (r < 0)
+		return r;
 	if (stat(s->old->data_path, &data) < 0)
 		return err_set(e, errno, "%s: %s", s->old->data_path, strerror(errno));
 	if (stat(folder, &parent) < 0)
@@ -180,11 +186,13 @@ static int check_layer_name(const struct snapshot *s, struct err *e)
 	return unlink(s->layer) < 0 ? err_set(e, errno, "%s: %s", s->layer, strerror(errno)) : 0;
 }
 
+/* Holds nothing but a header and, in an index file that was opened, what says so. */
 static bool is_empty(const char *path)
 {
+	enum { MARKS = 2 * FORMAT_ENTRY };
 	struct stat st;
 
-	return stat(path, &st) < 0 ? errno == ENOENT : st.st_size <= FORMAT_SPACE;
+	return stat(path, &st) < 0 ? errno == ENOENT : st.st_size <= FORMAT_SPACE + MARKS;
 }
 
 /* Whether these are what a snapshot of this upper that was cut short has left; removes them then.
@@ -210,24 +218,6 @@ static bool remove_leftover(const struct snapshot *s, const char *data, const ch
 	}
 	close(fd);
 	return ours;
-}
-
-/* Bytes of a name before ".data" and before a number that a snapshot gave it, which goes to
- * *number.
- */
-static size_t stem_of(const char *data, unsigned *number)
-{
-	size_t n = strlen(data), at;
-
-	if (n > 5 && strcmp(data + n - 5, ".data") == 0)
-		n -= 5;
-	for (at = n; at > 0 && data[at - 1] >= '0' && data[at - 1] <= '9'; at--)
-		;
-	*number = 0;
-	if (at == n || n - at > 6 || at < 2 || data[at - 1] != '-' || data[at - 2] == '/')
-		return n;
-	*number = (unsigned)strtoul(data + at, NULL, 10);
-	return at - 1;
 }
 
 /* What not everybody could read stays so. */
@@ -260,7 +250,7 @@ static int make_pair(struct snapshot *s, const char *data, const char *index, st
 static int make_fresh(struct snapshot *s, struct err *e)
 {
 	unsigned number, end;
-	size_t stem = stem_of(s->old->data_path, &number);
+	size_t stem = upper_names_stem(s->old->data_path, &number);
 	int r = -EEXIST;
 
 	for (end = number + NAMES; r == -EEXIST && number++ < end;) {

@@ -158,9 +158,22 @@ void image_close_uppers(struct image *image)
 
 /* ---- use ---- */
 
-bool image_is_writable(const struct image *image)
+bool image_has_upper(const struct image *image)
 {
 	return image->writable;
+}
+
+bool image_is_writable(const struct image *image)
+{
+	unsigned seat;
+	bool failed;
+
+	if (!image->writable)
+		return false;
+	seat = image_sit_down(image);
+	failed = upper_log_has_failed(image_stack(image)->upper->log);
+	image_stand_up(image, seat);
+	return !failed;
 }
 
 int image_after_fork(struct image *image, struct err *e)

@@ -18,8 +18,8 @@
 #include "core/base/scope.h"
 #include "core/upper_file.h"
 #include "core/upper_intent.h"
-#include "core/upper_pending.h"
 #include "core/upper_records.h"
+#include "core/upper_replay.h"
 
 /* What an append log is read from. */
 struct log_files {
@@ -120,20 +120,39 @@ static int take_record(void *arg, const struct format_entry *entry)
 	return log_append(&l->log, entry, l->number);
 }
 
+static int take_pending(struct log_reader *l, const struct upper_replay *replay, struct err *e)
+{
+	size_t i;
+
+	for (i = 0; i < replay->count; i++) {
+		struct mapping m = replay->content.records[replay->from + i].map;
+		struct format_entry entry = { .start = mapping_start(m),
+					      .sectors = (uint32_t)mapping_sectors(m),
+					      .moffset = mapping_moffset(m),
+					      .zeroed = mapping_zeroed(m) };
+
+		if (log_append(&l->log, &entry, l->number) < 0)
+			return err_set(e, ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
 /* What the death of a process left in the pending file goes on top. */
-static int read_pending(struct log_reader *l, const struct log_files *f, uint64_t *taken,
+static int read_pending(struct log_reader *l, const struct log_files *f,
+			const struct upper_records *found, struct upper_findings *findings,
 			struct err *e)
 {
-	struct upper_pending_content content;
-	size_t i;
-	int r = upper_pending_read(&file_ops_system, f->data_path, f->uuid, f->data->size, &content,
-				   e);
+	struct upper_replay replay;
+	int r = upper_replay_read(&file_ops_system, f->data_path, f->uuid, f->data, f->index, found,
+				  &replay, e);
 
-	for (i = 0; r == 0 && i < content.count; i++)
-		if (log_append(&l->log, &content.entries[i], l->number) < 0)
-			r = err_set(e, ENOMEM, "out of memory");
-	*taken = content.count;
-	free(content.entries);
+	if (r < 0)
+		return r;
+	r = take_pending(l, &replay, e);
+	findings->pending_records = replay.count;
+	findings->stale_records = replay.stale;
+	findings->lost_records = replay.lost;
+	upper_replay_release(&replay);
 	return r;
 }
 
@@ -150,11 +169,11 @@ static int open_log(const struct log_files *f, size_t number, struct layer *out,
 	if (r == 0)
 		r = upper_records_read(f->index, f->data->size, take_record, &l, &found, e);
 	if (r == 0)
-		r = read_pending(&l, f, &findings->pending_records, e);
+		r = read_pending(&l, f, &found, findings, e);
 	if (r == 0)
 		r = index_merge_runs(l.log.runs, l.log.count, NULL, &out->run, e);
 	log_release(&l.log);
-	findings->records = out->entries = found.good;
+	findings->records = out->entries = found.records;
 	findings->ignored_records = found.ignored;
 	findings->fragment_bytes = found.fragment;
 	return r;
@@ -365,17 +384,16 @@ static int open_at(const char *data_place, const char *index_place, struct log_f
 	return 0;
 }
 
-int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
-			 struct layer *out, struct upper_findings *findings, struct err *e)
+/* As the files are now.  A server that writes meanwhile may be seen half way. */
+static int open_once(const char *data_path, const char *index_path, size_t number,
+		     struct layer *out, struct upper_findings *findings, struct err *e)
 {
 	AUTO_FREE char *data_place = NULL;
 	AUTO_FREE char *index_place = NULL;
-	struct upper_findings unused;
 	struct upper_intent intent;
 	struct log_files f = { .data_path = data_path, .intent = &intent };
 	int r = read_intent(data_path, &intent, e);
 
-	findings = findings ? findings : &unused;
 	*findings = (struct upper_findings){ 0 };
 	if (r < 0)
 		return r;
@@ -384,4 +402,35 @@ int upper_open_read_only(const char *data_path, const char *index_path, size_t n
 	if (!data_place || !index_place)
 		return err_set(e, ENOMEM, "out of memory");
 	return open_at(data_place, index_place, &f, number, out, findings, e);
+}
+
+enum { TRIES = 20 };
+
+/* What is wrong in the same way twice is wrong; else a server was half way through something. */
+int upper_open_read_only(const char *data_path, const char *index_path, size_t number,
+			 struct layer *out, struct upper_findings *findings, struct err *e)
+{
+	struct upper_findings now = { 0 }, before;
+	struct err error = { "" }, last;
+	unsigned try;
+	int r = 0;
+
+	for (try = 0; try < TRIES; try++) {
+		before = now;
+		last = error;
+		error.msg[0] = '\0';
+		r = open_once(data_path, index_path, number, out, &now, &error);
+		if (r == 0 && now.stale_records + now.lost_records == 0)
+			break;
+		if (r < 0 && (r != -EBADMSG || (try > 0 && strcmp(error.msg, last.msg) == 0)))
+			break;
+		if (r == 0 && before.stale_records == now.stale_records &&
+		    before.lost_records == now.lost_records)
+			break;
+		if (r == 0 && try + 1 < TRIES)
+			layer_close(out);
+	}
+	if (findings)
+		*findings = now;
+	return r < 0 ? err_set(e, -r, "%s", error.msg) : 0;
 }

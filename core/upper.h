@@ -2,9 +2,13 @@
 /* upper.h - a writable layer, read-only: the append log (a data and an index file) and the sparse
  * form (a data file with holes, and an empty index file).
  *
- * A log that a crash cut short is read up to the first mark of that, see core/upper_records.h, and
- * what a process of this boot acknowledged before it died is read from its pending file.  A sparse
- * file's presence is what SEEK_DATA says; a file system without it is refused (EOPNOTSUPP). */
+ * A log that a crash cut short is read up to the first mark of that, one that is damaged is
+ * refused, see core/upper_records.h; what a process of this boot acknowledged before it died is
+ * read from its pending file.  A server that writes to the log meanwhile may be seen at any moment
+ * of the call.
+ *
+ * A sparse file's presence is what SEEK_DATA says; a file system without it is refused
+ * (EOPNOTSUPP). */
 #ifndef OVERLAYBD_CORE_UPPER_H
 #define OVERLAYBD_CORE_UPPER_H
 
@@ -13,9 +17,10 @@
 /* What reading a log found out of order; for `overlaybd check`. */
 struct upper_findings {
 	uint64_t records; /* records in force */
-	uint64_t ignored_records; /* whole ones, from the first mark of a crash on */
+	uint64_t ignored_records; /* entries, from the first mark of a crash on */
 	uint64_t fragment_bytes; /* at the end of the index file */
 	uint64_t pending_records; /* in force on top of those; of a process of this boot */
+	uint64_t stale_records, lost_records; /* of that, not in force: see core/upper_replay.h */
 	bool sparse;
 };
 

@@ -85,10 +85,9 @@ static int switch_over(struct compact *c, struct err *e)
 	int r;
 
 	memcpy(intent.uuid, u->header.uuid, sizeof intent.uuid);
-	upper_pending_drop(&u->pending);
-	r = upper_pending_remove(u->ops, u->data_path, e);
+	r = upper_log_end_pending(u, e);
 	if (r == 0)
-		r = upper_intent_write(u->ops, u->data_path, &intent, e);
+		r = upper_intent_write(u->ops, u->data_path, u->data_fd, &intent, e);
 	if (r == 0)
 		r = upper_intent_finish(u->ops, u->data_path, u->index_path, &u->data_fd, e);
 	return r;
@@ -110,7 +109,7 @@ static int compact(struct compact *c, struct err *e)
 		r = write_new(c, e);
 	if (r == 0)
 		r = switch_over(c, e);
-	c->how->after = 2 * FORMAT_SPACE + c->bytes + c->maps.count * FORMAT_ENTRY;
+	c->how->after = 2 * FORMAT_SPACE + c->bytes + (c->maps.count + 2) * FORMAT_ENTRY;
 	return r;
 }
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +110,7 @@ static int put_index(const struct upper_dense *d, struct out *o, struct err *e)
 	struct mapping records[PIECE_RECORDS];
 	uint8_t raw[PIECE_RECORDS * FORMAT_ENTRY];
 	uint64_t moffset = FORMAT_SPACE / SECTOR;
+	uint32_t crc = UPPER_RECORDS_SALT;
 	size_t i, n = 0;
 	int r = put_header(d, true, o, e);
 
@@ -122,10 +124,17 @@ static int put_index(const struct upper_dense *d, struct out *o, struct err *e)
 		if (n < PIECE_RECORDS && i + 1 < d->maps->count)
 			continue;
 		upper_records_encode(records, n, raw);
+		crc = upper_records_sum(crc, raw, n);
 		r = out_put(o, raw, n * FORMAT_ENTRY, e);
 		n = 0;
 	}
-	return r;
+	if (r < 0)
+		return r;
+	/* All is synced before it counts. */
+	upper_records_encode_mark(UPPER_MARK_CHECK, crc, raw);
+	crc = upper_records_sum(crc, raw, 1);
+	upper_records_encode_mark(UPPER_MARK_CONFIRM, crc, raw + FORMAT_ENTRY);
+	return out_put(o, raw, (size_t)2 * FORMAT_ENTRY, e);
 }
 
 /* Fills one of the files, which is empty. */
@@ -148,23 +157,42 @@ static int fill_file(const struct upper_dense *d, const struct file_ops *ops, in
 	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
 }
 
-/* Makes one of the files; `like`: -1, or the file whose owner and mode it gets.  It is
- * gone again when that fails. */
+static int refuse_existing(const struct file_ops *ops, const char *path, struct err *e)
+{
+	int fd = ops->open(path, O_RDONLY, 0);
+
+	if (fd == -ENOENT)
+		return 0;
+	if (fd >= 0)
+		ops->close(fd);
+	return err_set(e, EEXIST, "%s: %s", path, strerror(EEXIST));
+}
+
+/* Makes one of the files; `like`: -1, or the file whose owner and mode it gets.  It has its name
+ * only when it is whole. */
 static int write_file(const struct upper_dense *d, const struct file_ops *ops, const char *path,
 		      int like,
 		      int (*put)(const struct upper_dense *d, struct out *o, struct err *e),
 		      struct err *e)
 {
-	int fd = ops->open(path, O_RDWR | O_CREAT | O_EXCL, like < 0 ? 0644 : 0600), r;
+	int r = refuse_existing(ops, path, e), fd;
+	char *temporary;
 
-	if (fd < 0)
-		return err_set(e, -fd, "%s: %s", path, strerror(-fd));
-	r = like < 0 ? 0 : ops->make_like(fd, like);
-	r = r < 0 ? err_set(e, -r, "%s: %s", path, strerror(-r))
-		  : fill_file(d, ops, fd, path, put, e);
-	ops->close(fd);
 	if (r < 0)
-		ops->unlink(path);
+		return r;
+	fd = upper_file_temporary(ops, path, like, &temporary, e);
+	if (fd < 0)
+		return fd;
+	r = fill_file(d, ops, fd, path, put, e);
+	ops->close(fd);
+	if (r == 0) {
+		r = ops->rename(temporary, path);
+		if (r < 0)
+			(void)err_set(e, -r, "%s: %s", path, strerror(-r));
+	}
+	if (r < 0)
+		ops->unlink(temporary);
+	free(temporary);
 	return r;
 }
 
@@ -202,24 +230,49 @@ struct creation {
 	const char *data_path, *index_path;
 	char *data_part, *index_part;
 	int fd; /* of data_part */
+	bool ours; /* both parts */
 };
-
-static int refuse_existing(const struct file_ops *ops, const char *path, struct err *e)
-{
-	int fd = ops->open(path, O_RDONLY, 0);
-
-	if (fd == -ENOENT)
-		return 0;
-	if (fd >= 0)
-		ops->close(fd);
-	return err_set(e, EEXIST, "%s: %s", path, strerror(EEXIST));
-}
 
 static int refuse_log(const struct creation *c, struct err *e)
 {
 	int r = refuse_existing(c->ops, c->index_path, e);
 
 	return r < 0 ? r : refuse_existing(c->ops, c->data_path, e);
+}
+
+/* What a process that was killed left has our magic, or nothing yet. */
+static int refuse_foreign(const struct file_ops *ops, int fd, const char *path, struct err *e)
+{
+	static const uint8_t zeroes[SECTOR];
+	uint8_t raw[SECTOR] = { 0 };
+	uint64_t size;
+	int r = ops->size(fd, &size);
+
+	if (r < 0)
+		return err_set(e, -r, "%s: %s", path,
+			       r == -EINVAL ? "not a regular file" : strerror(-r));
+	r = upper_file_read(ops, fd, raw, (size_t)min_u64(size, SECTOR), 0, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", path);
+	if (memcmp(raw, zeroes, SECTOR) == 0 || format_is_layer(raw, SECTOR))
+		return 0;
+	return err_set(e, EEXIST, "%s: is in the way, and no part of a layer: move it away", path);
+}
+
+static int remove_index_part(const struct creation *c, struct err *e)
+{
+	int fd = c->ops->open(c->index_part, O_RDONLY, 0), r;
+
+	if (fd == -ENOENT)
+		return 0;
+	if (fd < 0)
+		return err_set(e, -fd, "%s: %s", c->index_part, strerror(-fd));
+	r = refuse_foreign(c->ops, fd, c->index_part, e);
+	c->ops->close(fd);
+	if (r < 0)
+		return r;
+	r = c->ops->unlink(c->index_part);
+	return r < 0 ? err_set(e, -r, "%s: %s", c->index_part, strerror(-r)) : 0;
 }
 
 /* Both files under their temporary names, over what a process that was killed left there. */
@@ -229,10 +282,15 @@ static int write_parts(struct creation *c, struct err *e)
 
 	if (r < 0)
 		return r;
+	r = refuse_foreign(c->ops, c->fd, c->data_part, e);
+	if (r == 0)
+		r = remove_index_part(c, e);
+	if (r < 0)
+		return r;
+	c->ours = true;
 	r = c->ops->truncate(c->fd, 0);
 	if (r < 0)
 		return err_set(e, -r, "%s: %s", c->data_part, strerror(-r));
-	c->ops->unlink(c->index_part);
 	r = fill_file(c->d, c->ops, c->fd, c->data_part, put_data, e);
 	return r < 0 ? r : write_file(c->d, c->ops, c->index_part, -1, put_index, e);
 }
@@ -257,7 +315,7 @@ static int name_index(const struct creation *c, struct err *e)
 	int r = upper_pending_remove(c->ops, c->data_path, e);
 
 	if (r == 0)
-		r = upper_intent_remove(c->ops, c->data_path, c->index_path, e);
+		r = upper_intent_remove(c->ops, c->data_path, e);
 	if (r < 0)
 		return r;
 	r = c->ops->sync_folder(c->data_path);
@@ -292,12 +350,12 @@ static int create(struct creation *c, struct err *e)
 	r = write_parts(c, e);
 	if (r == 0)
 		r = name_data(c, e);
-	if (r < 0) {
+	if (r < 0 && c->ours) {
 		c->ops->unlink(c->index_part);
 		c->ops->unlink(c->data_part);
-	} else {
-		r = finish(c, e);
 	}
+	if (r == 0)
+		r = finish(c, e);
 	c->ops->close(c->fd);
 	return r;
 }

@@ -2,6 +2,7 @@
 /* upper_file.c - the system's file operations, see upper_file.h. */
 #include "core/upper_file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,7 +25,7 @@ static int result(int r)
 static int system_open(const char *path, int flags, mode_t mode)
 {
 	/* O_NONBLOCK: the name of a pipe must not make us wait. */
-	return result(open(path, flags | O_CLOEXEC | O_NONBLOCK, mode));
+	return result(open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, mode));
 }
 
 static void system_close(int fd)
@@ -62,9 +64,15 @@ static int system_truncate(int fd, uint64_t size)
 	return result(ftruncate(fd, (off_t)size));
 }
 
+/* Interrupted, it has not failed: nothing was reported as lost. */
 static int system_datasync(int fd)
 {
-	return result(fdatasync(fd));
+	int r;
+
+	do
+		r = result(fdatasync(fd));
+	while (r == -EINTR);
+	return r;
 }
 
 static int system_punch(int fd, uint64_t off, uint64_t n)
@@ -89,6 +97,15 @@ static int system_is_named(int fd, const char *path)
 	return opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
+/* Of another user's link, only to what is that user's: else it would lend our rights. */
+static bool may_follow(const struct stat *link, const char *target)
+{
+	struct stat st;
+
+	return link->st_uid == geteuid() || link->st_uid == 0 ||
+	       (stat(target, &st) == 0 && st.st_uid == link->st_uid);
+}
+
 static char *system_true_name(const char *path)
 {
 	struct stat st;
@@ -97,8 +114,53 @@ static char *system_true_name(const char *path)
 	if (lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
 		return strdup(path);
 	name = realpath(path, NULL);
+	if (name && !may_follow(&st, name)) {
+		free(name);
+		return strdup(path);
+	}
 	/* One that leads nowhere: opening says so. */
 	return name || errno == ENOMEM ? name : strdup(path);
+}
+
+static int system_status(int fd, struct file_status *out)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	*out = (struct file_status){ .allocated = (uint64_t)st.st_blocks * 512,
+				     .device = st.st_dev,
+				     .inode = st.st_ino,
+				     .links = st.st_nlink };
+	return 0;
+}
+
+static int system_list(const char *path, void (*take)(void *arg, const char *name), void *arg)
+{
+	AUTO_FREE char *absolute = io_absolute_path(NULL, path);
+	AUTO_FREE char *folder = absolute ? io_parent(absolute) : NULL;
+	const char *base;
+	struct dirent *entry;
+	DIR *dir;
+
+	if (!folder)
+		return -ENOMEM;
+	base = strrchr(absolute, '/') + 1;
+	dir = opendir(folder);
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		AUTO_FREE char *name = NULL;
+
+		if (strncmp(entry->d_name, base, strlen(base)) != 0)
+			continue;
+		if (asprintf(&name, "%.*s%s", (int)(base - absolute), absolute, entry->d_name) < 0)
+			name = NULL;
+		else
+			take(arg, name);
+	}
+	closedir(dir);
+	return 0;
 }
 
 static int system_make_like(int fd, int model)
@@ -125,11 +187,17 @@ static int system_sync_folder(const char *path)
 	AUTO_FREE char *absolute = io_absolute_path(NULL, path);
 	AUTO_FREE char *folder = absolute ? io_parent(absolute) : NULL;
 	AUTO_CLOSE int fd = -1;
+	int r;
 
 	if (!folder)
 		return -ENOMEM;
 	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd < 0 ? -errno : result(fsync(fd));
+	if (fd < 0)
+		return -errno;
+	do
+		r = result(fsync(fd));
+	while (r == -EINTR);
+	return r;
 }
 
 static int system_boot_id(char out[FILE_BOOT_ID])
@@ -158,6 +226,8 @@ const struct file_ops file_ops_system = {
 	.lock = system_lock,
 	.is_named = system_is_named,
 	.true_name = system_true_name,
+	.status = system_status,
+	.list = system_list,
 	.make_like = system_make_like,
 	.rename = system_rename,
 	.unlink = system_unlink,
@@ -201,9 +271,66 @@ int upper_file_write(const struct file_ops *ops, int fd, const void *buf, size_t
 		if (r < 0)
 			return err_set(e, (int)-r, "writing %zu bytes at %" PRIu64 ": %s", n, off,
 				       strerror((int)-r));
+		if (r == 0)
+			return err_set(e, EIO,
+				       "writing %zu bytes at %" PRIu64
+				       ": the file system takes none from %" PRIu64 " on",
+				       n, off, off + done);
 		done += (size_t)r;
 	}
 	return 0;
+}
+
+enum { RANDOM_DIGITS = 16, NAME_TRIES = 100 };
+static const char infix[] = ".tmp.";
+
+int upper_file_temporary(const struct file_ops *ops, const char *path, int like, char **name,
+			 struct err *e)
+{
+	int fd = -EEXIST, try, r;
+	uint64_t random;
+
+	for (try = 0; fd == -EEXIST && try < NAME_TRIES; try++) {
+		if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
+			return err_set(e, errno, "random bytes for a name: %s", strerror(errno));
+		if (asprintf(name, "%s%s%016" PRIx64, path, infix, random) < 0)
+			return err_set(e, ENOMEM, "out of memory");
+		/* With nobody's rights but ours, until it has those of its model. */
+		fd = ops->open(*name, O_RDWR | O_CREAT | O_EXCL, like < 0 ? 0644 : 0600);
+		if (fd < 0)
+			free(*name);
+	}
+	if (fd < 0)
+		return err_set(e, -fd, "making a file beside %s: %s", path, strerror(-fd));
+	r = like < 0 ? 0 : ops->make_like(fd, like);
+	if (r == 0)
+		return fd;
+	ops->close(fd);
+	ops->unlink(*name);
+	free(*name);
+	return err_set(e, -r, "owner and mode of a file beside %s: %s", path, strerror(-r));
+}
+
+bool upper_file_is_temporary(const char *path)
+{
+	size_t n = strlen(path), tail = strlen(infix) + RANDOM_DIGITS;
+	const char *digits = path + n - RANDOM_DIGITS;
+
+	return n > tail && strncmp(path + n - tail, infix, strlen(infix)) == 0 &&
+	       strspn(digits, "0123456789abcdef") == RANDOM_DIGITS;
+}
+
+int upper_file_open(const struct file_ops *ops, const char *path, int flags, struct err *e)
+{
+	AUTO_FREE char *name = ops->true_name(path);
+	int fd = name ? ops->open(name, flags, 0644) : -ENOMEM;
+
+	if (fd == -ELOOP)
+		return err_set(e, ELOOP,
+			       "%s: is a symbolic link that leads nowhere, or that another user "
+			       "made: not followed",
+			       path);
+	return fd < 0 ? err_set(e, -fd, "%s: %s", path, strerror(-fd)) : fd;
 }
 
 struct file_source {

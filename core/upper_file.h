@@ -8,6 +8,7 @@
 #ifndef OVERLAYBD_CORE_UPPER_FILE_H
 #define OVERLAYBD_CORE_UPPER_FILE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -16,9 +17,17 @@
 
 enum { FILE_BOOT_ID = 37 }; /* 36 characters and a NUL */
 
+struct file_status {
+	uint64_t allocated; /* bytes of disk that the file takes */
+	uint64_t device, inode; /* what it is, whatever its name */
+	uint64_t links; /* names that it has */
+};
+
 struct file_ops {
-	int (*open)(const char *path, int flags,
-		    mode_t mode); /* a descriptor; O_CLOEXEC is added */
+	/* A descriptor.  O_CLOEXEC is added, and O_NOFOLLOW: ELOOP for a symbolic link, which
+	 * whoever owns the folder may have put there.  Who means to follow links asks true_name
+	 * first. */
+	int (*open)(const char *path, int flags, mode_t mode);
 	void (*close)(int fd);
 	/* At most n bytes; may be short.  0: the file ends there. */
 	ssize_t (*pread)(int fd, void *buf, size_t n, uint64_t off);
@@ -32,8 +41,13 @@ struct file_ops {
 	int (*lock)(int fd);
 	int (*is_named)(int fd, const char *path); /* 1: the open file has this name; 0 */
 	/* Where a symbolic link leads in the end, else the name itself: what a rename may replace,
-	 * and what other names are made of.  The caller frees it; NULL: no memory. */
+	 * and what other names are made of.  A link is followed when it is ours or root's, or its
+	 * owner's file is what it leads to.  The caller frees it; NULL: no memory. */
 	char *(*true_name)(const char *path);
+	int (*status)(int fd, struct file_status *out);
+	/* Calls `take` for the names in path's folder that begin as path's last part does, whole
+	 * paths.  What `take` does to the folder meanwhile may be seen or not. */
+	int (*list)(const char *path, void (*take)(void *arg, const char *name), void *arg);
 	/* Gives a file the mode of another, and the owner as far as we may. */
 	int (*make_like)(int fd, int model);
 	int (*rename)(const char *from, const char *to);
@@ -52,6 +66,18 @@ int upper_file_read(const struct file_ops *ops, int fd, void *buf, size_t n, uin
 /* All n bytes at off.  A failure may have written some. */
 int upper_file_write(const struct file_ops *ops, int fd, const void *buf, size_t n, uint64_t off,
 		     struct err *e);
+
+/* Makes a file beside `path` with a name that nobody can guess, PATH.tmp. and 16 hex digits, and
+ * with the owner and mode of the open file `like` (-1: ours, 0644).  The caller frees *name.
+ * Returns the descriptor. */
+int upper_file_temporary(const struct file_ops *ops, const char *path, int like, char **name,
+			 struct err *e);
+
+/* Whether a path ends as the names of upper_file_temporary do. */
+bool upper_file_is_temporary(const char *path);
+
+/* Opens a file by a name of the user's, through links as true_name follows them. */
+int upper_file_open(const struct file_ops *ops, const char *path, int flags, struct err *e);
 
 /* A source over a descriptor, which stays the caller's.  Its size is taken now. */
 int upper_file_source(const struct file_ops *ops, int fd, struct source **out, struct err *e);

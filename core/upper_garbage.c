@@ -3,9 +3,13 @@
  * invariants.
  *
  * Data dies in three steps: a record supersedes it (`dying`), that record is durable (`fresh`), the
- * readers that may have looked at the map before are gone (`waiting`).  Then a hole is punched. */
+ * readers that may have looked at the map before are gone (`waiting`).  Then a hole is punched.
+ *
+ * What this loses sight of - pieces that an earlier process left, that were too small by
+ * themselves, that did not fit into the list, whose hole could not be punched - is found by a
+ * search: all of the data file that the map does not lead to, up to where it ended when the search
+ * began.  A search is due when the file takes more space than live data account for. */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,17 +19,16 @@
 #include "core/base/log.h"
 #include "core/base/scope.h"
 #include "core/upper_private.h"
-#include "core/upper_records.h"
 
 enum {
 	HOLE = 4096 / SECTOR, /* sectors: smaller holes give no space back */
 	MIN_RECORDS = 4096,
 	MIN_BYTES = 16 * 1024 * 1024, /* of garbage, and */
-	DATA_DIVISOR = 8, /* this part of the data: else there is little to be had for many holes */
+	LIVE_DIVISOR = 4, /* this part of what is live: else there is little to be had */
+	SPARE_BYTES = 32 * 1024 * 1024, /* that may be taken over 3/2 of what is live: a search */
 	PUNCH_MS = 100, /* at most, at a time */
-	FULL_PERCENT = 6, /* of a nearly full index that are worth making it anew */
+	RETRY_MS = 30 * 1000, /* after a hole that could not be punched */
 	PIECES = 64,
-	PIECE_RECORDS = 4096, /* written at once */
 };
 
 /* ---- holes ---- */
@@ -47,6 +50,7 @@ void upper_garbage_release(struct upper_garbage *g)
 	pthread_mutex_destroy(&g->tidy_lock);
 	upper_ranges_release(&g->fresh);
 	upper_ranges_release(&g->waiting);
+	upper_ranges_release(&g->live);
 }
 
 void upper_garbage_add(struct upper_garbage *g, struct upper_ranges *dead)
@@ -54,8 +58,6 @@ void upper_garbage_add(struct upper_garbage *g, struct upper_ranges *dead)
 	WITH_LOCK(&g->lock);
 	size_t i;
 
-	for (i = 0; i < dead->count; i++)
-		g->fresh_sectors += dead->list[i].sectors;
 	if (g->fresh.count == 0) {
 		struct upper_ranges empty = g->fresh;
 
@@ -74,20 +76,28 @@ static int compare(const void *a, const void *b)
 	return (x->moffset > y->moffset) - (x->moffset < y->moffset);
 }
 
-/* Punches the whole blocks in [from, to), sectors. */
-static void punch_range(struct upper_log *u, uint64_t from, uint64_t to)
+/* Punches the whole blocks in [from, to), sectors.  False: not now. */
+static bool punch_range(struct upper_log *u, uint64_t from, uint64_t to)
 {
+	struct upper_garbage *g = &u->garbage;
 	int r;
 
 	from = (from + HOLE - 1) / HOLE * HOLE;
 	to = to / HOLE * HOLE;
-	if (from >= to || u->garbage.no_holes)
-		return;
+	if (from >= to)
+		return true;
 	r = u->ops->punch(u->data_fd, from * SECTOR, (to - from) * SECTOR);
+	if (r == 0)
+		g->complained = false;
 	if (r == 0 || r == -EINTR)
-		return;
-	u->garbage.no_holes = true;
-	log_warn("%s: no space is given back: punching a hole: %s", u->data_path, strerror(-r));
+		return r == 0;
+	if (!g->complained)
+		log_warn("%s: no space is given back%s: punching a hole: %s", u->data_path,
+			 r == -EOPNOTSUPP ? "" : " for now", strerror(-r));
+	g->complained = true;
+	g->no_holes = r == -EOPNOTSUPP;
+	g->retry_ms = clock_ms() + RETRY_MS;
+	return false;
 }
 
 /* Some of them.  Writers wait for each, so that there is a pause until the next call. */
@@ -96,28 +106,38 @@ static void punch_waiting(struct upper_log *u)
 	struct upper_garbage *g = &u->garbage;
 	struct upper_ranges *w = &g->waiting;
 	uint64_t from, to, until = clock_ms() + PUNCH_MS;
+	size_t next = g->punched;
 
 	if (g->punched == 0)
 		qsort(w->list, w->count, sizeof *w->list, compare);
 	while (g->punched < w->count && clock_ms() < until) {
-		from = w->list[g->punched].moffset;
-		to = from + w->list[g->punched].sectors;
-		while (++g->punched < w->count && w->list[g->punched].moffset == to)
-			to += w->list[g->punched].sectors;
-		punch_range(u, from, to);
+		from = w->list[next].moffset;
+		to = from + w->list[next].sectors;
+		while (++next < w->count && w->list[next].moffset == to)
+			to += w->list[next].sectors;
+		if (!punch_range(u, from, to))
+			return;
+		g->punched = next;
 	}
 	if (g->punched == w->count)
-		w->count = g->punched = 0;
+		w->sectors = w->count = g->punched = 0;
 }
 
-static bool is_worth_it(struct upper_log *u)
+static bool is_worth_it(struct upper_log *u, uint64_t dead_sectors)
 {
 	const struct upper_garbage *g = &u->garbage;
-	uint64_t dead = g->fresh_sectors * SECTOR, data = u->data_end * SECTOR;
+	uint64_t dead = dead_sectors * SECTOR, live = u->map.data * SECTOR;
 
 	if (g->min_bytes > 0)
 		return dead >= g->min_bytes;
-	return dead >= MIN_BYTES && dead >= data / DATA_DIVISOR;
+	return dead >= MIN_BYTES && dead >= live / LIVE_DIVISOR;
+}
+
+static bool dying_is_worth_it(struct upper_log *u)
+{
+	WITH_LOCK(&u->publish_lock);
+
+	return is_worth_it(u, u->dying.sectors);
 }
 
 static void take_fresh(struct upper_log *u)
@@ -126,198 +146,123 @@ static void take_fresh(struct upper_log *u)
 	struct upper_ranges empty = g->waiting;
 	WITH_LOCK(&g->lock);
 
-	if (!is_worth_it(u))
+	if (!is_worth_it(u, g->fresh.sectors))
 		return;
 	g->waiting = g->fresh;
 	g->fresh = empty;
-	g->fresh_sectors = 0;
 	/* The map changed before now: who began later does not know them. */
 	g->epoch = atomic_load(&u->readers.epoch);
 }
 
-static void punch_holes(struct upper_log *u)
+/* ---- the search ---- */
+
+/* Whether the file takes too much space, and more than after the search before. */
+static bool search_is_due(struct upper_log *u)
 {
 	struct upper_garbage *g = &u->garbage;
+	uint64_t live = u->map.data * SECTOR, spare = g->min_bytes ? g->min_bytes : SPARE_BYTES;
+	struct file_status status;
+	uint64_t taken;
 
-	if (g->waiting.count == 0)
-		take_fresh(u);
-	if (g->waiting.count == 0)
-		return;
-	if (upper_readers_advance(&u->readers) >= g->epoch + 2)
-		punch_waiting(u);
+	if (u->beyond || u->ops->status(u->data_fd, &status) < 0 ||
+	    status.allocated <= live + live / 2 + spare)
+		return false;
+	taken = status.allocated;
+	/* What a search could not help is no reason for the next one. */
+	g->searched = min_u64(g->searched, taken);
+	if (taken < g->searched + spare / 2 && g->searched > 0)
+		return false;
+	g->searched = taken;
+	return true;
 }
 
-/* ---- the index file ---- */
-
-static bool index_is_dead(struct upper_log *u)
-{
-	const struct upper_garbage *g = &u->garbage;
-	uint64_t records = u->index_records, live = u->map.count, percent = g->percent;
-
-	if (records >= u->max_records / 4 * 3)
-		percent = min_u64(percent, FULL_PERCENT);
-	return g->percent > 0 && !u->beyond && records >= g->min_records &&
-	       records >= g->retry_records && live < records &&
-	       (records - live) * 100 > records * percent;
-}
-
-/* An index file under construction. */
-struct rewrite {
-	const struct file_ops *ops;
-	int fd;
-	uint8_t *raw; /* PIECE_RECORDS */
-	size_t n; /* records in raw */
-	uint64_t written; /* records */
-};
-
-static int write_piece(struct rewrite *w, struct err *e)
-{
-	int r = upper_file_write(w->ops, w->fd, w->raw, w->n * FORMAT_ENTRY,
-				 FORMAT_SPACE + w->written * FORMAT_ENTRY, e);
-
-	w->written += w->n;
-	w->n = 0;
-	return r;
-}
-
-static int write_records(struct rewrite *w, uint64_t lba, const struct segment *s, struct err *e)
-{
-	uint64_t done = 0, moffset = s->zeroed ? 0 : s->moffset;
-	struct mapping record;
-	int r = 0;
-
-	for (; r == 0 && s->mapped && done < s->sectors; done += mapping_sectors(record)) {
-		upper_queue_cut(lba + done, s->sectors - done, moffset + done, s->zeroed, &record,
-				1);
-		upper_records_encode(&record, 1, w->raw + w->n++ * FORMAT_ENTRY);
-		if (w->n == PIECE_RECORDS)
-			r = write_piece(w, e);
-	}
-	return r;
-}
-
-static int write_live(struct rewrite *w, struct upper_map *live, struct err *e)
+/* Collects what the map leads to below `end`.  -ENOMEM: there is too much of it. */
+static int collect_live(struct upper_log *u, struct upper_ranges *live, uint64_t end)
 {
 	struct segment pieces[PIECES];
-	uint64_t lba = 0;
+	uint64_t lba = 0, kept = 0;
 	size_t i, n;
+
+	while (lba < u->sectors) {
+		n = upper_map_pieces(&u->map, lba, u->sectors - lba, pieces, PIECES);
+		for (i = 0; i < n; lba += pieces[i++].sectors) {
+			if (!pieces[i].mapped || pieces[i].zeroed || pieces[i].moffset >= end)
+				continue;
+			upper_ranges_add(live, pieces[i].moffset, pieces[i].sectors);
+		}
+	}
+	for (i = 0; i < live->count; i++)
+		kept += live->list[i].sectors;
+	return kept < live->sectors ? -ENOMEM : 0;
+}
+
+/* What lies between the live pieces is dead. */
+static void take_gaps(struct upper_garbage *g, uint64_t end)
+{
+	uint64_t at = FORMAT_SPACE / SECTOR;
+	size_t i;
+
+	qsort(g->live.list, g->live.count, sizeof *g->live.list, compare);
+	for (i = 0; i < g->live.count && at < end; i++) {
+		const struct upper_range *l = &g->live.list[i];
+
+		if (l->moffset > at)
+			upper_ranges_add(&g->waiting, at, min_u64(l->moffset, end) - at);
+		at = max_u64(at, l->moffset + l->sectors);
+	}
+	if (at < end)
+		upper_ranges_add(&g->waiting, at, end - at);
+}
+
+/* A search in three steps, one a call.  First those writers must be gone that had a place below the
+ * end and had not published it.  What was superseded while the map was walked is durably so after a
+ * flush.  Then the gaps wait for their readers, as what is fresh does. */
+static int search(struct upper_log *u, struct err *e)
+{
+	struct upper_garbage *g = &u->garbage;
+	int r;
+
+	if (g->search_end == 0) {
+		if (!search_is_due(u))
+			return 0;
+		g->given_back = atomic_load(&u->given_back);
+		g->search_end = u->data_end;
+		g->search_epoch = atomic_load(&u->writers.epoch);
+	}
+	if (upper_readers_advance(&u->writers) < g->search_epoch + 2)
+		return 0;
+	/* A place that a write gave back may be another one's already. */
+	r = atomic_load(&u->given_back) == g->given_back ? collect_live(u, &g->live, g->search_end)
+							 : -EAGAIN;
+	if (r == 0) {
+		r = upper_log_flush(u, e);
+		if (r == 0)
+			take_gaps(g, g->search_end);
+	}
+	g->search_end = 0;
+	g->epoch = atomic_load(&u->readers.epoch);
+	upper_ranges_release(&g->live);
+	return r == -EIO ? r : 0; /* anything else is tried again */
+}
+
+static int punch_holes(struct upper_log *u, struct err *e)
+{
+	struct upper_garbage *g = &u->garbage;
 	int r = 0;
 
-	while (r == 0 && lba < live->sectors) {
-		n = upper_map_pieces(live, lba, live->sectors - lba, pieces, PIECES);
-		for (i = 0; r == 0 && i < n; lba += pieces[i++].sectors)
-			r = write_records(w, lba, &pieces[i], e);
-	}
-	return r == 0 ? write_piece(w, e) : r;
-}
-
-static int take_entry(void *arg, const struct format_entry *entry)
-{
-	return upper_recover_entry(arg, entry);
-}
-
-/* What the index file says now.  The map in memory knows more, of which the data is not durable. */
-static int read_live(struct upper_log *u, struct upper_map *live, uint8_t header[FORMAT_SPACE],
-		     struct err *e)
-{
-	struct upper_records found;
-	struct source *index;
-	uint64_t data_size;
-	int r = u->ops->size(u->data_fd, &data_size);
-
-	if (r < 0)
-		return err_set(e, -r, "%s: %s", u->data_path, strerror(-r));
-	r = upper_file_source(u->ops, u->index_fd, &index, e);
-	if (r < 0)
-		return r;
-	r = source_pread(index, header, FORMAT_SPACE, 0, e);
-	if (r == 0)
-		r = upper_records_read(index, data_size, take_entry, live, &found, e);
-	source_close(index);
-	/* A cut is what opening makes after a crash; here it is damage, and the file is kept. */
-	if (r == 0 && found.good < u->index_records)
-		r = err_set(e, EBADMSG,
-			    "the index has %" PRIu64 " records that count, not %" PRIu64,
-			    found.good, u->index_records);
+	if (g->no_holes || u->failed || clock_ms() < g->retry_ms)
+		return 0;
+	/* A client that does not flush must not keep what it superseded. */
+	if (dying_is_worth_it(u))
+		r = upper_log_flush(u, e);
+	if (g->waiting.count == 0)
+		take_fresh(u);
+	if (r == 0 && g->waiting.count == 0)
+		r = search(u, e);
+	r = r == -EIO ? r : 0; /* no room to flush: a hole may make it */
+	if (r == 0 && g->waiting.count > 0 && upper_readers_advance(&u->readers) >= g->epoch + 2)
+		punch_waiting(u);
 	return r;
-}
-
-static int write_file(struct upper_log *u, struct rewrite *w, struct err *e)
-{
-	uint8_t header[FORMAT_SPACE];
-	struct upper_map live;
-	int r = upper_map_init(&live, u->sectors);
-
-	if (r < 0)
-		return err_set(e, ENOMEM, "out of memory");
-	r = read_live(u, &live, header, e);
-	if (r == 0)
-		r = upper_file_write(w->ops, w->fd, header, FORMAT_SPACE, 0, e);
-	if (r == 0)
-		r = write_live(w, &live, e);
-	upper_map_release(&live);
-	if (r < 0)
-		return r;
-	r = w->ops->datasync(w->fd);
-	if (r == 0)
-		r = w->ops->rename(u->index_temporary, u->index_path);
-	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
-}
-
-/* Writes the new file and puts it in the old one's place.  Before the rename nothing has changed.
- */
-static int replace_index(struct upper_log *u, struct err *e)
-{
-	struct rewrite w = { .ops = u->ops };
-	AUTO_FREE uint8_t *raw = malloc(PIECE_RECORDS * FORMAT_ENTRY);
-	int r;
-
-	w.raw = raw;
-	w.fd = raw ? w.ops->open(u->index_temporary, O_RDWR | O_CREAT | O_TRUNC, 0600) : -ENOMEM;
-	if (w.fd < 0)
-		return err_set(e, -w.fd, "%s", strerror(-w.fd));
-	r = w.ops->make_like(w.fd, u->index_fd);
-	r = r < 0 ? err_set(e, -r, "%s", strerror(-r)) : write_file(u, &w, e);
-	if (r < 0) {
-		w.ops->close(w.fd);
-		w.ops->unlink(u->index_temporary);
-		return r;
-	}
-	w.ops->close(u->index_fd);
-	u->index_fd = w.fd;
-	u->index_records = w.written;
-	u->index_room = 0;
-	return 0;
-}
-
-/* By the one who syncs. */
-static int rewrite_index(struct upper_log *u, struct err *e)
-{
-	struct err why;
-	int r;
-
-	if (u->failed || !index_is_dead(u))
-		return 0;
-	/* Others may have written the files before. */
-	r = u->synced ? 0 : u->ops->datasync(u->data_fd);
-	if (r < 0) {
-		upper_sync_fail(u);
-		return err_set(e, EIO, "%s: syncing failed: %s; no more writing", u->data_path,
-			       strerror(-r));
-	}
-	if (replace_index(u, &why) < 0) {
-		log_warn("%s: not rewritten: %s", u->index_temporary, why.msg);
-		u->garbage.retry_records = 2 * u->index_records;
-		return 0;
-	}
-	/* Until the name is durable, power loss brings back the old file, which records that are
-	 * flushed from now on would not be in. */
-	r = u->ops->sync_folder(u->index_path);
-	if (r == 0)
-		return 0;
-	upper_sync_fail(u);
-	return err_set(e, EIO, "%s: syncing its folder: %s; no more writing", u->index_path,
-		       strerror(-r));
 }
 
 int upper_log_tidy(struct upper_log *u, struct err *e)
@@ -327,11 +272,11 @@ int upper_log_tidy(struct upper_log *u, struct err *e)
 
 	if (u->garbage.retired)
 		return 0;
-	punch_holes(u);
-	if (!index_is_dead(u))
-		return 0;
+	r = punch_holes(u, e);
+	if (r < 0 || !upper_rewrite_is_due(u))
+		return r;
 	upper_sync_enter(&u->sync);
-	r = rewrite_index(u, e);
+	r = upper_rewrite_index(u, e);
 	upper_sync_leave(&u->sync);
 	return r;
 }

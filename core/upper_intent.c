@@ -25,17 +25,19 @@ enum {
 
 static const char magic[8] = "OBDINTN1";
 
-char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *suffix)
+char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *what)
 {
 	AUTO_FREE char *data = ops->true_name(data_path);
 	size_t n = data ? strlen(data) : 0;
+	bool usual = n > 5 && strcmp(data + n - 5, ".data") == 0;
 	char *name;
 
 	if (!data)
 		return NULL;
-	if (n > 5 && strcmp(data + n - 5, ".data") == 0)
-		n -= 5;
-	return asprintf(&name, "%.*s%s", (int)n, data, suffix) < 0 ? NULL : name;
+	return asprintf(&name, "%.*s%s%s", (int)(usual ? n - 5 : n), data, usual ? "." : ".upper-",
+			what) < 0
+		       ? NULL
+		       : name;
 }
 
 char *upper_intent_new_name(const struct file_ops *ops, const char *path)
@@ -69,7 +71,8 @@ static int parse(const uint8_t raw[INTENT], struct upper_intent *out, struct err
 
 	if (memcmp(raw, magic, sizeof magic) != 0 ||
 	    le32_get(raw + OFF_CRC) != crc32c_raw(0, raw, OFF_CRC))
-		return err_set(e, EBADMSG, "is damaged");
+		return err_set(e, EBADMSG,
+			       "is damaged, or no intent of 'overlaybd resize' or 'compact'");
 	if (kind != UPPER_INTENT_RESIZE && kind != UPPER_INTENT_COMPACT)
 		return err_set(e, EBADMSG, "is of an unknown kind, %" PRIu64, kind);
 	if (size % SECTOR != 0 || size / SECTOR >= FORMAT_LBA_LIMIT)
@@ -82,7 +85,7 @@ static int parse(const uint8_t raw[INTENT], struct upper_intent *out, struct err
 int upper_intent_read(const struct file_ops *ops, const char *data_path, struct upper_intent *out,
 		      struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, "intent");
 	uint8_t raw[INTENT];
 	int fd, r;
 
@@ -101,43 +104,42 @@ int upper_intent_read(const struct file_ops *ops, const char *data_path, struct 
 	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
 }
 
-static int write_file(const struct file_ops *ops, const char *path, const uint8_t raw[INTENT],
-		      struct err *e)
+static int write_file(const struct file_ops *ops, int fd, const char *temporary, const char *path,
+		      const uint8_t raw[INTENT], struct err *e)
 {
-	int fd = ops->open(path, O_RDWR | O_CREAT | O_TRUNC, 0644), r;
+	int r = upper_file_write(ops, fd, raw, INTENT, 0, e);
 
-	if (fd < 0)
-		return err_set(e, -fd, "%s", strerror(-fd));
-	r = upper_file_write(ops, fd, raw, INTENT, 0, e);
-	if (r == 0) {
-		r = ops->datasync(fd);
-		if (r < 0)
-			err_set(e, -r, "syncing: %s", strerror(-r));
-	}
-	ops->close(fd);
-	return r;
+	if (r < 0)
+		return r;
+	r = ops->datasync(fd);
+	if (r == 0)
+		r = ops->rename(temporary, path);
+	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
 }
 
-int upper_intent_write(const struct file_ops *ops, const char *data_path,
+int upper_intent_write(const struct file_ops *ops, const char *data_path, int data_fd,
 		       const struct upper_intent *intent, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
-	AUTO_FREE char *temporary = path ? upper_intent_new_name(ops, path) : NULL;
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, "intent");
 	uint8_t raw[INTENT];
-	int r;
+	char *temporary;
+	int fd, r;
 
-	if (!temporary)
+	if (!path)
 		return no_memory(e);
 	encode(intent, raw);
-	r = write_file(ops, temporary, raw, e);
-	if (r < 0) {
+	fd = upper_file_temporary(ops, path, data_fd, &temporary, e);
+	if (fd < 0)
+		return fd;
+	r = write_file(ops, fd, temporary, path, raw, e);
+	ops->close(fd);
+	if (r < 0)
 		ops->unlink(temporary);
-		return err_wrap(e, r, "%s", temporary);
-	}
-	r = ops->rename(temporary, path);
-	if (r == 0)
-		r = ops->sync_folder(path);
-	return r < 0 ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
+	free(temporary);
+	if (r < 0)
+		return err_wrap(e, r, "%s", path);
+	r = ops->sync_folder(path);
+	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", path, strerror(-r)) : 0;
 }
 
 static int remove_file(const struct file_ops *ops, const char *path, struct err *e)
@@ -147,21 +149,49 @@ static int remove_file(const struct file_ops *ops, const char *path, struct err 
 	return r < 0 && r != -ENOENT ? err_set(e, -r, "%s: %s", path ? path : "", strerror(-r)) : 0;
 }
 
-/* What no intent speaks of would only take space. */
-static int remove_new(const struct file_ops *ops, const char *data_path, const char *index_path,
-		      struct err *e)
+bool upper_intent_is_part(const struct file_ops *ops, const char *path, enum format_part part,
+			  const char *uuid)
 {
-	AUTO_FREE char *data = upper_intent_new_name(ops, data_path);
-	AUTO_FREE char *index = upper_intent_new_name(ops, index_path);
-	int r = remove_file(ops, data, e);
+	struct format_header h;
+	struct source *s = NULL;
+	int fd = ops->open(path, O_RDONLY, 0), r;
 
-	return r < 0 ? r : remove_file(ops, index, e);
+	if (fd < 0)
+		return false;
+	r = upper_file_source(ops, fd, &s, NULL);
+	if (r == 0)
+		r = format_read_header(&h, s, 0, part, NULL);
+	source_close(s);
+	ops->close(fd);
+	return r == 0 && strcasecmp(h.uuid, uuid) == 0;
+}
+
+/* What no intent speaks of would only take space, if it is a part of this log. */
+static int remove_new(const struct file_ops *ops, const char *path, enum format_part part,
+		      const char *uuid, struct err *e)
+{
+	AUTO_FREE char *name = upper_intent_new_name(ops, path);
+
+	if (!name)
+		return no_memory(e);
+	if (!upper_intent_is_part(ops, name, part, uuid))
+		return 0;
+	log_warn("%s: what a compaction that was stopped left is removed", name);
+	return remove_file(ops, name, e);
+}
+
+static int remove_both(const struct file_ops *ops, const char *data_path, const char *index_path,
+		       const char *uuid, struct err *e)
+{
+	int r = remove_new(ops, data_path, FORMAT_PART_LOG_DATA, uuid, e);
+
+	return r < 0 ? r : remove_new(ops, index_path, FORMAT_PART_LOG_INDEX, uuid, e);
 }
 
 /* Durable: a change that was carried out must not be carried out again later. */
 static int remove_intent(const struct file_ops *ops, const char *data_path, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, "intent");
 	int r = remove_file(ops, path, e);
 
 	if (r < 0)
@@ -170,13 +200,24 @@ static int remove_intent(const struct file_ops *ops, const char *data_path, stru
 	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", path, strerror(-r)) : 0;
 }
 
-int upper_intent_remove(const struct file_ops *ops, const char *data_path, const char *index_path,
-			struct err *e)
+int upper_intent_remove(const struct file_ops *ops, const char *data_path, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".intent");
-	int r = remove_file(ops, path, e);
+	AUTO_FREE char *path = upper_intent_name(ops, data_path, "intent");
+	struct upper_intent intent;
+	int r;
 
-	return r < 0 ? r : remove_new(ops, data_path, index_path, e);
+	if (!path)
+		return no_memory(e);
+	r = upper_intent_read(ops, data_path, &intent, NULL);
+	if (r < 0 && r != -ENOMEM)
+		return err_set(e, EEXIST,
+			       "%s: is in the way: changes of the layer would be kept under this "
+			       "name",
+			       path);
+	if (r < 0 || intent.kind == UPPER_INTENT_NONE)
+		return r < 0 ? no_memory(e) : 0;
+	log_warn("%s: an intent of a layer that is gone (%s) is removed", path, intent.uuid);
+	return remove_file(ops, path, e);
 }
 
 /* ---- carrying it out ---- */
@@ -214,24 +255,46 @@ static int resize_file(const struct file_ops *ops, int fd, const struct upper_in
 	return r < 0 ? err_set(e, -r, "syncing: %s", strerror(-r)) : 0;
 }
 
+/* Whether an open file is a part of the log that the intent is for. */
+static bool belongs(const struct file_ops *ops, int fd, enum format_part part,
+		    const struct upper_intent *intent)
+{
+	struct source *s;
+	struct format_header h;
+	int r;
+
+	if (upper_file_source(ops, fd, &s, NULL) < 0)
+		return false;
+	r = upper_intent_header(intent, s, part, &h, NULL);
+	source_close(s);
+	return r == 0 && strcasecmp(h.uuid, intent->uuid) == 0;
+}
+
+static int not_a_part(const char *path, struct err *e)
+{
+	return err_set(e, EBADMSG, "%s: is no part of the layer that is being changed", path);
+}
+
+/* Both files are looked at before the first of them is written to. */
 static int finish_resize(const struct file_ops *ops, const char *index_path, int data_fd,
 			 const struct upper_intent *intent, struct err *e)
 {
-	int fd, r = resize_file(ops, data_fd, intent, e);
+	int fd = ops->open(index_path, O_RDWR, 0), r;
 
-	if (r < 0)
-		return r;
-	fd = ops->open(index_path, O_RDWR, 0);
 	if (fd < 0)
 		return err_set(e, -fd, "%s: %s", index_path, strerror(-fd));
-	r = resize_file(ops, fd, intent, e);
+	r = belongs(ops, fd, FORMAT_PART_LOG_INDEX, intent) ? 0 : not_a_part(index_path, e);
+	if (r == 0)
+		r = resize_file(ops, data_fd, intent, e);
+	if (r == 0)
+		r = resize_file(ops, fd, intent, e);
 	ops->close(fd);
 	return r;
 }
 
 /* Puts the new data file in the old one's place, and has its lock before others can open it. */
-static int replace_data(const struct file_ops *ops, const char *data_path, int *data_fd,
-			struct err *e)
+static int replace_data(const struct file_ops *ops, const char *data_path,
+			const struct upper_intent *intent, int *data_fd, struct err *e)
 {
 	AUTO_FREE char *path = upper_intent_new_name(ops, data_path);
 	int fd = path ? ops->open(path, O_RDWR, 0) : -ENOMEM, r;
@@ -240,6 +303,10 @@ static int replace_data(const struct file_ops *ops, const char *data_path, int *
 		return 0; /* it is there already */
 	if (fd < 0)
 		return err_set(e, -fd, "%s: %s", path ? path : data_path, strerror(-fd));
+	if (!belongs(ops, fd, FORMAT_PART_LOG_DATA, intent)) {
+		ops->close(fd);
+		return not_a_part(path, e);
+	}
 	r = ops->lock(fd);
 	if (r == 0)
 		r = ops->rename(path, data_path);
@@ -252,36 +319,54 @@ static int replace_data(const struct file_ops *ops, const char *data_path, int *
 	return 0;
 }
 
-static int finish_compact(const struct file_ops *ops, const char *data_path, const char *index_path,
-			  int *data_fd, struct err *e)
+static int replace_index(const struct file_ops *ops, const char *index_path,
+			 const struct upper_intent *intent, struct err *e)
 {
-	AUTO_FREE char *index = upper_intent_new_name(ops, index_path);
-	int r = replace_data(ops, data_path, data_fd, e);
+	AUTO_FREE char *path = upper_intent_new_name(ops, index_path);
+	int fd = path ? ops->open(path, O_RDONLY, 0) : -ENOMEM, r;
+	bool ours;
 
-	if (r < 0)
-		return r;
-	r = index ? ops->rename(index, index_path) : -ENOMEM;
-	if (r == -ENOENT)
-		r = 0; /* it is there already */
-	if (r == 0)
-		r = ops->sync_folder(data_path);
-	if (r == 0)
-		r = ops->sync_folder(index_path);
-	return r < 0 ? err_set(e, -r, "%s: %s", index_path, strerror(-r)) : 0;
+	if (fd == -ENOENT)
+		return 0; /* it is there already */
+	if (fd < 0)
+		return err_set(e, -fd, "%s: %s", path ? path : index_path, strerror(-fd));
+	ours = belongs(ops, fd, FORMAT_PART_LOG_INDEX, intent);
+	ops->close(fd);
+	if (!ours)
+		return not_a_part(path, e);
+	r = ops->rename(path, index_path);
+	return r < 0 ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
 }
 
-/* Whether the log has this uuid. */
-static bool belongs(const struct file_ops *ops, int data_fd, const struct upper_intent *intent)
+static int finish_compact(const struct file_ops *ops, const char *data_path, const char *index_path,
+			  const struct upper_intent *intent, int *data_fd, struct err *e)
 {
-	struct source *data;
+	int r = replace_data(ops, data_path, intent, data_fd, e);
+
+	if (r == 0)
+		r = replace_index(ops, index_path, intent, e);
+	if (r < 0)
+		return r;
+	r = ops->sync_folder(data_path);
+	if (r == 0)
+		r = ops->sync_folder(index_path);
+	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", index_path, strerror(-r)) : 0;
+}
+
+/* 1: the open data file has this uuid, which is copied out. */
+static int read_uuid(const struct file_ops *ops, int data_fd, char uuid[FORMAT_UUID])
+{
 	struct format_header h;
+	struct source *s;
 	int r;
 
-	if (upper_file_source(ops, data_fd, &data, NULL) < 0)
-		return false;
-	r = upper_intent_header(intent, data, FORMAT_PART_LOG_DATA, &h, NULL);
-	source_close(data);
-	return r == 0 && strcasecmp(h.uuid, intent->uuid) == 0;
+	if (upper_file_source(ops, data_fd, &s, NULL) < 0)
+		return 0;
+	r = format_read_header(&h, s, 0, FORMAT_PART_LOG_DATA, NULL);
+	source_close(s);
+	if (r == 0)
+		memcpy(uuid, h.uuid, FORMAT_UUID);
+	return r == 0;
 }
 
 int upper_intent_finish(const struct file_ops *ops, const char *data_path, const char *index_path,
@@ -289,22 +374,24 @@ int upper_intent_finish(const struct file_ops *ops, const char *data_path, const
 {
 	AUTO_FREE char *data = ops->true_name(data_path);
 	AUTO_FREE char *index = ops->true_name(index_path);
+	char uuid[FORMAT_UUID];
 	struct upper_intent intent;
 	int r = data && index ? upper_intent_read(ops, data, &intent, e) : no_memory(e);
 
 	if (r < 0)
 		return r;
-	data_path = data;
-	index_path = index;
-	if (intent.kind == UPPER_INTENT_NONE)
-		return remove_new(ops, data_path, index_path, e);
-	if (!belongs(ops, *data_fd, &intent)) {
-		log_warn("%s: an intent for another layer, %s, is removed", data_path, intent.uuid);
-		r = remove_new(ops, data_path, index_path, e);
-	} else if (intent.kind == UPPER_INTENT_RESIZE) {
-		r = finish_resize(ops, index_path, *data_fd, &intent, e);
-	} else {
-		r = finish_compact(ops, data_path, index_path, data_fd, e);
+	if (intent.kind != UPPER_INTENT_NONE &&
+	    !belongs(ops, *data_fd, FORMAT_PART_LOG_DATA, &intent)) {
+		log_warn("%s: an intent for another layer, %s, is removed", data, intent.uuid);
+		r = remove_intent(ops, data, e);
+		intent.kind = UPPER_INTENT_NONE;
 	}
-	return r < 0 ? r : remove_intent(ops, data_path, e);
+	if (r < 0)
+		return r;
+	if (intent.kind == UPPER_INTENT_NONE)
+		return read_uuid(ops, *data_fd, uuid) ? remove_both(ops, data, index, uuid, e) : 0;
+	r = intent.kind == UPPER_INTENT_RESIZE
+		    ? finish_resize(ops, index, *data_fd, &intent, e)
+		    : finish_compact(ops, data, index, &intent, data_fd, e);
+	return r < 0 ? r : remove_intent(ops, data, e);
 }

@@ -13,6 +13,8 @@
 #ifndef OVERLAYBD_CORE_UPPER_INTENT_H
 #define OVERLAYBD_CORE_UPPER_INTENT_H
 
+#include <stdbool.h>
+
 #include "core/format.h"
 #include "core/upper_file.h"
 
@@ -28,10 +30,10 @@ struct upper_intent {
 	char uuid[FORMAT_UUID]; /* of the log */
 };
 
-/* The name of a log's third and fourth file: `suffix` in place of `.data`, or behind another name;
- * symbolic links are followed first, since another name of the log must find it too.  The caller
- * frees it; NULL: no memory. */
-char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *suffix);
+/* The name of a log's third and fourth file: `.WHAT` in place of `.data`, or `.upper-WHAT` behind
+ * another name, so that no two logs of a folder share one; symbolic links are followed first, since
+ * another name of the log must find it too.  The caller frees it; NULL: no memory. */
+char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *what);
 
 /* PATH.new, likewise; the caller frees it.  NULL: no memory. */
 char *upper_intent_new_name(const struct file_ops *ops, const char *path);
@@ -40,13 +42,17 @@ char *upper_intent_new_name(const struct file_ops *ops, const char *path);
 int upper_intent_read(const struct file_ops *ops, const char *data_path, struct upper_intent *out,
 		      struct err *e);
 
-/* Writes the file, durable when it returns 0. */
-int upper_intent_write(const struct file_ops *ops, const char *data_path,
+/* Writes the file, durable when it returns 0, with the owner and mode of the open data file. */
+int upper_intent_write(const struct file_ops *ops, const char *data_path, int data_fd,
 		       const struct upper_intent *intent, struct err *e);
 
-/* Removes an intent that belongs to no log, and files that were to take other's places. */
-int upper_intent_remove(const struct file_ops *ops, const char *data_path, const char *index_path,
-			struct err *e);
+/* Removes an intent that belongs to no log, with a line in the log.  EEXIST: what has its name is
+ * something else. */
+int upper_intent_remove(const struct file_ops *ops, const char *data_path, struct err *e);
+
+/* Whether the file at `path` is a part of the log with this uuid.  False too when there is none. */
+bool upper_intent_is_part(const struct file_ops *ops, const char *path, enum format_part part,
+			  const char *uuid);
 
 /* Carries out what an intent says, if there is one, and removes it.  *data_fd is the data file,
  * open for writing and locked; it may become another file's, locked too. */

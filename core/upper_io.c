@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/crc32c.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "core/upper_private.h"
@@ -163,59 +164,140 @@ int upper_log_mappings(struct upper_log *u, struct mapping_run *out, struct err 
 
 /* ---- publishing ---- */
 
-/* Appends to the pending file, which is begun first where that was put off. */
-static int append_pending(struct upper_log *u, const struct mapping *records, size_t n,
-			  struct err *e)
-{
-	int r = 0;
+/* A write as it goes to the data file: whole sectors. */
+struct aligned {
+	uint64_t first, end; /* sectors */
+	uint8_t head[SECTOR], tail[SECTOR]; /* the parts of sectors, filled up */
+	struct {
+		const void *bytes;
+		size_t n;
+	} parts[3];
+	size_t count;
+};
 
-	if (u->pending.waits)
-		r = upper_pending_begin(&u->pending, u->queue.list, u->queue.count, e);
-	return r < 0 ? r : upper_pending_append(&u->pending, records, n, e);
+/* A change of the disk that is to be published; `data` NULL: zeroes. */
+struct change {
+	const struct aligned *data;
+	uint64_t start, sectors, moffset; /* of what is left of it */
+	bool flush; /* it has to be durable before it is acknowledged */
+};
+
+/* The CRC of the data of n sectors, from sector `from` of the write on. */
+static uint32_t sum_data(const struct aligned *a, uint64_t from, uint64_t sectors)
+{
+	uint64_t skip = from * SECTOR, left = sectors * SECTOR;
+	uint32_t crc = UPPER_PENDING_SALT;
+	size_t i;
+
+	for (i = 0; i < a->count && left > 0; i++) {
+		uint64_t n = a->parts[i].n;
+
+		if (skip >= n) {
+			skip -= n;
+			continue;
+		}
+		n = min_u64(n - skip, left);
+		crc = crc32c_raw(crc, (const uint8_t *)a->parts[i].bytes + skip, (size_t)n);
+		skip = 0;
+		left -= n;
+	}
+	return crc;
 }
 
-/* Invariant 3: maps [start, start + sectors), at most UPPER_PENDING_BATCH records of it.  Returns
- * how many sectors were published, or -errno: then none was. */
-static int64_t publish(struct upper_log *u, uint64_t start, uint64_t sectors, uint64_t moffset,
-		       bool zeroed, struct err *e)
+/* The first records of a change, at most UPPER_PENDING_BATCH. */
+static size_t make_records(const struct change *c, struct upper_pending_record *out)
 {
-	struct mapping records[UPPER_PENDING_BATCH];
-	size_t n = upper_queue_cut(start, sectors, moffset, zeroed, records, UPPER_PENDING_BATCH),
+	struct mapping maps[UPPER_PENDING_BATCH];
+	size_t n = upper_queue_cut(c->start, c->sectors, c->moffset, !c->data, maps,
+				   UPPER_PENDING_BATCH),
 	       i;
+
+	for (i = 0; i < n; i++) {
+		out[i] = (struct upper_pending_record){ .map = maps[i] };
+		if (c->data)
+			out[i].crc = sum_data(c->data, mapping_start(maps[i]) - c->data->first,
+					      mapping_sectors(maps[i]));
+	}
+	return n;
+}
+
+/* A pending file to append to, where beginning it was put off, or a write to it failed.  -EAGAIN:
+ * what the file of the process before holds has to be flushed first. */
+static int ready_pending(struct upper_log *u, struct err *e)
+{
+	struct upper_pending_base base = upper_index_base(u);
+	int r;
+
+	if (u->pending.waits)
+		r = u->queue.count > 0 ? -EAGAIN
+				       : upper_pending_begin(&u->pending, &base, NULL, 0, e);
+	else if (u->pending.unsure)
+		r = upper_pending_shorten(&u->pending, &base, u->flushed_end, e);
+	else
+		return 0;
+	if (r == 0)
+		upper_sync_moved(u);
+	return r;
+}
+
+/* Zeroing takes no space of the data file, and may be what makes room: on a full disk it goes
+ * straight to the index, which has room ahead. */
+static int append_or_flush(struct upper_log *u, struct change *c,
+			   const struct upper_pending_record *records, size_t n, struct err *e)
+{
+	int r = u->through ? 0 : ready_pending(u, e);
+
+	if (r == 0 && !u->through)
+		r = upper_pending_append(&u->pending, records, n, e);
+	if ((r == -ENOSPC || r == -EDQUOT) && !c->data) {
+		u->through = true;
+		r = 0;
+	}
+	c->flush |= u->through;
+	return r;
+}
+
+/* Invariant 3: maps what is left of a change, at most UPPER_PENDING_BATCH records of it.  -errno:
+ * then none was published. */
+static int publish(struct upper_log *u, struct change *c, struct err *e)
+{
+	struct upper_pending_record records[UPPER_PENDING_BATCH];
+	size_t n = make_records(c, records), i;
+	uint64_t sectors = mapping_end(records[n - 1].map) - c->start;
 	int r;
 	WITH_LOCK(&u->publish_lock);
 
-	sectors = mapping_end(records[n - 1]) - start;
 	if (u->failed)
 		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
-	/* What could not be flushed is not acknowledged. */
-	if (u->index_records + u->queue.count + n > u->max_records)
+	/* What could not be flushed is not acknowledged.  A flush adds three entries. */
+	if (u->index_records + u->queue.count + n + 3 > u->max_records)
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
-	if (upper_map_reserve(&u->map, start, sectors) < 0 || upper_queue_reserve(&u->queue, n) < 0)
+	if (upper_map_reserve(&u->map, c->start, sectors) < 0 ||
+	    upper_queue_reserve(&u->queue, n) < 0)
 		return err_set(e, ENOMEM, "out of memory");
-	r = append_pending(u, records, n, e);
+	r = append_or_flush(u, c, records, n, e);
 	if (r < 0)
 		return r;
 	atomic_store_explicit(&u->pending_end, u->pending.end, memory_order_relaxed);
 	for (i = 0; i < n; i++)
-		upper_queue_push(&u->queue, records[i]);
-	upper_map_set(&u->map, start, sectors, moffset, zeroed, &u->dying);
-	return (int64_t)sectors;
+		upper_queue_push(&u->queue, records[i].map);
+	upper_map_set(&u->map, c->start, sectors, c->moffset, !c->data, &u->dying);
+	c->start += sectors;
+	c->sectors -= sectors;
+	c->moffset += c->data ? sectors : 0;
+	return 0;
 }
 
-static int publish_all(struct upper_log *u, uint64_t start, uint64_t sectors, uint64_t moffset,
-		       bool zeroed, struct err *e)
+static int publish_all(struct upper_log *u, struct change *c, struct err *e)
 {
-	while (sectors > 0) {
-		int64_t n = publish(u, start, sectors, moffset, zeroed, e);
+	int r = 0;
 
-		if (n < 0)
-			return (int)n;
-		start += (uint64_t)n;
-		moffset += (uint64_t)n;
-		sectors -= (uint64_t)n;
+	while (r == 0 && c->sectors > 0) {
+		r = publish(u, c, e);
+		if (r == -EAGAIN)
+			r = upper_log_flush(u, e);
 	}
-	return 0;
+	return r == 0 && c->flush ? upper_log_flush(u, e) : r;
 }
 
 /* What every change ends with. */
@@ -233,17 +315,6 @@ static int finish(struct upper_log *u, unsigned flags, int r, struct err *e)
 }
 
 /* ---- writing ---- */
-
-/* A write as it goes to the data file: whole sectors. */
-struct aligned {
-	uint64_t first, end; /* sectors */
-	uint8_t head[SECTOR], tail[SECTOR]; /* the parts of sectors, filled up */
-	struct {
-		const void *bytes;
-		size_t n;
-	} parts[3];
-	size_t count;
-};
 
 static void add_part(struct aligned *a, const void *bytes, size_t n)
 {
@@ -325,6 +396,7 @@ static int append(struct upper_log *u, const struct aligned *a, uint64_t *moffse
 	if (r == 0)
 		return 0;
 	/* Nobody knows the place: it is the next one's, unless others follow it already. */
+	atomic_fetch_add(&u->given_back, 1);
 	(void)atomic_compare_exchange_strong(&u->data_end, &end, *moffset);
 	return err_wrap(e, r, "%s", u->data_path);
 }
@@ -332,15 +404,23 @@ static int append(struct upper_log *u, const struct aligned *a, uint64_t *moffse
 static int write_claimed(struct upper_log *u, const void *buf, size_t n, uint64_t off,
 			 struct err *e)
 {
+	struct change change;
 	struct aligned a;
 	uint64_t moffset;
+	unsigned seat;
 	int r = align(u, buf, n, off, &a, e);
 
 	if (r < 0)
 		return r;
+	seat = upper_readers_enter(&u->writers);
 	r = append(u, &a, &moffset, e);
-	if (r == 0)
-		r = publish_all(u, a.first, a.end - a.first, moffset, false, e);
+	if (r == 0) {
+		change = (struct change){
+			.data = &a, .start = a.first, .sectors = a.end - a.first, .moffset = moffset
+		};
+		r = publish_all(u, &change, e);
+	}
+	upper_readers_leave(&u->writers, seat);
 	return r;
 }
 
@@ -378,7 +458,7 @@ static int zero_claimed(struct upper_log *u, uint64_t off, uint64_t n, struct er
 	if (off < first * SECTOR)
 		r = write_claimed(u, zeroes, (size_t)(first * SECTOR - off), off, e);
 	if (r == 0)
-		r = publish_all(u, first, end - first, 0, true, e);
+		r = publish_all(u, &(struct change){ .start = first, .sectors = end - first }, e);
 	if (r == 0 && off + n > end * SECTOR)
 		r = write_claimed(u, zeroes, (size_t)(off + n - end * SECTOR), end * SECTOR, e);
 	return r;

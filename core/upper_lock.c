@@ -33,9 +33,9 @@ int upper_lock_open(const struct file_ops *ops, const char *data_path, int flags
 
 	ops = ops ? ops : &file_ops_system;
 	for (i = 0; r == 0 && i < TRIES; i++) {
-		fd = ops->open(data_path, flags, 0644);
+		fd = upper_file_open(ops, data_path, flags, e);
 		if (fd < 0)
-			return err_set(e, -fd, "%s: %s", data_path, strerror(-fd));
+			return fd;
 		r = lock(ops, fd, data_path, e);
 		if (r == 0 && ops->is_named(fd, data_path) == 1)
 			return fd;

@@ -14,12 +14,14 @@
  *     began after it arrived.
  *
  * (3) In the critical section that publishes a write in memory, its record goes to the pending file
- *     by write(2), before anything is acknowledged.  Opening replays it when this is still the boot
- *     that wrote it, and drops it otherwise.  The pending file is made anew only when all that it
- *     loses is durable in the index file.
+ *     by write(2), before anything is acknowledged; on a full disk a record of zeroes is flushed
+ *     instead.  Opening takes up those of this boot that no flush reached, if the log is as the
+ *     pending file says (upper_replay.h), and drops them otherwise.  The pending file is made anew
+ *     only when all that it loses is durable in the index file.
  *
  * (4) After power loss all that was flushed is there; of what was not, each sector is there or not.
- *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses.
+ *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses;
+ *     what no crash leaves is damage, and refused (upper_records.h).
  *     What it cut off must not come back, so the cut is synced; data goes on behind all that some
  *     record points at, and what the data file holds there is cut off.  (Both files are kept longer
  *     than what they hold, the index file by padding entries: a flush then has less to sync.)
@@ -44,9 +46,11 @@
 #include "core/base/scope.h"
 #include "core/upper_intent.h"
 #include "core/upper_lock.h"
+#include "core/upper_names.h"
 #include "core/upper_private.h"
+#include "core/upper_records.h"
 
-enum { PENDING_BYTES = 1 << 20, ROOM_BYTES = 1 << 24, ROOM_RECORDS = 4096 };
+enum { PENDING_BYTES = 1 << 21, ROOM_BYTES = 1 << 24, ROOM_RECORDS = 4096 };
 
 /* ---- making one ---- */
 
@@ -144,7 +148,7 @@ int upper_log_create(const struct file_ops *ops, const char *data_path, const ch
 		return r;
 	r = upper_pending_remove(ops, data_path, e);
 	if (r == 0)
-		r = upper_intent_remove(ops, data_path, index_path, e);
+		r = upper_intent_remove(ops, data_path, e);
 	h.flags = FORMAT_HEADER;
 	h.index_offset = FORMAT_SPACE;
 	if (r == 0)
@@ -182,10 +186,9 @@ static int open_files(struct upper_log *u, struct err *e)
 		r = read_header(u, e);
 	if (r < 0)
 		return r;
-	u->index_fd = u->ops->open(u->index_path, O_RDWR, 0);
-	if (u->index_fd < 0)
-		return err_set(e, -u->index_fd, "%s: %s", u->index_path, strerror(-u->index_fd));
-	return 0;
+	upper_names_tidy(u->ops, u->data_path, u->index_path, u->header.uuid);
+	u->index_fd = upper_file_open(u->ops, u->index_path, O_RDWR, e);
+	return u->index_fd < 0 ? u->index_fd : 0;
 }
 
 static uint64_t size_of_disk(const struct upper_log *u, const struct upper_log_options *options)
@@ -193,6 +196,17 @@ static uint64_t size_of_disk(const struct upper_log *u, const struct upper_log_o
 	if (options->size)
 		return options->size;
 	return u->header.virtual_size ? u->header.virtual_size : options->size_below;
+}
+
+static int set_open_as(struct upper_log *u, struct err *e)
+{
+	struct file_status status;
+	int r = u->ops->status(u->data_fd, &status);
+
+	if (r < 0)
+		return err_set(e, -r, "%s", strerror(-r));
+	u->open_as = upper_records_open_as(u->pending.boot_id, &status);
+	return 0;
 }
 
 static int start(struct upper_log *u, const struct upper_log_options *options,
@@ -208,7 +222,9 @@ static int start(struct upper_log *u, const struct upper_log_options *options,
 			       "%s: it has no virtual size of its own: give it one with "
 			       "'overlaybd resize'",
 			       u->data_path);
-	r = upper_pending_init(&u->pending, u->ops, u->data_path, u->header.uuid, e);
+	r = upper_pending_init(&u->pending, u->ops, u->data_path, u->data_fd, u->header.uuid, e);
+	if (r == 0)
+		r = set_open_as(u, e);
 	if (r == 0 && upper_map_init(&u->map, u->sectors) < 0)
 		r = err_set(e, ENOMEM, "out of memory");
 	if (r == 0)
@@ -238,8 +254,6 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	upper_garbage_init(&u->garbage, options);
 	u->data_path = u->ops->true_name(data_path);
 	u->index_path = u->ops->true_name(index_path);
-	if (!u->index_path || asprintf(&u->index_temporary, "%s.tmp", u->index_path) < 0)
-		u->index_temporary = NULL;
 	return u;
 }
 
@@ -260,7 +274,6 @@ static void release(struct upper_log *u)
 		u->ops->close(u->data_fd); /* the lock ends with it, so it is the last */
 	free(u->data_path);
 	free(u->index_path);
-	free(u->index_temporary);
 	free(u);
 }
 
@@ -280,7 +293,7 @@ int upper_log_open(const char *data_path, const char *index_path,
 	u = make(data_path, index_path, options);
 	if (!u)
 		return err_set(e, ENOMEM, "out of memory");
-	if (!u->data_path || !u->index_path || !u->index_temporary)
+	if (!u->data_path || !u->index_path)
 		r = err_set(e, ENOMEM, "out of memory");
 	if (r == 0)
 		r = start(u, options, findings ? findings : &unused, e);
@@ -316,16 +329,36 @@ static void remove_name(const struct upper_log *u, const char *path)
 		log_warn("%s: cannot be removed: %s", path, strerror(-r));
 }
 
+/* What says that the log is open goes first: without it nobody misses the pending file. */
+int upper_log_end_pending(struct upper_log *u, struct err *e)
+{
+	int r;
+
+	upper_sync_enter(&u->sync);
+	u->has_pending = false;
+	r = upper_sync_unmark(u);
+	upper_sync_leave(&u->sync);
+	if (r < 0)
+		return err_set(e, -r, "%s: resizing: %s", u->index_path, strerror(-r));
+	WITH_LOCK(&u->publish_lock);
+	return upper_pending_drop(&u->pending, e);
+}
+
 void upper_log_retire(struct upper_log *u)
 {
 	WITH_LOCK(&u->garbage.tidy_lock);
+	struct err e;
 
 	u->garbage.retired = true;
-	pthread_mutex_lock(&u->publish_lock);
-	upper_pending_drop(&u->pending);
-	pthread_mutex_unlock(&u->publish_lock);
+	if (upper_log_end_pending(u, &e) < 0)
+		log_warn("%s", e.msg);
 	remove_name(u, u->index_path);
 	remove_name(u, u->data_path);
+}
+
+bool upper_log_has_failed(const struct upper_log *u)
+{
+	return u->failed;
 }
 
 void upper_log_fail(struct upper_log *u)
@@ -341,12 +374,10 @@ int upper_log_close(struct upper_log *u, struct err *e)
 		return 0;
 	r = upper_log_flush(u, e);
 	if (r == 0)
-		upper_pending_drop(&u->pending);
+		r = upper_log_end_pending(u, e);
 	/* What stays longer than what it holds is cut when it is opened. */
 	if (r == 0 && u->data_room > 0)
 		(void)u->ops->truncate(u->data_fd, u->data_end * SECTOR);
-	if (r == 0 && u->index_room > 0)
-		(void)u->ops->truncate(u->index_fd, upper_index_end(u));
 	release(u);
 	return r;
 }

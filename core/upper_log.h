@@ -38,12 +38,12 @@ struct upper_log_options {
 	 * full; 0: never. */
 	unsigned garbage;
 	uint64_t garbage_records; /* but not an index of fewer than these; 0: 4096 */
-	uint64_t garbage_bytes; /* of dead data from which holes are punched; 0: 16 MiB, and an
-				 * eighth of the data file */
+	uint64_t garbage_bytes; /* of dead data from which holes are punched; 0: 16 MiB, and a
+				 * quarter of what is live */
 	uint64_t max_records; /* in the index file, more is ENOSPC; 0: FORMAT_MAX_ENTRIES */
 	uint64_t room_bytes; /* the data file is made longer ahead of writes; 0: by 16 MiB */
 	uint64_t room_records; /* the index file is too, by padding entries; 0: by 4096 */
-	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 1 MiB */
+	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 2 MiB */
 };
 
 /* The header of a new log's data file: see upper_log_create. */
@@ -72,6 +72,9 @@ int upper_log_after_fork(struct upper_log *u, struct err *e);
 /* Another layer has taken the place of a log that was flushed and that nobody writes to any more:
  * removes its names and its pending file.  It can be read until it is closed. */
 void upper_log_retire(struct upper_log *u);
+
+/* Whether a sync failed: no more writing. */
+bool upper_log_has_failed(const struct upper_log *u);
 
 /* Invariant 5, for who knows better than a sync: no more writing. */
 void upper_log_fail(struct upper_log *u);

@@ -21,6 +21,7 @@ void upper_ranges_add(struct upper_ranges *r, uint64_t moffset, uint64_t sectors
 {
 	struct upper_range *last = r->count > 0 ? &r->list[r->count - 1] : NULL;
 
+	r->sectors += sectors;
 	if (last && last->moffset + last->sectors == moffset) {
 		last->sectors += sectors;
 		return;
@@ -200,12 +201,16 @@ static struct mapping part(struct mapping m, uint64_t from, uint64_t to)
 			    mapping_zeroed(m));
 }
 
-static void bury(const struct mapping *m, uint64_t from, uint64_t to, struct upper_ranges *dead)
+/* Returns how many sectors of data of m lie in [from, to). */
+static uint64_t bury(const struct mapping *m, uint64_t from, uint64_t to, struct upper_ranges *dead)
 {
 	from = max_u64(from, mapping_start(*m));
 	to = min_u64(to, mapping_end(*m));
-	if (dead && !mapping_zeroed(*m) && from < to)
+	if (mapping_zeroed(*m) || from >= to)
+		return 0;
+	if (dead)
 		upper_ranges_add(dead, mapping_moffset(*m) + from - mapping_start(*m), to - from);
+	return to - from;
 }
 
 /* Puts `fresh`, which lies within region r, over what r maps. */
@@ -214,10 +219,12 @@ static void set_in_region(struct upper_map *m, struct upper_region *r, struct ma
 {
 	uint64_t start = mapping_start(fresh), end = mapping_end(fresh);
 	uint32_t first = find(r, start), next = first;
+	uint64_t data = mapping_zeroed(fresh) ? 0 : end - start;
 	struct change c = { .count = 0 };
 
 	while (next < r->count && mapping_start(r->maps[next]) < end)
-		bury(&r->maps[next++], start, end, dead);
+		data -= bury(&r->maps[next++], start, end, dead); /* may wrap until it is added */
+	atomic_fetch_add_explicit(&m->data, data, memory_order_relaxed);
 	/* [first, next) overlap; take the neighbours too, which the new one may go on from. */
 	if (first > 0)
 		change_push(&c, r->maps[first - 1]);

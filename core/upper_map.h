@@ -32,10 +32,11 @@ struct upper_range {
 struct upper_ranges {
 	struct upper_range *list;
 	size_t count, room;
+	uint64_t sectors; /* that were added, also those that were forgotten */
 };
 
 /* Adds a piece; joins it to the newest where it goes on there.  Without memory, or when there are a
- * million of them, it is forgotten: then its space is not reclaimed before the log is compacted. */
+ * million of them, it is forgotten: upper_garbage.c finds it again. */
 void upper_ranges_add(struct upper_ranges *r, uint64_t moffset, uint64_t sectors);
 void upper_ranges_release(struct upper_ranges *r);
 
@@ -55,6 +56,7 @@ struct upper_map {
 	/* A block is NULL until something in it is mapped, and stays until release. */
 	_Atomic(struct upper_region *) *blocks;
 	_Atomic uint64_t count; /* mappings */
+	_Atomic uint64_t data; /* sectors that are mapped to data */
 	struct upper_map_lock locks[UPPER_MAP_LOCKS]; /* of region n: n modulo their number */
 };
 

@@ -5,10 +5,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "core/base/crc32c.h"
@@ -22,11 +22,28 @@ enum {
 	OFF_PID = 8,
 	OFF_BOOT_ID = 16,
 	OFF_UUID = 52,
-	OFF_CRC = 124,
-	HEADER = 128,
+	OFF_BASE = 88,
+	OFF_BASE_CRC = 96,
+	OFF_GENERATION = 100,
+	OFF_NEXT = 104,
+	OFF_NEXT_CRC = 112,
+	OFF_SKIP = 116,
+	OFF_NEXT_SKIP = 124,
+	OFF_CRC = 252,
+	HEADER = 256,
+
+	OFF_DATA_CRC = 16, /* in a record */
+	OFF_RECORD_CRC = 28,
+	RECORD = 32, /* divides a page: a process that dies leaves whole ones */
+	PIECE_RECORDS = 4096, /* copied at once */
 };
 
-static const char magic[8] = "OBDPEND1";
+static const char magic[8] = "OBDPEND2";
+
+uint64_t upper_pending_begins(void)
+{
+	return HEADER;
+}
 
 /* ---- the header ---- */
 
@@ -34,15 +51,25 @@ struct header {
 	uint64_t pid;
 	char boot_id[FILE_BOOT_ID];
 	char uuid[FORMAT_UUID];
+	uint32_t generation;
+	struct upper_pending_base base, next_base;
 };
 
-static void encode_header(const struct upper_pending *p, uint8_t raw[HEADER])
+static void encode_header(const struct upper_pending *p, const struct header *h,
+			  uint8_t raw[HEADER])
 {
 	memset(raw, 0, HEADER);
 	memcpy(raw, magic, sizeof magic);
 	le64_put(raw + OFF_PID, (uint64_t)getpid());
 	memcpy(raw + OFF_BOOT_ID, p->boot_id, FILE_BOOT_ID - 1);
 	memcpy(raw + OFF_UUID, p->uuid, FORMAT_UUID - 1);
+	le64_put(raw + OFF_BASE, h->base.entries);
+	le32_put(raw + OFF_BASE_CRC, h->base.crc);
+	le32_put(raw + OFF_GENERATION, h->generation);
+	le64_put(raw + OFF_NEXT, h->next_base.entries);
+	le32_put(raw + OFF_NEXT_CRC, h->next_base.crc);
+	le64_put(raw + OFF_SKIP, h->base.skip);
+	le64_put(raw + OFF_NEXT_SKIP, h->next_base.skip);
 	le32_put(raw + OFF_CRC, crc32c_raw(0, raw, OFF_CRC));
 }
 
@@ -51,10 +78,24 @@ static bool parse_header(const uint8_t raw[HEADER], struct header *h)
 	if (memcmp(raw, magic, sizeof magic) != 0 ||
 	    le32_get(raw + OFF_CRC) != crc32c_raw(0, raw, OFF_CRC))
 		return false;
-	*h = (struct header){ .pid = le64_get(raw + OFF_PID) };
+	*h = (struct header){
+		.pid = le64_get(raw + OFF_PID),
+		.generation = le32_get(raw + OFF_GENERATION),
+		.base = { le64_get(raw + OFF_BASE), le32_get(raw + OFF_BASE_CRC),
+			  le64_get(raw + OFF_SKIP) },
+		.next_base = { le64_get(raw + OFF_NEXT), le32_get(raw + OFF_NEXT_CRC),
+			       le64_get(raw + OFF_NEXT_SKIP) },
+	};
 	memcpy(h->boot_id, raw + OFF_BOOT_ID, FILE_BOOT_ID - 1);
 	memcpy(h->uuid, raw + OFF_UUID, FORMAT_UUID - 1);
 	return true;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t n)
+{
+	static const uint8_t zeroes[HEADER];
+
+	return memcmp(bytes, zeroes, n) == 0;
 }
 
 /* ---- reading ---- */
@@ -67,50 +108,75 @@ struct pending_file {
 	uint64_t size;
 };
 
-/* 1: its header is whole. */
+/* 1: its header is whole.  0: there is none: power loss leaves a file that is empty, or zeroes. */
 static int read_header(const struct pending_file *f, struct header *h, struct err *e)
 {
-	uint8_t raw[HEADER];
-	int r;
+	uint8_t raw[HEADER] = { 0 };
+	size_t n = (size_t)min_u64(f->size, HEADER);
+	int r = upper_file_read(f->ops, f->fd, raw, n, 0, e);
 
-	if (f->size < HEADER)
+	if (r < 0)
+		return r;
+	if (is_zero(raw, HEADER))
 		return 0;
-	r = upper_file_read(f->ops, f->fd, raw, HEADER, 0, e);
-	return r < 0 ? r : parse_header(raw, h);
+	if (parse_header(raw, h))
+		return 1;
+	return err_set(
+		e, EBADMSG, "%s",
+		memcmp(raw, magic, sizeof magic) == 0
+			? "its header is damaged: 'overlaybd repair' drops what it holds"
+			: "is no file of acknowledged writes, or is damaged: move it away, or "
+			  "'overlaybd repair' drops what it holds");
 }
 
-/* Takes the records in [HEADER, f->size). */
-static int read_records(const struct pending_file *f, uint64_t data_size,
+/* False: it is damaged. */
+static bool parse_record(const uint8_t raw[RECORD], uint32_t salt, struct upper_pending_record *out)
+{
+	struct format_entry entry = format_parse_entry(raw);
+
+	if (le32_get(raw + OFF_RECORD_CRC) != crc32c_raw(salt, raw, OFF_RECORD_CRC) ||
+	    format_entry_fault(&entry, 0, INDEX_MAX_MOFFSET))
+		return false;
+	*out = (struct upper_pending_record){
+		.map = mapping_make(entry.start, entry.sectors, 0, entry.moffset, entry.zeroed),
+		.crc = le32_get(raw + OFF_DATA_CRC),
+	};
+	return true;
+}
+
+/* Takes the records in [HEADER, f->size), but for a part of one: that was not acknowledged.  One of
+ * zeroes and all behind it never reached the file, where a file system went down. */
+static int read_records(const struct pending_file *f, const struct header *h,
 			struct upper_pending_content *out, struct err *e)
 {
-	uint64_t data_end = min_u64(data_size / SECTOR, INDEX_MAX_MOFFSET);
-	size_t n = (size_t)((f->size - HEADER) / FORMAT_ENTRY);
+	size_t n = (size_t)((f->size - HEADER) / RECORD);
 	AUTO_FREE uint8_t *raw = NULL;
 	int r;
 
 	if (n > FORMAT_MAX_ENTRIES)
 		return err_set(e, EFBIG, "%zu records, more than %" PRIu64, n, FORMAT_MAX_ENTRIES);
-	raw = malloc(n * FORMAT_ENTRY + 1);
-	out->entries = malloc(n * sizeof *out->entries + 1);
-	if (!raw || !out->entries)
+	raw = malloc(n * RECORD + 1);
+	out->records = malloc(n * sizeof *out->records + 1);
+	if (!raw || !out->records)
 		return err_set(e, ENOMEM, "out of memory for %zu records", n);
-	r = upper_file_read(f->ops, f->fd, raw, n * FORMAT_ENTRY, HEADER, e);
+	r = upper_file_read(f->ops, f->fd, raw, n * RECORD, HEADER, e);
 	for (; r == 0 && out->count < n; out->count++) {
-		struct format_entry entry = format_parse_entry(raw + out->count * FORMAT_ENTRY);
-		const char *fault = format_entry_fault(&entry, 0, data_end);
+		const uint8_t *record = raw + out->count * RECORD;
 
-		if (fault) {
-			log_warn("%s: record %zu of %zu: %s; it and those behind it are ignored",
-				 f->path, out->count, n, fault);
+		if (is_zero(record, RECORD))
 			break;
-		}
-		out->entries[out->count] = entry;
+		if (!parse_record(record, h->generation + (uint32_t)out->count,
+				  &out->records[out->count]))
+			return err_set(e, EBADMSG,
+				       "record %zu of %zu is damaged: 'overlaybd repair' drops "
+				       "what it holds",
+				       out->count, n);
 	}
 	return r;
 }
 
-static int read_file(struct pending_file *f, const char *uuid, uint64_t data_size,
-		     struct upper_pending_content *out, struct err *e)
+static int read_file(struct pending_file *f, const char *uuid, struct upper_pending_content *out,
+		     struct err *e)
 {
 	char boot_id[FILE_BOOT_ID];
 	struct header h;
@@ -121,22 +187,31 @@ static int read_file(struct pending_file *f, const char *uuid, uint64_t data_siz
 	r = read_header(f, &h, e);
 	if (r <= 0)
 		return r;
+	if (strcasecmp(h.uuid, uuid) != 0)
+		return err_set(e, EBADMSG,
+			       "holds acknowledged writes of another layer, %s: move it away",
+			       h.uuid);
 	r = f->ops->boot_id(boot_id);
 	if (r < 0)
 		return err_set(e, -r, "the boot id of this machine: %s", strerror(-r));
 	if (strcmp(h.boot_id, boot_id) != 0)
 		return 0;
-	if (strcasecmp(h.uuid, uuid) != 0) {
-		log_warn("%s: belongs to another layer, %s: ignored", f->path, h.uuid);
-		return 0;
-	}
-	return read_records(f, data_size, out, e);
+	out->base = h.base;
+	out->next_base = h.next_base;
+	out->pid = h.pid;
+	out->is_there = true;
+	return read_records(f, &h, out, e);
+}
+
+static char *name_of(const struct file_ops *ops, const char *data_path)
+{
+	return upper_intent_name(ops, data_path, "pending");
 }
 
 int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
-		       uint64_t data_size, struct upper_pending_content *out, struct err *e)
+		       struct upper_pending_content *out, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
+	AUTO_FREE char *path = name_of(ops, data_path);
 	struct pending_file f = { .ops = ops, .path = path };
 	int r;
 
@@ -148,126 +223,289 @@ int upper_pending_read(const struct file_ops *ops, const char *data_path, const 
 		return 0;
 	if (f.fd < 0)
 		return err_set(e, -f.fd, "%s: %s", path, strerror(-f.fd));
-	r = read_file(&f, uuid, data_size, out, e);
+	r = read_file(&f, uuid, out, e);
 	ops->close(f.fd);
 	if (r == 0)
 		return 0;
-	free(out->entries);
+	free(out->records);
 	*out = (struct upper_pending_content){ 0 };
 	return err_wrap(e, r, "%s", path);
 }
 
+/* 1: the file at path begins as a pending file does, whole or not; 0: there is none. */
+static int look(const struct file_ops *ops, const char *path, struct header *h)
+{
+	struct pending_file f = { .ops = ops, .path = path, .fd = ops->open(path, O_RDONLY, 0) };
+	uint8_t raw[sizeof magic];
+	int r;
+
+	if (f.fd < 0)
+		return f.fd == -ENOENT ? 0 : f.fd;
+	r = ops->size(f.fd, &f.size);
+	if (r == 0)
+		r = read_header(&f, h, NULL);
+	if (r == -EBADMSG && upper_file_read(ops, f.fd, raw, sizeof raw, 0, NULL) == 0 &&
+	    memcmp(raw, magic, sizeof magic) == 0)
+		r = 0;
+	ops->close(f.fd);
+	return r < 0 ? r : 1;
+}
+
+/* One of the two may be what is damaged. */
+bool upper_pending_is_of(const struct file_ops *ops, const char *path, const char *uuid)
+{
+	int fd = ops->open(path, O_RDONLY, 0), r;
+	uint8_t raw[HEADER];
+
+	if (fd < 0)
+		return false;
+	r = upper_file_read(ops, fd, raw, sizeof raw, 0, NULL);
+	ops->close(fd);
+	return r == 0 && (memcmp(raw, magic, sizeof magic) == 0 ||
+			  strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0);
+}
+
 uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
 {
-	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
-	struct pending_file f = { .ops = ops, .path = path };
+	AUTO_FREE char *path = name_of(ops, data_path);
 	struct header h = { 0 };
 
-	f.fd = path ? ops->open(path, O_RDONLY, 0) : -ENOMEM;
-	if (f.fd < 0)
-		return 0;
-	if (ops->size(f.fd, &f.size) < 0 || read_header(&f, &h, NULL) != 1)
-		h.pid = 0;
-	ops->close(f.fd);
-	return h.pid;
+	return path && look(ops, path, &h) == 1 ? h.pid : 0;
 }
 
 int upper_pending_remove(const struct file_ops *ops, const char *data_path, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(ops, data_path, ".pending");
-	int r = path ? ops->unlink(path) : -ENOMEM;
+	AUTO_FREE char *path = name_of(ops, data_path);
+	struct header h = { 0 };
+	int r = path ? look(ops, path, &h) : -ENOMEM;
 
+	if (r == 0)
+		return 0;
+	if (r == -EBADMSG || r == -ELOOP || r == -EINVAL)
+		return err_set(e, EEXIST,
+			       "%s: is in the way: the layer would keep acknowledged writes under "
+			       "this name",
+			       path);
+	if (r > 0) {
+		log_warn("%s: acknowledged writes of a layer that is gone (%s) are removed", path,
+			 h.uuid);
+		r = ops->unlink(path);
+	}
 	return r < 0 && r != -ENOENT ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
 }
 
 /* ---- writing ---- */
 
 int upper_pending_init(struct upper_pending *p, const struct file_ops *ops, const char *data_path,
-		       const char *uuid, struct err *e)
+		       int data_fd, const char *uuid, struct err *e)
 {
 	int r;
 
-	*p = (struct upper_pending){ .ops = ops,
-				     .fd = -1,
-				     .path = upper_intent_name(ops, data_path, ".pending") };
+	*p = (struct upper_pending){
+		.ops = ops, .fd = -1, .like = data_fd, .path = name_of(ops, data_path)
+	};
 	memcpy(p->uuid, uuid, strnlen(uuid, FORMAT_UUID - 1));
-	if (!p->path || asprintf(&p->temporary, "%s.tmp", p->path) < 0) {
-		p->temporary = NULL;
+	if (!p->path)
 		return err_set(e, ENOMEM, "out of memory");
-	}
+	if (getrandom(&p->generation, sizeof p->generation, 0) != (ssize_t)sizeof p->generation)
+		return err_set(e, errno, "random bytes: %s", strerror(errno));
 	r = ops->boot_id(p->boot_id);
 	return r < 0 ? err_set(e, -r, "the boot id of this machine: %s", strerror(-r)) : 0;
 }
 
-/* Writes n records at `off`, however many they are. */
-static int write_records(const struct upper_pending *p, int fd, const struct mapping *records,
-			 size_t n, uint64_t off, struct err *e)
+/* Writes n records as numbers `number` and on. */
+static int write_records(const struct upper_pending *p, int fd, uint32_t generation,
+			 const struct upper_pending_record *records, size_t n, uint64_t number,
+			 struct err *e)
 {
-	uint8_t raw[UPPER_PENDING_BATCH * FORMAT_ENTRY];
-	size_t done = 0, batch;
+	uint8_t raw[UPPER_PENDING_BATCH * RECORD];
+	size_t done, batch, i;
 	int r = 0;
 
-	for (; r == 0 && done < n; done += batch) {
+	for (done = 0; r == 0 && done < n; done += batch) {
 		batch = (size_t)min_u64(n - done, UPPER_PENDING_BATCH);
-		upper_records_encode(records + done, batch, raw);
-		r = upper_file_write(p->ops, fd, raw, batch * FORMAT_ENTRY,
-				     off + done * FORMAT_ENTRY, e);
+		memset(raw, 0, batch * RECORD);
+		for (i = 0; i < batch; i++) {
+			uint8_t *to = raw + i * RECORD;
+
+			upper_records_encode(&records[done + i].map, 1, to);
+			le32_put(to + OFF_DATA_CRC, records[done + i].crc);
+			le32_put(to + OFF_RECORD_CRC,
+				 crc32c_raw(generation + (uint32_t)(number + done + i), to,
+					    OFF_RECORD_CRC));
+		}
+		r = upper_file_write(p->ops, fd, raw, batch * RECORD,
+				     HEADER + (number + done) * RECORD, e);
 	}
 	return r;
 }
 
-int upper_pending_begin(struct upper_pending *p, const struct mapping *records, size_t n,
+static int write_header(const struct upper_pending *p, int fd, const struct header *h,
 			struct err *e)
 {
-	int fd = p->ops->open(p->temporary, O_RDWR | O_CREAT | O_TRUNC, 0644);
 	uint8_t raw[HEADER];
-	int r;
 
-	if (fd < 0)
-		return err_set(e, -fd, "%s: %s", p->temporary, strerror(-fd));
-	encode_header(p, raw);
-	r = upper_file_write(p->ops, fd, raw, HEADER, 0, e);
-	if (r == 0)
-		r = write_records(p, fd, records, n, HEADER, e);
-	if (r == 0) {
-		r = p->ops->rename(p->temporary, p->path);
-		if (r < 0)
-			err_set(e, -r, "rename: %s", strerror(-r));
-	}
-	if (r < 0) {
-		p->ops->close(fd);
-		p->ops->unlink(p->temporary);
-		return err_wrap(e, r, "%s", p->temporary);
-	}
+	encode_header(p, h, raw);
+	return upper_file_write(p->ops, fd, raw, HEADER, 0, e);
+}
+
+/* Puts a file that was made under a temporary name in the place of the old one. */
+static int replace(struct upper_pending *p, int fd, const char *temporary, const struct header *h,
+		   uint64_t end, struct err *e)
+{
+	int r = p->ops->rename(temporary, p->path);
+
+	if (r < 0)
+		return err_set(e, -r, "%s: %s", p->path, strerror(-r));
 	if (p->fd >= 0)
 		p->ops->close(p->fd);
 	p->fd = fd;
-	p->end = HEADER + n * FORMAT_ENTRY;
+	p->end = end;
+	p->generation = h->generation;
+	p->base = h->base;
+	p->next_base = (struct upper_pending_base){ 0 };
 	p->unsure = p->waits = false;
 	return 0;
 }
 
-int upper_pending_empty(struct upper_pending *p, struct err *e)
+/* What goes into a new file. */
+struct content {
+	const struct upper_pending_record *records;
+	size_t n;
+	uint64_t from; /* records NULL: those of the old file, from this byte on */
+};
+
+static int copy_records(const struct upper_pending *p, int fd, uint32_t generation, uint64_t from,
+			struct err *e)
 {
+	AUTO_FREE uint8_t *raw = malloc(PIECE_RECORDS * RECORD);
+	AUTO_FREE struct upper_pending_record *records = malloc(PIECE_RECORDS * sizeof *records);
+	uint64_t number = (from - HEADER) / RECORD, end = (p->end - HEADER) / RECORD, written = 0;
+	size_t n, i;
+	int r = 0;
+
+	if (!raw || !records)
+		return err_set(e, ENOMEM, "out of memory");
+	for (; r == 0 && number < end; number += n, written += n) {
+		n = (size_t)min_u64(end - number, PIECE_RECORDS);
+		r = upper_file_read(p->ops, p->fd, raw, n * RECORD, HEADER + number * RECORD, e);
+		for (i = 0; r == 0 && i < n; i++)
+			if (!parse_record(raw + i * RECORD, p->generation + (uint32_t)(number + i),
+					  &records[i]))
+				r = err_set(e, EBADMSG, "record %" PRIu64 " is damaged",
+					    number + i);
+		if (r == 0)
+			r = write_records(p, fd, generation, records, n, written, e);
+	}
+	return r;
+}
+
+static int fill(struct upper_pending *p, int fd, const char *temporary, const struct header *h,
+		const struct content *c, struct err *e)
+{
+	uint64_t end = HEADER + (c->from > 0 ? p->end - c->from : c->n * RECORD);
+	int r = write_header(p, fd, h, e);
+
+	if (r == 0 && c->from > 0)
+		r = copy_records(p, fd, h->generation, c->from, e);
+	else if (r == 0)
+		r = write_records(p, fd, h->generation, c->records, c->n, 0, e);
+	return r < 0 ? r : replace(p, fd, temporary, h, end, e);
+}
+
+static int make_anew(struct upper_pending *p, const struct upper_pending_base *base,
+		     const struct content *c, struct err *e)
+{
+	struct header h = { .base = *base, .generation = p->generation + 1 };
+	char *temporary;
+	int fd = upper_file_temporary(p->ops, p->path, p->like, &temporary, e), r;
+
+	if (fd < 0)
+		return fd;
+	r = fill(p, fd, temporary, &h, c, e);
+	if (r < 0) {
+		p->ops->close(fd);
+		p->ops->unlink(temporary);
+		(void)err_wrap(e, r, "%s", temporary);
+	}
+	free(temporary);
+	return r;
+}
+
+int upper_pending_begin(struct upper_pending *p, const struct upper_pending_base *base,
+			const struct upper_pending_record *records, size_t n, struct err *e)
+{
+	return make_anew(p, base, &(struct content){ .records = records, .n = n }, e);
+}
+
+int upper_pending_shorten(struct upper_pending *p, const struct upper_pending_base *base,
+			  uint64_t from, struct err *e)
+{
+	return make_anew(p, base, &(struct content){ .from = from }, e);
+}
+
+/* The records go first.  Without them and with the old base it says nothing, whatever the index
+ * has; with them and the new base it would say that they follow on what they are in already. */
+int upper_pending_empty(struct upper_pending *p, const struct upper_pending_base *base,
+			struct err *e)
+{
+	struct header h = { .base = *base, .generation = p->generation + 1 };
 	int r = p->fd < 0 ? 0 : p->ops->truncate(p->fd, HEADER);
 
-	if (r < 0)
-		return err_set(e, -r, "%s: %s", p->path, strerror(-r));
+	if (r < 0 || p->fd < 0)
+		return r < 0 ? err_set(e, -r, "%s: %s", p->path, strerror(-r)) : 0;
 	p->end = HEADER;
+	p->unsure = true;
+	r = write_header(p, p->fd, &h, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", p->path);
+	p->base = *base;
+	p->next_base = (struct upper_pending_base){ 0 };
+	p->generation = h.generation;
 	p->unsure = false;
 	return 0;
 }
 
-int upper_pending_append(struct upper_pending *p, const struct mapping *records, size_t n,
-			 struct err *e)
+static int rewrite_header(struct upper_pending *p, struct err *e)
+{
+	struct header h = { .base = p->base,
+			    .next_base = p->next_base,
+			    .generation = p->generation };
+	int r = p->fd < 0 ? 0 : write_header(p, p->fd, &h, e);
+
+	return r < 0 ? err_wrap(e, r, "%s", p->path) : 0;
+}
+
+int upper_pending_announce(struct upper_pending *p, const struct upper_pending_base *next,
+			   uint64_t from, struct err *e)
+{
+	p->next_base = *next;
+	p->next_base.skip = from / RECORD - HEADER / RECORD;
+	return rewrite_header(p, e);
+}
+
+/* While the old base stays too, it does no harm; but there is no third place for the next one. */
+int upper_pending_adopt(struct upper_pending *p, struct err *e)
+{
+	int r;
+
+	p->base = p->next_base;
+	p->next_base = (struct upper_pending_base){ 0 };
+	r = rewrite_header(p, e);
+	p->unsure |= r < 0;
+	return r;
+}
+
+int upper_pending_append(struct upper_pending *p, const struct upper_pending_record *records,
+			 size_t n, struct err *e)
 {
 	int r;
 
 	if (p->unsure || p->fd < 0)
 		return err_set(e, EIO, "%s: an earlier write failed", p->path);
-	r = write_records(p, p->fd, records, n, p->end, e);
+	r = write_records(p, p->fd, p->generation, records, n, (p->end - HEADER) / RECORD, e);
 	if (r == 0) {
-		p->end += n * FORMAT_ENTRY;
+		p->end += n * RECORD;
 		return 0;
 	}
 	/* What was written of it must not be replayed. */
@@ -277,32 +515,29 @@ int upper_pending_append(struct upper_pending *p, const struct mapping *records,
 
 int upper_pending_write_pid(struct upper_pending *p, struct err *e)
 {
-	uint8_t raw[HEADER];
-	int r;
-
-	if (p->fd < 0)
-		return 0;
-	encode_header(p, raw);
-	r = upper_file_write(p->ops, p->fd, raw, HEADER, 0, e);
-	return r < 0 ? err_wrap(e, r, "%s", p->path) : 0;
+	return rewrite_header(p, e);
 }
 
-void upper_pending_drop(struct upper_pending *p)
+/* Who may not remove names from the folder can still empty the file, which is as good. */
+int upper_pending_drop(struct upper_pending *p, struct err *e)
 {
-	int r;
+	int emptied = -EBADF, r;
 
 	if (p->fd < 0 && !p->waits)
-		return;
+		return 0;
 	if (p->fd >= 0) {
-		/* Who may not remove names from the folder can still do this. */
-		(void)p->ops->truncate(p->fd, HEADER);
+		emptied = p->ops->truncate(p->fd, HEADER);
 		p->ops->close(p->fd);
 	}
 	p->fd = -1;
 	p->waits = false;
 	r = p->ops->unlink(p->path);
-	if (r < 0 && r != -ENOENT)
-		log_warn("%s: cannot be removed: %s", p->path, strerror(-r));
+	if (r == 0 || r == -ENOENT)
+		return 0;
+	if (emptied < 0)
+		return err_set(e, -r, "%s: cannot be removed: %s", p->path, strerror(-r));
+	log_warn("%s: it is empty, but cannot be removed: %s", p->path, strerror(-r));
+	return 0;
 }
 
 void upper_pending_release(struct upper_pending *p)
@@ -310,6 +545,5 @@ void upper_pending_release(struct upper_pending *p)
 	if (p->fd >= 0)
 		p->ops->close(p->fd);
 	free(p->path);
-	free(p->temporary);
 	*p = (struct upper_pending){ .fd = -1 };
 }

@@ -49,13 +49,19 @@ struct upper_garbage {
 	pthread_mutex_t lock;
 	/* Guarded by lock: dead, and the records that say so are durable. */
 	struct upper_ranges fresh;
-	uint64_t fresh_sectors;
 
 	pthread_mutex_t tidy_lock; /* guards the rest; held over I/O by the one who tidies */
 	struct upper_ranges waiting; /* for the readers of `epoch` and before */
 	size_t punched; /* of them; then they are sorted */
 	uint64_t epoch;
 	bool no_holes; /* the file system has none */
+	bool complained; /* the last hole could not be punched */
+	uint64_t retry_ms; /* clock_ms: none is punched before */
+	/* A search for what was lost sight of: goes up to this sector of the data file, 0: none
+	 * does; begins when the writers of this epoch and before are gone. */
+	uint64_t search_end, search_epoch, given_back;
+	uint64_t searched; /* bytes that the file took when the last one began */
+	struct upper_ranges live;
 	bool retired; /* see upper_log_retire */
 	/* After a failed rewriting, so many records make another try worth it. */
 	_Atomic uint64_t retry_records;
@@ -63,7 +69,7 @@ struct upper_garbage {
 
 struct upper_log {
 	const struct file_ops *ops;
-	char *data_path, *index_path, *index_temporary;
+	char *data_path, *index_path;
 	struct format_header header; /* of the data file */
 	uint64_t sectors; /* of the disk */
 	struct upper_below below;
@@ -73,6 +79,7 @@ struct upper_log {
 
 	int data_fd;
 	_Atomic uint64_t data_end; /* sectors; what lies behind belongs to nobody */
+	_Atomic uint64_t given_back; /* times that data_end went back */
 	_Atomic uint64_t data_room; /* sectors up to which the data file was made longer; 0: it ends
 				     * where the data end */
 	pthread_mutex_t room_lock; /* for changing data_room; held over a truncate */
@@ -87,14 +94,27 @@ struct upper_log {
 	/* See struct upper_log_options. */
 	uint64_t pending_bytes, max_records, room_bytes, room_records;
 	_Atomic uint64_t pending_end; /* pending.end, for a look without the lock */
+	/* Guarded by publish_lock: where the pending file ended when the flush that goes on began,
+	 * and when the last one began that got through: what stands before is in the index. */
+	uint64_t frozen_end, flushed_end;
+	/* Guarded by publish_lock: a record is not in the pending file, which is full.  Until that
+	 * is begun anew, nothing is appended to it, and changes are flushed before they are
+	 * acknowledged. */
+	bool through;
 
 	struct upper_sync sync;
 	int index_fd; /* the one who syncs */
-	_Atomic uint64_t
-		index_records; /* whole ones in the index file; the one who syncs sets it */
+	_Atomic uint64_t index_records; /* entries in the index file; the one who syncs sets it */
+	uint32_t index_crc; /* running, of those; the one who syncs */
+	uint32_t open_as; /* for the OPEN entry */
 	uint64_t index_room; /* with padding for later ones; the one who syncs */
+	bool unchecked; /* the one who syncs: the last of them are records that no CHECK covers */
+	bool confirmed; /* the one who syncs: behind them stands a CONFIRM */
+	bool has_pending; /* the one who syncs: there was a pending file when it began */
 	bool synced; /* the one who syncs: nothing but `queue` waits to be made durable */
 	struct upper_readers readers;
+	struct upper_readers
+		writers; /* that have a place in the data file and did not publish it */
 	struct upper_garbage garbage;
 };
 
@@ -128,6 +148,23 @@ void upper_sync_leave(struct upper_sync *s);
 /* Invariant 5: makes the log read-only for good.  By the one who syncs. */
 void upper_sync_fail(struct upper_log *u);
 
+/* Confirms that all of the index file is durable, and says that the log is open: see
+ * upper_records.h.  Not synced.  By the one who syncs. */
+void upper_sync_confirm(struct upper_log *u);
+
+/* Cuts the index file behind what is confirmed, or else what it holds: nothing says any more that
+ * the log is open.  By the one who syncs. */
+int upper_sync_unmark(struct upper_log *u);
+
+/* The pending file begins with what stood at flushed_end.  With publish_lock. */
+void upper_sync_moved(struct upper_log *u);
+
+/* The index file as it is. */
+static inline struct upper_pending_base upper_index_base(const struct upper_log *u)
+{
+	return (struct upper_pending_base){ .entries = u->index_records, .crc = u->index_crc };
+}
+
 /* upper_recover.c */
 
 /* Maps the part of an entry that lies on the disk.  -ENOMEM. */
@@ -137,6 +174,11 @@ int upper_recover_entry(struct upper_map *m, const struct format_entry *entry);
  * file. */
 int upper_recover(struct upper_log *u, struct upper_findings *findings, struct err *e);
 
+/* upper_log.c */
+
+/* All is flushed and nothing more comes: removes the pending file. */
+int upper_log_end_pending(struct upper_log *u, struct err *e);
+
 /* upper_garbage.c */
 
 void upper_garbage_init(struct upper_garbage *g, const struct upper_log_options *options);
@@ -144,5 +186,14 @@ void upper_garbage_release(struct upper_garbage *g);
 
 /* Takes over pieces that nothing maps any more, where the records that say so are durable. */
 void upper_garbage_add(struct upper_garbage *g, struct upper_ranges *dead);
+
+/* upper_rewrite.c */
+
+/* Whether too much of the index file is superseded. */
+bool upper_rewrite_is_due(struct upper_log *u);
+
+/* Puts a new index file in the old one's place, if that is due.  By the one who syncs.  Failing to
+ * is a line in the log; errors: those of a failed sync. */
+int upper_rewrite_index(struct upper_log *u, struct err *e);
 
 #endif

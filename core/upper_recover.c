@@ -9,8 +9,7 @@
 #include "core/base/log.h"
 #include "core/upper_private.h"
 #include "core/upper_records.h"
-
-enum { PIECES = 64 };
+#include "core/upper_replay.h"
 
 int upper_recover_entry(struct upper_map *m, const struct format_entry *entry)
 {
@@ -41,96 +40,74 @@ static int take_entry(void *arg, const struct format_entry *entry)
 	return upper_recover_entry(&u->map, entry);
 }
 
-static int read_index(struct upper_log *u, uint64_t data_size, struct upper_records *found,
-		      struct err *e)
+static int read_index(struct upper_log *u, struct source *index, uint64_t data_size,
+		      struct upper_records *found, struct err *e)
 {
 	struct format_header header;
-	struct source *index;
-	int r = upper_file_source(u->ops, u->index_fd, &index, e);
+	int r = format_read_header(&header, index, 0, FORMAT_PART_LOG_INDEX, e);
 
-	if (r < 0)
-		return r;
-	r = format_read_header(&header, index, 0, FORMAT_PART_LOG_INDEX, e);
 	if (r == 0)
 		r = upper_records_check_pair(&u->header, &header, e);
-	if (r == 0)
-		r = upper_records_read(index, data_size, take_entry, u, found, e);
-	source_close(index);
-	return r;
+	return r < 0 ? r : upper_records_read(index, data_size, take_entry, u, found, e);
 }
 
-/* Publishes what `final` maps in [lba, lba + s->sectors), also beyond the disk's end. */
-static int take_piece(struct upper_log *u, uint64_t lba, const struct segment *s)
+/* Takes up one pending record, whole: part of it may lie beyond the disk. */
+static int take_pending(struct upper_log *u, const struct upper_pending_record *record)
 {
-	uint64_t done, n, moffset = s->zeroed ? 0 : s->moffset;
-	struct mapping record;
+	struct format_entry entry = {
+		.start = mapping_start(record->map),
+		.sectors = (uint32_t)mapping_sectors(record->map),
+		.moffset = mapping_moffset(record->map),
+		.zeroed = mapping_zeroed(record->map),
+	};
 
-	for (done = 0; s->mapped && done < s->sectors; done += n) {
-		struct format_entry entry;
-
-		upper_queue_cut(lba + done, s->sectors - done, moffset + done, s->zeroed, &record,
-				1);
-		n = mapping_sectors(record);
-		entry = (struct format_entry){ .start = lba + done,
-					       .sectors = (uint32_t)n,
-					       .moffset = mapping_moffset(record),
-					       .zeroed = s->zeroed };
-		/* What it replaces may be itself, from the index file: nothing dies. */
-		if (take_entry(u, &entry) < 0 || upper_queue_reserve(&u->queue, 1) < 0)
-			return -ENOMEM;
-		upper_queue_push(&u->queue, record);
-	}
+	if (take_entry(u, &entry) < 0 || upper_queue_reserve(&u->queue, 1) < 0)
+		return -ENOMEM;
+	upper_queue_push(&u->queue, record->map);
 	return 0;
 }
 
-static int take_final(struct upper_log *u, struct upper_map *final)
+/* What a process acknowledged through another name of the log, and did not flush, lies beside that
+ * name.  Where there is no other name, somebody removed it. */
+static int check_open(const struct upper_log *u, const struct upper_records *found,
+		      const struct upper_replay *replay, struct err *e)
 {
-	struct segment pieces[PIECES];
-	uint64_t lba = 0;
-	size_t i, n;
-	int r = 0;
-
-	while (r == 0 && lba < final->sectors) {
-		n = upper_map_pieces(final, lba, final->sectors - lba, pieces, PIECES);
-		for (i = 0; r == 0 && i < n; lba += pieces[i++].sectors)
-			r = take_piece(u, lba, &pieces[i]);
-	}
-	return r;
-}
-
-/* Some of the pending records may be in the index file already, so they must not follow there one
- * by one again: a crash in the middle would let an old one win over a newer one that was flushed.
- * What goes on is what they come to, each sector once. */
-static int take_pending(struct upper_log *u, const struct upper_pending_content *content)
-{
-	struct upper_map final;
-	uint64_t sectors = u->sectors;
-	size_t i;
+	struct file_status status;
 	int r;
 
-	for (i = 0; i < content->count; i++)
-		sectors = max_u64(sectors, content->entries[i].start + content->entries[i].sectors);
-	r = upper_map_init(&final, sectors);
-
-	for (i = 0; r == 0 && i < content->count; i++) {
-		note_end(u, &content->entries[i]);
-		r = upper_recover_entry(&final, &content->entries[i]);
-	}
-	if (r == 0)
-		r = take_final(u, &final);
-	upper_map_release(&final);
-	return r;
+	if (found->open_as != u->open_as || replay->content.is_there)
+		return 0;
+	r = u->ops->status(u->data_fd, &status);
+	if (r < 0)
+		return err_set(e, -r, "%s", strerror(-r));
+	if (status.links > 1)
+		return err_set(e, EBUSY,
+			       "a process that had the layer open by another name died: what it "
+			       "acknowledged lies beside that name: open it by that, or give up "
+			       "those writes with 'overlaybd repair'");
+	log_warn("%s: is missing: what a process acknowledged before it died is lost",
+		 u->pending.path);
+	return 0;
 }
 
-static int read_pending(struct upper_log *u, uint64_t data_size, size_t *taken, struct err *e)
+static int read_pending(struct upper_log *u, struct source *index,
+			const struct upper_records *found, struct upper_replay *replay,
+			struct err *e)
 {
-	struct upper_pending_content content;
-	int r = upper_pending_read(u->ops, u->data_path, u->header.uuid, data_size, &content, e);
+	struct source *data;
+	size_t i;
+	int r = upper_file_source(u->ops, u->data_fd, &data, e);
 
-	*taken = content.count;
-	if (r == 0 && content.count > 0 && take_pending(u, &content) < 0)
-		r = err_set(e, ENOMEM, "out of memory for %zu pending records", content.count);
-	free(content.entries);
+	if (r < 0)
+		return r;
+	r = upper_replay_read(u->ops, u->data_path, u->header.uuid, data, index, found, replay, e);
+	source_close(data);
+	if (r == 0)
+		r = check_open(u, found, replay, e);
+	for (i = 0; r == 0 && i < replay->count; i++)
+		if (take_pending(u, &replay->content.records[replay->from + i]) < 0)
+			r = err_set(e, ENOMEM, "out of memory for %zu pending records",
+				    replay->count);
 	return r;
 }
 
@@ -143,9 +120,10 @@ static int cut_index(struct upper_log *u, const struct upper_records *found, str
 
 	if (found->ignored > 0 || found->fragment > 0)
 		log_warn("%s: cut after a crash: %" PRIu64 " records stay, %" PRIu64
-			 " whole ones and %" PRIu64 " bytes that were never flushed go",
-			 u->index_path, found->good, found->ignored, found->fragment);
-	if (found->ignored + found->padding + found->fragment > 0)
+			 " whole entries and %" PRIu64 " bytes that were never flushed go",
+			 u->index_path, found->records, found->ignored, found->fragment);
+	/* What confirms the last flush stays: it is put there again, and might be lost between. */
+	if (found->ignored + found->fragment > 0 || found->padding > 2)
 		r = u->ops->truncate(u->index_fd, FORMAT_SPACE + found->good * FORMAT_ENTRY);
 	if (r == 0)
 		r = u->ops->datasync(u->index_fd);
@@ -164,12 +142,15 @@ static void cut_data(struct upper_log *u, uint64_t data_size)
 }
 
 /* A disk that is full can be read: what was acknowledged stands in the pending file of the process
- * before, which stays until there is room for another, and until then nothing is written. */
-static int begin_pending(struct upper_log *u, struct err *e)
+ * before, which stays until there is room for another, and until then no data are written. */
+static int begin_pending(struct upper_log *u, const struct upper_replay *replay, struct err *e)
 {
 	struct upper_pending *p = &u->pending;
-	int r = upper_pending_begin(p, u->queue.list, u->queue.count, e);
+	struct upper_pending_base base = upper_index_base(u);
+	int r = upper_pending_begin(p, &base, replay->content.records + replay->from, replay->count,
+				    e);
 
+	u->flushed_end = upper_pending_begins();
 	p->waits = r == -ENOSPC || r == -EDQUOT;
 	if (!p->waits)
 		return r;
@@ -178,11 +159,10 @@ static int begin_pending(struct upper_log *u, struct err *e)
 	return 0;
 }
 
-int upper_recover(struct upper_log *u, struct upper_findings *findings, struct err *e)
+static int recover(struct upper_log *u, struct source *index, struct upper_records *found,
+		   struct upper_replay *replay, struct err *e)
 {
-	struct upper_records found = { 0 };
 	uint64_t data_size;
-	size_t taken = 0;
 	int r = u->ops->size(u->data_fd, &data_size);
 
 	if (r < 0)
@@ -191,19 +171,42 @@ int upper_recover(struct upper_log *u, struct upper_findings *findings, struct e
 		return err_set(e, EFBIG, "%" PRIu64 " bytes of data, over the limit of 64 PiB",
 			       data_size);
 	u->data_end = FORMAT_SPACE / SECTOR;
-	r = read_index(u, data_size, &found, e);
+	r = read_index(u, index, data_size, found, e);
 	if (r == 0)
-		r = read_pending(u, data_size, &taken, e);
+		r = read_pending(u, index, found, replay, e);
+	if (r < 0)
+		return r;
+	upper_replay_warn(replay, u->data_path);
+	r = cut_index(u, found, e);
+	u->index_records = found->good;
+	u->index_crc = found->crc;
+	u->unchecked = found->unchecked;
 	if (r == 0)
-		r = cut_index(u, &found, e);
-	if (r == 0)
-		r = begin_pending(u, e);
-	u->index_records = found.good;
-	if (r == 0)
-		cut_data(u, data_size);
-	*findings = (struct upper_findings){ .records = found.good,
+		r = begin_pending(u, replay, e);
+	if (r < 0)
+		return r;
+	/* All of it was synced just now. */
+	u->has_pending = u->pending.fd >= 0;
+	upper_sync_confirm(u);
+	cut_data(u, data_size);
+	return 0;
+}
+
+int upper_recover(struct upper_log *u, struct upper_findings *findings, struct err *e)
+{
+	struct upper_records found = { 0 };
+	struct upper_replay replay = { 0 };
+	struct source *index;
+	int r = upper_file_source(u->ops, u->index_fd, &index, e);
+
+	if (r < 0)
+		return r;
+	r = recover(u, index, &found, &replay, e);
+	source_close(index);
+	*findings = (struct upper_findings){ .records = found.records,
 					     .ignored_records = found.ignored,
 					     .fragment_bytes = found.fragment,
-					     .pending_records = taken };
+					     .pending_records = replay.count };
+	upper_replay_release(&replay);
 	return r;
 }

@@ -38,10 +38,10 @@ static int find_end(const struct file_ops *ops, const char *data_path, const cha
 	struct source *index;
 	uint64_t data_size;
 	size_t i;
-	int fd = ops->open(index_path, O_RDONLY, 0), r;
+	int fd = upper_file_open(ops, index_path, O_RDONLY, e), r;
 
 	if (fd < 0)
-		return err_set(e, -fd, "%s: %s", index_path, strerror(-fd));
+		return fd;
 	r = upper_file_source(ops, fd, &index, e);
 	if (r == 0) {
 		r = ops->size(data_fd, &data_size);
@@ -54,12 +54,12 @@ static int find_end(const struct file_ops *ops, const char *data_path, const cha
 	ops->close(fd);
 	if (r < 0)
 		return err_wrap(e, r, "%s", index_path);
-	r = upper_pending_read(ops, data_path, header->uuid, data_size, &pending, e);
+	r = upper_pending_read(ops, data_path, header->uuid, &pending, e);
 	if (r < 0)
 		return r;
 	for (i = 0; i < pending.count; i++)
-		(void)take_end(end, &pending.entries[i]);
-	free(pending.entries);
+		*end = max_u64(*end, mapping_end(pending.records[i].map));
+	free(pending.records);
 	return 0;
 }
 
@@ -191,7 +191,7 @@ static int change(struct upper_log *u, uint64_t size, struct err *e)
 	int r;
 
 	memcpy(intent.uuid, u->header.uuid, sizeof intent.uuid);
-	r = upper_intent_write(u->ops, u->data_path, &intent, e);
+	r = upper_intent_write(u->ops, u->data_path, u->data_fd, &intent, e);
 	if (r == 0)
 		r = upper_intent_finish(u->ops, u->data_path, u->index_path, &u->data_fd, e);
 	return r;

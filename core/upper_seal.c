@@ -135,7 +135,7 @@ static int explain_missing(const struct file_ops *ops, const char *data_path, in
 {
 	struct source *data = NULL;
 	struct format_header trailer;
-	int fd = ops->open(data_path, O_RDONLY, 0), sealed = -ENOENT;
+	int fd = upper_file_open(ops, data_path, O_RDONLY, NULL), sealed = -ENOENT;
 
 	if (fd < 0)
 		return r;

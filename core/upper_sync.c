@@ -16,8 +16,6 @@
 
 enum { PIECE_RECORDS = 4096 }; /* encoded and written at once */
 
-#define PADDING_MOFFSET ((UINT64_C(1) << 55) - 1)
-
 void upper_sync_init(struct upper_sync *s)
 {
 	pthread_mutex_init(&s->lock, NULL);
@@ -47,20 +45,57 @@ void upper_sync_leave(struct upper_sync *s)
 	pthread_cond_broadcast(&s->finished);
 }
 
+/* ---- marks ---- */
+
+enum { TAIL = 2 }; /* entries behind the last CHECK: CONFIRM and OPEN */
+
+/* Whether a process that opens the log next has to find a pending file. */
+static enum upper_mark open_mark(const struct upper_log *u)
+{
+	return u->has_pending ? UPPER_MARK_OPEN : UPPER_MARK_NONE;
+}
+
+void upper_sync_confirm(struct upper_log *u)
+{
+	uint8_t raw[TAIL * FORMAT_ENTRY];
+	struct err e;
+
+	upper_records_encode_mark(UPPER_MARK_CONFIRM, u->index_crc, raw);
+	upper_records_encode_mark(open_mark(u), u->open_as, raw + FORMAT_ENTRY);
+	/* Without it nothing is wrong: damage of the last append would be taken for a crash. */
+	u->confirmed =
+		upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u), &e) == 0;
+	if (!u->confirmed)
+		log_debug("%s: the last flush is not confirmed: %s", u->index_path, e.msg);
+}
+
+int upper_sync_unmark(struct upper_log *u)
+{
+	u->index_room = 0;
+	return u->ops->truncate(u->index_fd,
+				upper_index_end(u) + (u->confirmed ? FORMAT_ENTRY : 0));
+}
+
 /* What was not synced may be lost or torn now, and the kernel says so only once.  The pending file
  * must not vouch for it to the next process. */
 void upper_sync_fail(struct upper_log *u)
 {
 	WITH_LOCK(&u->publish_lock);
+	struct err e;
 
 	atomic_store(&u->failed, true);
-	upper_pending_drop(&u->pending);
+	u->confirmed = false;
+	(void)upper_sync_unmark(u);
+	if (upper_pending_drop(&u->pending, &e) < 0)
+		log_warn("%s", e.msg);
 }
 
 static int failed(struct upper_log *u, int r, const char *path, struct err *e)
 {
 	upper_sync_fail(u);
-	return err_set(e, EIO, "%s: syncing failed: %s; no more writing", path, strerror(-r));
+	return err_set(e, EIO,
+		       "%s: fdatasync failed: %s; the upper is read-only until it is opened again",
+		       path, strerror(-r));
 }
 
 /* Padding entries, which count for nothing, take the place of the next flushes' records: these
@@ -68,47 +103,87 @@ static int failed(struct upper_log *u, int r, const char *path, struct err *e)
  * system's journal.  They point past the data's end: a reader beside the server that meets a record
  * of which only the first half is there takes it for one that is not yet there.  Who has no space
  * left goes on without. */
-static void add_room(struct upper_log *u, uint64_t records)
+static void add_room(struct upper_log *u, uint64_t entries)
 {
-	static const struct format_entry padding = { .start = FORMAT_PADDING,
-						     .sectors = 1,
-						     .moffset = PADDING_MOFFSET };
-	uint64_t room = min_u64(u->room_records, u->max_records - records);
+	uint64_t room = min_u64(u->room_records, u->max_records - min_u64(entries, u->max_records));
 	AUTO_FREE uint8_t *raw = malloc((size_t)room * FORMAT_ENTRY + 1);
-	uint64_t at = FORMAT_SPACE + records * FORMAT_ENTRY, i;
+	uint64_t at = FORMAT_SPACE + entries * FORMAT_ENTRY, i;
 
 	if (!raw || room == 0)
 		return;
 	for (i = 0; i < room; i++)
-		format_encode_entry(&padding, raw + i * FORMAT_ENTRY);
+		upper_records_encode_mark(UPPER_MARK_NONE, 0, raw + i * FORMAT_ENTRY);
 	if (upper_file_write(u->ops, u->index_fd, raw, (size_t)room * FORMAT_ENTRY, at, NULL) == 0)
-		u->index_room = records + room;
+		u->index_room = entries + room;
 	else
 		(void)u->ops->truncate(u->index_fd, at);
 }
 
-/* Writes the frozen records behind those of the index file, in one go but for memory. */
-static int append_records(struct upper_log *u, size_t n, struct err *e)
+/* ---- flushing ---- */
+
+/* Ends an append: the CHECK, room for the CONFIRM, and what says that the log is open.  Returns the
+ * entries.  *crc is running. */
+static size_t end_append(const struct upper_log *u, uint8_t *raw, uint32_t *crc)
 {
-	AUTO_FREE uint8_t *raw = malloc((size_t)min_u64(n, PIECE_RECORDS) * FORMAT_ENTRY + 1);
+	upper_records_encode_mark(UPPER_MARK_CHECK, *crc, raw);
+	*crc = upper_records_sum(*crc, raw, 1);
+	upper_records_encode_mark(UPPER_MARK_NONE, 0, raw + FORMAT_ENTRY);
+	upper_records_encode_mark(open_mark(u), u->open_as, raw + (size_t)2 * FORMAT_ENTRY);
+	return 1 + TAIL;
+}
+
+/* Records of another program, or of an append that was cut short, get a CHECK of their own before
+ * something follows them: an append that does not match is cut off from the last CHECK on. */
+static int check_rest(struct upper_log *u, uint32_t *crc, struct err *e)
+{
+	uint8_t raw[FORMAT_ENTRY];
+	int r;
+
+	upper_records_encode_mark(UPPER_MARK_CHECK, *crc, raw);
+	u->confirmed = false;
+	r = upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u), e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", u->index_path);
+	r = u->ops->datasync(u->index_fd);
+	if (r < 0)
+		return failed(u, r, u->index_path, e);
+	*crc = upper_records_sum(*crc, raw, 1);
+	u->index_crc = *crc;
+	u->index_records++;
+	u->unchecked = false;
+	return 0;
+}
+
+/* Writes the frozen records behind those of the index file, in one go but for memory, and goes on
+ * with its running CRC. */
+static int append_records(struct upper_log *u, size_t n, uint32_t *crc, struct err *e)
+{
+	AUTO_FREE uint8_t *raw =
+		malloc(((size_t)min_u64(n, PIECE_RECORDS) + 1 + TAIL) * FORMAT_ENTRY);
 	uint64_t at = upper_index_end(u);
-	size_t done = 0, piece;
+	size_t done = 0, piece, entries;
 	int r = 0;
 
 	if (!raw)
 		return err_set(e, ENOMEM, "out of memory");
-	if (u->index_records + n > u->max_records)
+	if (u->index_records + n + 1 + TAIL > u->max_records)
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
-	for (; r == 0 && done < n; done += piece) {
+	u->confirmed = false;
+	do {
 		piece = (size_t)min_u64(n - done, PIECE_RECORDS);
 		pthread_mutex_lock(&u->publish_lock); /* publishing moves the list */
 		upper_records_encode(u->queue.list + done, piece, raw);
 		pthread_mutex_unlock(&u->publish_lock);
-		r = upper_file_write(u->ops, u->index_fd, raw, piece * FORMAT_ENTRY,
-				     at + done * FORMAT_ENTRY, e);
-	}
-	if (r == 0 && u->index_records + n > u->index_room)
-		add_room(u, u->index_records + n);
+		*crc = upper_records_sum(*crc, raw, piece);
+		done += piece;
+		entries = piece;
+		if (done == n)
+			entries += end_append(u, raw + piece * FORMAT_ENTRY, crc);
+		r = upper_file_write(u->ops, u->index_fd, raw, entries * FORMAT_ENTRY, at, e);
+		at += entries * FORMAT_ENTRY;
+	} while (r == 0 && done < n);
+	if (r == 0 && u->index_records + n + 1 + TAIL > u->index_room)
+		add_room(u, u->index_records + n + 1 + TAIL);
 	return r < 0 ? err_wrap(e, r, "%s", u->index_path) : 0;
 }
 
@@ -117,35 +192,42 @@ static int append_records(struct upper_log *u, size_t n, struct err *e)
  * record that nobody wrote. */
 static int take_back(struct upper_log *u)
 {
-	int r = u->ops->truncate(u->index_fd, upper_index_end(u));
+	int r = upper_sync_unmark(u);
 
-	u->index_room = 0;
-	return r < 0 ? r : u->ops->datasync(u->index_fd);
+	if (r == 0)
+		r = u->ops->datasync(u->index_fd);
+	if (r == 0)
+		upper_sync_confirm(u);
+	return r;
 }
 
 /* Invariant 2: the data, then the records that point at it. */
-static int write_out(struct upper_log *u, size_t n, struct err *e)
+static int write_out(struct upper_log *u, size_t n, uint32_t *crc, struct err *e)
 {
 	int r = u->ops->datasync(u->data_fd);
 
 	if (r < 0)
 		return failed(u, r, u->data_path, e);
-	r = append_records(u, n, e);
+	if (n > 0 && u->unchecked)
+		r = check_rest(u, crc, e);
+	if (r == 0 && n > 0)
+		r = append_records(u, n, crc, e);
 	if (r == -ENOSPC || r == -EDQUOT || r == -ENOMEM) {
 		int back = take_back(u);
 
 		return back < 0 ? failed(u, back, u->index_path, e) : r;
 	}
+	if (r < 0 && u->failed)
+		return r;
 	if (r < 0) {
 		upper_sync_fail(u);
-		return err_wrap(e, -EIO, "no more writing");
+		return err_wrap(e, -EIO, "the upper is read-only until it is opened again");
 	}
 	r = u->ops->datasync(u->index_fd);
 	if (r == 0)
 		return 0;
 	/* The kernel takes them for clean, and may go on showing what the disk does not hold: who
 	 * opens the log next would add to records that power loss turns to zeroes. */
-	(void)u->ops->truncate(u->index_fd, upper_index_end(u));
 	return failed(u, r, u->index_path, e);
 }
 
@@ -156,7 +238,43 @@ static size_t freeze(struct upper_log *u, struct upper_ranges *dying)
 	*dying = u->dying;
 	u->dying = (struct upper_ranges){ 0 };
 	u->queue.frozen = u->queue.count;
+	u->frozen_end = u->pending.end;
+	u->has_pending = u->pending.fd >= 0;
 	return u->queue.frozen;
+}
+
+void upper_sync_moved(struct upper_log *u)
+{
+	uint64_t begins = upper_pending_begins();
+
+	/* A flush may go on. */
+	u->frozen_end =
+		begins + (u->frozen_end > u->flushed_end ? u->frozen_end - u->flushed_end : 0);
+	u->flushed_end = begins;
+}
+
+/* Begins the pending file anew without what is durable.  Who may no longer make files in the folder
+ * can still empty it in place. */
+static void shorten_pending(struct upper_log *u)
+{
+	struct upper_pending_base base = upper_index_base(u);
+	struct err e;
+	int r;
+
+	if (u->queue.count == 0 && (u->pending.waits || u->pending.unsure))
+		r = upper_pending_begin(&u->pending, &base, NULL, 0, &e);
+	else if (u->queue.count == 0)
+		r = upper_pending_empty(&u->pending, &base, &e);
+	else
+		r = upper_pending_shorten(&u->pending, &base, u->flushed_end, &e);
+	if (r == 0) {
+		upper_sync_moved(u);
+		u->through = false;
+	} else {
+		u->flushed_end = min_u64(u->flushed_end, u->pending.end);
+		log_debug("%s: goes on as it is: %s", u->pending.path, e.msg);
+	}
+	atomic_store_explicit(&u->pending_end, u->pending.end, memory_order_relaxed);
 }
 
 /* The first n records are durable: the queue ends with those that came meanwhile, and the pending
@@ -164,35 +282,37 @@ static size_t freeze(struct upper_log *u, struct upper_ranges *dying)
 static void forget_written(struct upper_log *u, size_t n)
 {
 	struct upper_queue *q = &u->queue;
-	struct err e;
 
 	q->count -= n;
 	if (n > 0)
 		memmove(q->list, q->list + n, q->count * sizeof *q->list);
-	if (u->pending.end < u->pending_bytes || u->failed)
+	u->flushed_end = u->frozen_end;
+	if (u->failed)
 		return;
-	/* Who may no longer make files in the folder can still do the first. */
-	if ((q->count == 0 ? upper_pending_empty(&u->pending, &e)
-			   : upper_pending_begin(&u->pending, q->list, q->count, &e)) < 0)
-		log_debug("%s: goes on as it is: %s", u->pending.path, e.msg);
-	atomic_store_explicit(&u->pending_end, u->pending.end, memory_order_relaxed);
+	if (u->through ? q->count == 0 : u->pending.end >= u->pending_bytes)
+		shorten_pending(u);
 }
 
 /* Ends what freeze began: r says how the writing of the n frozen records went. */
-static void thaw(struct upper_log *u, size_t n, struct upper_ranges *dying, int r)
+static void thaw(struct upper_log *u, size_t n, struct upper_ranges *dying, int r, uint32_t crc)
 {
 	WITH_LOCK(&u->publish_lock);
 	size_t i;
 
 	u->queue.frozen = 0;
-	if (r == 0)
+	if (r == 0) {
+		/* Before they leave the queue: both count, in publishing. */
+		u->index_records += n > 0 ? n + 1 : 0;
+		u->index_crc = crc;
 		forget_written(u, n);
+	}
 	for (i = 0; r < 0 && i < dying->count; i++)
 		upper_ranges_add(&u->dying, dying->list[i].moffset, dying->list[i].sectors);
 }
 
 static int sync_once(struct upper_log *u, struct err *e)
 {
+	uint32_t crc = u->index_crc;
 	struct upper_ranges dying;
 	size_t n;
 	int r;
@@ -200,11 +320,11 @@ static int sync_once(struct upper_log *u, struct err *e)
 	if (u->failed)
 		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
 	n = freeze(u, &dying);
-	r = n > 0 || !u->synced ? write_out(u, n, e) : 0;
-	if (r == 0)
-		u->index_records += n; /* before they leave the queue: both count, in publishing */
-	thaw(u, n, &dying, r);
+	r = n > 0 || !u->synced ? write_out(u, n, &crc, e) : 0;
+	thaw(u, n, &dying, r, crc);
 	if (r == 0) {
+		if (n > 0)
+			upper_sync_confirm(u);
 		u->synced = true;
 		upper_garbage_add(&u->garbage, &dying);
 	}

@@ -87,7 +87,7 @@ static json_t *upper_of(struct image *image)
 
 static json_t *layers_of(const struct image *image)
 {
-	size_t i, count = image_layer_count(image) - image_is_writable(image);
+	size_t i, count = image_layer_count(image) - image_has_upper(image);
 	json_t *list = json_array();
 
 	for (i = 0; i < count; i++)

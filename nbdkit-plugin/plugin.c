@@ -156,7 +156,7 @@ static void log_opened(const struct disk *d)
 		     image_size(d->image), layers, image_mapping_count(d->image),
 		     image_index_memory(d->image));
 	/* A writable upper says it itself: it cuts that off. */
-	for (i = 0; i < layers && !image_is_writable(d->image); i++)
+	for (i = 0; i < layers && !image_has_upper(d->image); i++)
 		if (image_layer(d->image, i)->is_upper)
 			warn_of_cut_log(image_layer(d->image, i), path);
 }
@@ -317,7 +317,7 @@ static void *watch(void *arg)
 static bool needs_watcher(void)
 {
 	return !only || only->config->fetch.stats || fetcher_is_used(fetcher) ||
-	       launch_is_recording(only->launch) || image_is_writable(only->image);
+	       launch_is_recording(only->launch) || image_has_upper(only->image);
 }
 
 static int overlaybd_after_fork(void)

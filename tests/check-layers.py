@@ -13,7 +13,7 @@ from pathlib import Path
 BASE = ["core/base/*.h"]
 LAYERS = ["core/format.h", "core/index.h", "core/layer.h", "core/layer_writer.h", "core/upper.h",
           "core/upper_compact.h", "core/upper_dense.h", "core/upper_file.h", "core/upper_lock.h", "core/upper_log.h",
-          "core/upper_names.h", "core/upper_resize.h", "core/upper_seal.h"]
+          "core/upper_names.h", "core/upper_repair.h", "core/upper_resize.h", "core/upper_seal.h"]
 IMAGE = ["core/chain.h", "core/config.h", "core/config_edit.h", "core/config_setting.h", "core/identity.h", "core/image.h",
          "core/lowers.h"]
 FETCH = ["fetch/download.h", "fetch/fetcher.h", "fetch/reference.h", "fetch/referrers.h",

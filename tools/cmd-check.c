@@ -2,6 +2,7 @@
 /* cmd-check.c - `overlaybd check`: everything that can be wrong with a layer file or an image.
  *
  * Layers are checked one after the other, each on all cores: findings come in the image's order. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "core/image.h"
 #include "core/lowers.h"
 #include "tools/check-layer.h"
+#include "tools/live.h"
 #include "tools/tool.h"
 
 /* Data that no reader will see: allowed, and left behind when a disk was made smaller. */
@@ -94,17 +96,21 @@ static void check_parents(const struct identity *ids, size_t count, struct findi
 	}
 }
 
-static void check_upper(const struct image_config *config, size_t number, struct findings *f,
-			struct identity *id)
+/* -ENOENT, and no finding, when `live` says that a snapshot has taken the files away. */
+static int check_upper(const struct image_config *config, const struct live_file *live,
+		       size_t number, struct findings *f, struct identity *id)
 {
 	struct upper_findings upper;
 	struct layer layer;
 	struct err e;
+	int r = upper_open_read_only(config->upper_data, config->upper_index, number, &layer,
+				     &upper, &e);
 
-	if (upper_open_read_only(config->upper_data, config->upper_index, number, &layer, &upper,
-				 &e) < 0) {
+	if (r < 0 && live_was_replaced(config->path, live))
+		return -ENOENT;
+	if (r < 0) {
 		findings_add(f, FINDING_ERROR, "%s", e.msg);
-		return;
+		return 0;
 	}
 	if (upper.ignored_records > 0)
 		findings_add(f, FINDING_WARNING,
@@ -116,14 +122,23 @@ static void check_upper(const struct image_config *config, size_t number, struct
 			     "the index file ends with %" PRIu64
 			     " bytes of a record (the log was cut by a crash)",
 			     upper.fragment_bytes);
+	if (upper.stale_records + upper.lost_records > 0)
+		findings_add(
+			f, FINDING_WARNING,
+			"%" PRIu64 " writes that a process acknowledged and did not flush are "
+			"not taken up: the layer was written to since, or its file system went "
+			"down",
+			upper.stale_records + upper.lost_records);
 	check_own_reach(&layer, f);
 	set_identity(id, &layer.header);
 	layer_close(&layer);
+	return 0;
 }
 
 /* The layers of an image that are to be checked. */
 struct subjects {
 	const struct image_config *config;
+	struct live_file live; /* the config's, as it was loaded */
 	const struct lower_config *list; /* the config's, or what its `image` stands for */
 	char **paths; /* of local files; NULL: it is remote, or was not found */
 	size_t count; /* without an upper */
@@ -219,11 +234,12 @@ static void check_remote(struct subjects *s, size_t i, struct workers *pool, str
 		check_lower(&s->list[i], name, bytes, i, pool, f, id);
 }
 
-static void check_layers(struct subjects *s, struct workers *pool, struct findings *f,
-			 struct identity *ids)
+static int check_layers(struct subjects *s, struct workers *pool, struct findings *f,
+			struct identity *ids)
 {
 	char part[512];
 	size_t i;
+	int r = 0;
 
 	f->part = part;
 	for (i = 0; i < s->count; i++) {
@@ -240,9 +256,10 @@ static void check_layers(struct subjects *s, struct workers *pool, struct findin
 	}
 	if (s->config->upper_data) {
 		f->part = "upper"; /* its messages name the file */
-		check_upper(s->config, i, f, &ids[i]);
+		r = check_upper(s->config, &s->live, i, f, &ids[i]);
 	}
 	f->part = NULL;
+	return r;
 }
 
 static void subjects_release(struct subjects *s)
@@ -298,7 +315,8 @@ static void keep_quiet(enum log_level level, const char *line)
 }
 
 /* What only the whole can show.  What opening it would warn of is among the findings. */
-static void check_stack(const struct image_config *config, struct findings *f)
+static int check_stack(const struct image_config *config, const struct live_file *live,
+		       struct findings *f)
 {
 	struct image *image;
 	struct err e;
@@ -307,49 +325,75 @@ static void check_stack(const struct image_config *config, struct findings *f)
 	log_set_sink(keep_quiet);
 	r = image_open(config, NULL, &image, &e);
 	log_set_sink(NULL);
+	if (r < 0 && live_was_replaced(config->path, live))
+		return -ENOENT;
 	if (r < 0) {
 		findings_add(f, FINDING_ERROR, "%s", e.msg);
-		return;
+		return 0;
 	}
 	if (image_size(image) == 0)
 		findings_add(f, FINDING_WARNING, "no layer has a virtual size: the disk is empty");
 	if (check_reach(image, f) < 0)
 		findings_add(f, FINDING_ERROR, "out of memory");
 	image_close(image);
+	return 0;
 }
 
-static void check_subjects(struct subjects *s, struct workers *pool, struct findings *f)
+/* -ENOENT: a snapshot has replaced the config. */
+static int check_subjects(struct subjects *s, struct workers *pool, struct findings *f)
 {
 	AUTO_FREE struct identity *ids = NULL;
 	size_t count = s->count + (s->config->upper_data != NULL);
+	int r;
 
 	ids = calloc(count + 1, sizeof *ids);
 	if (!ids) {
 		findings_add(f, FINDING_ERROR, "out of memory");
-		return;
+		return 0;
 	}
-	check_layers(s, pool, f, ids);
+	r = check_layers(s, pool, f, ids);
+	if (r < 0)
+		return r;
 	check_parents(ids, count, f);
-	if (f->errors == 0)
-		check_stack(s->config, f);
+	return f->errors == 0 ? check_stack(s->config, &s->live, f) : 0;
 }
 
-static int check_image(const char *path, struct workers *pool, struct findings *f, struct err *e)
+/* -ENOENT, `replaced` set: as check_subjects. */
+static int check_once(const char *path, struct workers *pool, struct findings *f, bool *replaced,
+		      struct err *e)
 {
 	struct subjects s = { 0 };
 	struct image_config *config;
-	int r = config_load(path, NULL, &config, e);
+	int r;
 
+	live_look(path, &s.live);
+	r = config_load(path, NULL, &config, e);
 	if (r < 0)
 		return r;
 	s.config = config;
 	if (find_subjects(&s, f) < 0)
 		findings_add(f, FINDING_ERROR, "out of memory");
 	else
-		check_subjects(&s, pool, f);
+		r = check_subjects(&s, pool, f);
+	*replaced = r < 0;
 	subjects_release(&s);
 	config_free(config);
-	return 0;
+	return r < 0 ? err_set(e, EBUSY, "%s: is replaced again and again", path) : 0;
+}
+
+/* What was found of layers that are still there is found, and printed, once more. */
+static int check_image(const char *path, struct workers *pool, struct findings *f, struct err *e)
+{
+	bool replaced = true;
+	unsigned try;
+	int r = 0;
+
+	for (try = 0; replaced && try < LIVE_TRIES; try++) {
+		replaced = false;
+		f->errors = f->warnings = 0;
+		r = check_once(path, pool, f, &replaced, e);
+	}
+	return r;
 }
 
 static int run(const struct tool_args *args, struct err *e)

@@ -12,6 +12,7 @@
 #include "core/chain.h"
 #include "core/config.h"
 #include "core/image.h"
+#include "tools/live.h"
 #include "tools/show.h"
 #include "tools/tool.h"
 
@@ -255,17 +256,14 @@ static int describe_image(const char *path, json_t **out, struct err *e)
 {
 	struct image_config *config;
 	struct image *image;
-	int r = config_load(path, NULL, &config, e);
+	int r = live_open(path, &config, &image, e);
 
 	if (r < 0)
 		return r;
-	r = image_open(config, NULL, &image, e);
-	if (r == 0) {
-		r = image_json(config, image, out);
-		if (r < 0)
-			err_set(e, -r, "%s: out of memory", path);
-		image_close(image);
-	}
+	r = image_json(config, image, out);
+	if (r < 0)
+		err_set(e, -r, "%s: out of memory", path);
+	image_close(image);
 	config_free(config);
 	return r;
 }

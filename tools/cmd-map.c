@@ -9,6 +9,7 @@
 
 #include "core/config.h"
 #include "core/image.h"
+#include "tools/live.h"
 #include "tools/show.h"
 #include "tools/tool.h"
 
@@ -130,15 +131,12 @@ static int run(const struct tool_args *args, struct err *e)
 {
 	struct image_config *config;
 	struct image *image;
-	int r = config_load(args->operands[0], NULL, &config, e);
+	int r = live_open(args->operands[0], &config, &image, e);
 
 	if (r < 0)
 		return r;
-	r = image_open(config, NULL, &image, e);
-	if (r == 0) {
-		r = print_map(image, args->values[OPT_JSON] != NULL, e);
-		image_close(image);
-	}
+	r = print_map(image, args->values[OPT_JSON] != NULL, e);
+	image_close(image);
 	config_free(config);
 	return r;
 }

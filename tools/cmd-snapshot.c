@@ -43,7 +43,7 @@ static int run_snapshot(const struct tool_args *args, struct err *e)
 {
 	const char *socket = args->values[SNAPSHOT_SOCKET], *output = args->values[SNAPSHOT_OUTPUT];
 	AUTO_FREE char *layer = NULL;
-	json_t *reply;
+	json_t *reply, *name;
 	int r = need_socket(socket, e);
 
 	if (r == 0)
@@ -53,8 +53,14 @@ static int run_snapshot(const struct tool_args *args, struct err *e)
 	layer = io_absolute_path(NULL, output);
 	if (!layer)
 		return err_set(e, errno, "%s: its absolute path: %s", output, strerror(errno));
-	r = control_ask(socket,
-			json_pack("{s:s, s:o}", "command", "snapshot", "layer", json_string(layer)),
+	name = json_string(layer);
+	if (!name)
+		return err_set(
+			e, EINVAL,
+			"%s: no name for a layer: it is not UTF-8, as the config is in which "
+			"the name is written",
+			output);
+	r = control_ask(socket, json_pack("{s:s, s:o}", "command", "snapshot", "layer", name),
 			&reply, e);
 	if (r < 0)
 		return r;

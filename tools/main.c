@@ -16,9 +16,10 @@
 #include "tools/tool.h"
 
 static const struct tool_command *const commands[] = {
-	&cmd_attach,  &cmd_cache,    &cmd_check,  &cmd_commit,	&cmd_compact, &cmd_compress,
-	&cmd_create,  &cmd_detach,   &cmd_extract, &cmd_info,	&cmd_map,     &cmd_merge,
-	&cmd_push,    &cmd_resize,   &cmd_seal,	  &cmd_snapshot, &cmd_status, &cmd_trace,
+	&cmd_attach,   &cmd_cache,    &cmd_check,  &cmd_commit,	 &cmd_compact,
+	&cmd_compress, &cmd_create,   &cmd_detach, &cmd_extract, &cmd_info,
+	&cmd_map,      &cmd_merge,    &cmd_push,   &cmd_repair,	 &cmd_resize,
+	&cmd_seal,     &cmd_snapshot, &cmd_status, &cmd_trace,
 };
 
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

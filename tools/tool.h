@@ -57,6 +57,7 @@ extern const struct tool_command cmd_info;
 extern const struct tool_command cmd_map;
 extern const struct tool_command cmd_merge;
 extern const struct tool_command cmd_push;
+extern const struct tool_command cmd_repair;
 extern const struct tool_command cmd_resize;
 extern const struct tool_command cmd_seal;
 extern const struct tool_command cmd_snapshot;

@@ -25,21 +25,36 @@ def record(start, sectors, moffset, zeroed, tag=0):
     return struct.pack("<QQ", start | sectors << 50, moffset | zeroed << 55 | tag << 56)
 
 
-def crc(data):
+TABLE = []
+for byte in range(256):
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82F63B78 if byte & 1 else 0)
+    TABLE.append(byte)
+
+
+def crc(data, state=0):
     """CRC-32C without inversions, FORMAT.md 1."""
-    state = 0
     for byte in data:
-        state ^= byte
-        for _ in range(8):
-            state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
+        state = TABLE[(state ^ byte) & 0xff] ^ state >> 8
     return state
 
 
-def write_pending(path, uuid, records):
+def write_pending(path, uuid, index, records, data):
+    """As core/upper_pending.h says; `index` is what the index file holds behind its header."""
     boot = open("/proc/sys/kernel/random/boot_id").read().strip().encode()
-    head = b"OBDPEND1" + struct.pack("<Q", 0) + boot + uuid.encode()
-    head = head.ljust(124, b"\0")
-    open(path, "wb").write(head + struct.pack("<I", crc(head)) + records)
+    generation = 4711
+    head = b"OBDPEND2" + struct.pack("<Q", 0) + boot + uuid.encode()
+    head = head.ljust(88, b"\0") + struct.pack("<QII", len(index) // 16, crc(index, 100007), generation)
+    head = head.ljust(252, b"\0")
+    out = bytearray(head + struct.pack("<I", crc(head)))
+    for number in range(len(records) // 16):
+        entry = bytes(records[16 * number:16 * number + 16])
+        first, second = struct.unpack("<QQ", entry)
+        at, n = (second & (1 << 55) - 1) * SECTOR, (first >> 50) * SECTOR
+        zeroed = second >> 55 & 1
+        entry += struct.pack("<I", 0 if zeroed else crc(data[at:at + n], 100007)).ljust(12, b"\0")
+        out += entry + struct.pack("<I", crc(entry, generation + number))
+    open(path, "wb").write(out)
 
 
 def changes(r, total, count, span):
@@ -74,7 +89,8 @@ def write_log(args, r, disk):
         index += b"half"
     if args.pending:
         keep = 4096 + (len(index) - 4096) // 32 * 16
-        write_pending(args.upper + ".pending", uuid, index[keep:])
+        write_pending(args.upper + ".pending", uuid, bytes(index[4096:keep]), index[keep:],
+                      bytes(data))
         del index[keep:]
     open(args.upper + ".data", "wb").write(data)
     open(args.upper + ".index", "wb").write(index)

@@ -2,8 +2,9 @@
 /* memfs.h - files in memory that know what was synced: a struct file_ops for crash tests.
  *
  * Each file is what programs see now, what the disk is known to hold, and the operations between
- * the two.  Power loss keeps any part of those, sector by sector and in any order; of the names,
- * any beginning of what happened to them.  Killing a process loses nothing.
+ * the two.  Power loss keeps any part of those, sector by sector and in any order; of the names of
+ * a folder, any beginning of what happened to them.  There are two folders: names with a slash are
+ * in the second, of which the first knows nothing.  Killing a process loses nothing.
  *
  * One thread; `memfs` is the file system in use, and can be exchanged at any moment. */
 #ifndef OVERLAYBD_TESTS_MEMFS_H
@@ -22,11 +23,11 @@
 
 enum {
 	MEMFS_FILES = 32,
-	MEMFS_NAMES = 12,
+	MEMFS_NAMES = 16,
 	MEMFS_MOMENTS = 12,
 	MEMFS_FDS = 16,
 	MEMFS_SECTOR = 512,
-	MEMFS_NAME = 32,
+	MEMFS_NAME = 40,
 };
 
 enum memfs_kind {
@@ -281,16 +282,46 @@ static inline struct memfs_bytes memfs_after_loss(const struct memfs_file *f, ui
 	return b;
 }
 
+/* Which of the two folders a name is in. */
+static inline bool memfs_folder(const char *name)
+{
+	return strchr(name, '/') != NULL;
+}
+
+/* The names of one folder as in `from`, of the other as in `other`. */
+static inline struct memfs_names memfs_mix(const struct memfs_names *from,
+					   const struct memfs_names *other, bool folder)
+{
+	struct memfs_names mixed;
+	size_t i, n = 0, k;
+
+	for (k = 0; k < 2; k++)
+		for (i = 0; i < MEMFS_NAMES; i++) {
+			const struct memfs_name *name = &(k ? other : from)->list[i];
+
+			if (name->file < 0 || (memfs_folder(name->name) == folder) == (k > 0))
+				continue;
+			if (n == MEMFS_NAMES)
+				abort();
+			mixed.list[n++] = *name;
+		}
+	for (; n < MEMFS_NAMES; n++)
+		mixed.list[n].file = -1;
+	return mixed;
+}
+
 /* A copy in which everything is durable.  `lost`: what was not synced is lost in part, and the
  * machine has started again. */
 static inline struct memfs *memfs_image(const struct memfs *fs, bool lost, uint64_t *random)
 {
 	struct memfs *image = memfs_new(lost ? fs->boot + 1 : fs->boot);
-	size_t at = fs->history_count - 1, i;
+	size_t at = 0, other = 0, i;
 
-	if (lost)
+	if (lost) {
 		at = testlib_random(random) % fs->history_count;
-	image->names = fs->history[at];
+		other = testlib_random(random) % fs->history_count;
+	}
+	image->names = lost ? memfs_mix(&fs->history[at], &fs->history[other], false) : fs->names;
 	for (i = 0; i < MEMFS_NAMES; i++) {
 		struct memfs_name *name = &image->names.list[i];
 		const struct memfs_file *from;
@@ -587,6 +618,29 @@ static inline char *memfs_true_name(const char *path)
 	return memfs_copy(path, strlen(path) + 1);
 }
 
+static inline int memfs_status(int fd, struct file_status *out)
+{
+	*out = (struct file_status){ .allocated = memfs_file(fd)->now.n,
+				     .inode = (uint64_t)memfs->fds[fd],
+				     .links = 1 };
+	return memfs->dead ? -EIO : 0;
+}
+
+static inline int memfs_list(const char *path, void (*take)(void *arg, const char *name), void *arg)
+{
+	char name[MEMFS_NAME];
+	size_t i;
+
+	for (i = 0; !memfs->dead && i < MEMFS_NAMES; i++) {
+		if (memfs->names.list[i].file < 0 ||
+		    strncmp(memfs->names.list[i].name, path, strlen(path)) != 0)
+			continue;
+		memcpy(name, memfs->names.list[i].name, sizeof name);
+		take(arg, name);
+	}
+	return memfs->dead ? -EIO : 0;
+}
+
 static inline int memfs_make_like(int fd, int model)
 {
 	return memfs->dead ? -EIO : 0;
@@ -621,11 +675,14 @@ static inline int memfs_unlink(const char *path)
 static inline int memfs_sync_folder(const char *path)
 {
 	int r = memfs_hook(MEMFS_SYNC_FOLDER, -1, 0, NULL, 0, NULL);
+	size_t i;
 
 	if (r < 0)
 		return r;
-	memfs->history[0] = memfs->names;
-	memfs->history_count = 1;
+	/* What happened in the other folder may still be undone. */
+	for (i = 0; i < memfs->history_count; i++)
+		memfs->history[i] =
+			memfs_mix(&memfs->names, &memfs->history[i], memfs_folder(path));
 	return 0;
 }
 
@@ -647,6 +704,8 @@ static const struct file_ops memfs_ops = {
 	.lock = memfs_lock,
 	.is_named = memfs_is_named,
 	.true_name = memfs_true_name,
+	.status = memfs_status,
+	.list = memfs_list,
 	.make_like = memfs_make_like,
 	.rename = memfs_rename,
 	.unlink = memfs_unlink,

@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #include "core/base/io.h"
+#include "core/base/log.h"
 #include "core/base/scope.h"
 #include "core/base/sink.h"
 #include "core/image.h"
@@ -37,6 +38,9 @@ static uint8_t model[DISK], buffer[DISK];
 static atomic_bool no_files_after_rename; /* none can be opened */
 static atomic_bool no_sync_after_rename; /* EIO, and none can be opened */
 static atomic_bool slow_datasync;
+static atomic_bool edit_config; /* by somebody else, at the next sync */
+static atomic_bool broken_datasync; /* EIO */
+static atomic_uint folder_syncs, lines;
 
 int __real_rename(const char *from, const char *to);
 int __real_fsync(int fd);
@@ -54,6 +58,16 @@ static void set_file_limit(rlim_t limit)
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &l), 0);
 }
 
+static char *in_folder(const char *name)
+{
+	static char paths[8][128];
+	static atomic_uint next;
+	char *path = paths[next++ % 8];
+
+	snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+	return path;
+}
+
 int __wrap_rename(const char *from, const char *to)
 {
 	int r = __real_rename(from, to);
@@ -66,11 +80,14 @@ int __wrap_rename(const char *from, const char *to)
 int __wrap_fsync(int fd)
 {
 	struct rlimit l;
+	struct stat st;
 
 	if (no_sync_after_rename && getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur == 3) {
 		errno = EIO;
 		return -1;
 	}
+	if (fstat(fd, &st) == 0 && S_ISDIR(st.st_mode))
+		folder_syncs++;
 	return __real_fsync(fd);
 }
 
@@ -78,17 +95,23 @@ int __wrap_fdatasync(int fd)
 {
 	if (slow_datasync)
 		nanosleep(&(struct timespec){ .tv_nsec = 210 * 1000000L }, NULL);
+	if (broken_datasync) {
+		errno = EIO;
+		return -1;
+	}
+	if (atomic_exchange(&edit_config, false)) {
+		FILE *f = fopen(in_folder("c"), "a");
+
+		fputs("# edited\n", f);
+		fclose(f);
+	}
 	return __real_fdatasync(fd);
 }
 
-static char *in_folder(const char *name)
+static void count_line(enum log_level level, const char *line)
 {
-	static char paths[8][128];
-	static atomic_uint next;
-	char *path = paths[next++ % 8];
-
-	snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-	return path;
+	if (level == LOG_WARNING && lines++ == 0)
+		printf("%s\n", line);
 }
 
 static int set_up(void **state)
@@ -498,6 +521,88 @@ static void a_snapshot_that_may_have_been_keeps_all_files(void **state)
 	clean();
 }
 
+/* It fails when the layer is there already under its name, and sealed: all is as it was. */
+static void a_snapshot_that_fails_late_is_undone(void **state)
+{
+	struct format_header trailer;
+	struct source *data;
+	uint64_t blocked;
+	struct opened o;
+	struct err e;
+
+	write_lower();
+	make_upper();
+	o = open_disk(true);
+	change(o.image, 0, DISK);
+	edit_config = true;
+	expect_refused(o.image, in_folder("l.obd"), EBUSY, "somebody changes it");
+	assert_false(edit_config);
+	assert_int_equal(access(in_folder("l.obd"), F_OK), -1);
+	assert_int_equal(access(in_folder("u-1.data"), F_OK), -1);
+	assert_int_equal(access(in_folder("u-1.index"), F_OK), -1);
+	assert_int_equal(source_open_file(in_folder("u.data"), &data, NULL), 0);
+	assert_true(layer_read_trailer(data, NULL, &trailer, NULL) < 0);
+	source_close(data);
+	change(o.image, 0, DISK);
+	if (image_snapshot(o.image, in_folder("l.obd"), &blocked, &e) < 0)
+		fail_msg("%s", e.msg);
+	compare_and_reopen(&o);
+	clean();
+}
+
+/* The names of the fresh pair, the layer, the config and what is gone: each is synced before the
+ * next step relies on it.  And there is nothing to tell. */
+static void a_good_snapshot_syncs_its_folder_and_says_nothing(void **state)
+{
+	enum {
+		PAIR = 2, /* one each */
+		OPENING = 1,
+		LAYER = 1,
+		CONFIG = 1,
+		OLD = 1,
+	};
+	uint64_t blocked;
+	struct opened o;
+	struct err e;
+
+	write_lower();
+	make_upper();
+	o = open_disk(true);
+	change(o.image, 0, DISK);
+	folder_syncs = lines = 0;
+	if (image_snapshot(o.image, in_folder("l.obd"), &blocked, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(folder_syncs, PAIR + OPENING + LAYER + CONFIG + OLD);
+	assert_string_equal(image_layer(o.image, 1)->path, in_folder("l.obd"));
+	compare_and_reopen(&o);
+	assert_int_equal(lines, 0);
+	clean();
+}
+
+/* Clients that come after a failed sync are told that they cannot write. */
+static void an_upper_that_failed_is_read_only(void **state)
+{
+	uint8_t byte = 1;
+	struct opened o;
+	struct err e;
+
+	write_lower();
+	make_upper();
+	o = open_disk(true);
+	change(o.image, 0, DISK);
+	assert_true(image_is_writable(o.image));
+	broken_datasync = true;
+	assert_int_equal(image_pwrite(o.image, &byte, 1, 0, UPPER_FUA, &e), -EIO);
+	broken_datasync = false;
+	assert_false(image_is_writable(o.image));
+	assert_true(image_has_upper(o.image));
+	close_disk(&o);
+	o = open_disk(true);
+	assert_true(image_is_writable(o.image));
+	close_disk(&o);
+	clean();
+}
+
 static void *write_durably(void *arg)
 {
 	const struct part *p = arg;
@@ -563,10 +668,14 @@ int main(void)
 		cmocka_unit_test(an_upper_behind_links_becomes_a_layer),
 		cmocka_unit_test(a_snapshot_without_files_is_finished_later),
 		cmocka_unit_test(a_snapshot_that_may_have_been_keeps_all_files),
+		cmocka_unit_test(a_snapshot_that_fails_late_is_undone),
+		cmocka_unit_test(a_good_snapshot_syncs_its_folder_and_says_nothing),
+		cmocka_unit_test(an_upper_that_failed_is_read_only),
 		cmocka_unit_test(a_snapshot_waits_for_no_sync),
 		cmocka_unit_test(read_only_images_have_no_snapshots),
 	};
 
 	loops_seed();
+	log_set_sink(count_line);
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }

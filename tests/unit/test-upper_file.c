@@ -1,402 +1,630 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-upper_file.c - the system's file operations: that they do what the files in memory of other
- * tests pretend to do, a sync above all. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <sys/file.h>
+/* test-upper_file.c - what the append log asks of the system: every sync is one, at the system's
+ * edge; errors are passed on; no name leads to a file of somebody else's. */
+#include "tests/unit/upperlib.h"
 
-#include <cmocka.h>
+#include "core/base/log.h"
+#include "core/index.h"
+#include "core/upper_compact.h"
+#include "core/upper_dense.h"
+#include "core/upper_names.h"
+#include "core/upper_resize.h"
+#include "core/upper_seal.h"
 
-#include "core/upper_file.h"
-#include "tests/unit/allocs.h"
-#include "tests/unit/syscalls.h"
+enum { SIZE = 1 << 20, NOBODY = 65534 };
 
-static const struct file_ops *const ops = &file_ops_system;
+static unsigned datasyncs, syncs, interrupted, lines;
+static bool no_sync, writes_nothing, no_holes;
 
-static char folder[] = "/tmp/test-upper_file.XXXXXX";
-static char path[64], other[64];
+int __real_fdatasync(int fd);
+int __real_fsync(int fd);
+ssize_t __real_pwrite64(int fd, const void *buf, size_t n, off_t off);
+off_t __real_lseek64(int fd, off_t off, int whence);
+int __wrap_fdatasync(int fd);
+int __wrap_fsync(int fd);
+ssize_t __wrap_pwrite64(int fd, const void *buf, size_t n, off_t off);
+off_t __wrap_lseek64(int fd, off_t off, int whence);
 
-static bool reads_are_short, reads_fail;
-
-ssize_t __real_read(int fd, void *buf, size_t n);
-ssize_t __wrap_read(int fd, void *buf, size_t n);
-
-ssize_t __wrap_read(int fd, void *buf, size_t n)
+static int sync_result(void)
 {
-	if (reads_fail) {
-		errno = EIO;
+	if (interrupted > 0) {
+		interrupted--;
+		errno = EINTR;
 		return -1;
 	}
-	return __real_read(fd, buf, reads_are_short && n > 5 ? 5 : n);
+	errno = EIO;
+	return no_sync ? -1 : 0;
 }
 
-static int open_new(const char *name)
+int __wrap_fdatasync(int fd)
 {
-	int fd = ops->open(name, O_RDWR | O_CREAT | O_TRUNC, 0600);
-
-	assert_true(fd >= 0);
-	return fd;
+	datasyncs++;
+	return sync_result() < 0 ? -1 : __real_fdatasync(fd);
 }
 
-static void files_are_opened_for_us_alone(void **state)
+int __wrap_fsync(int fd)
 {
-	mode_t before = umask(0);
+	syncs++;
+	return sync_result() < 0 ? -1 : __real_fsync(fd);
+}
+
+ssize_t __wrap_pwrite64(int fd, const void *buf, size_t n, off_t off)
+{
+	return writes_nothing ? 0 : __real_pwrite64(fd, buf, n, off);
+}
+
+/* A file system that knows no holes says that all is data. */
+off_t __wrap_lseek64(int fd, off_t off, int whence)
+{
 	struct stat st;
-	int fd;
 
-	assert_int_equal(ops->open(path, O_RDWR, 0), -ENOENT);
-	fd = ops->open(path, O_RDWR | O_CREAT | O_EXCL, 0640);
-	assert_true(fd >= 0);
-	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC); /* helpers do not get it */
+	if (!no_holes || (whence != SEEK_HOLE && whence != SEEK_DATA))
+		return __real_lseek64(fd, off, whence);
 	assert_int_equal(fstat(fd, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0640);
-	assert_int_equal(ops->open(path, O_RDWR | O_CREAT | O_EXCL, 0640), -EEXIST);
-	ops->close(fd);
-	assert_int_equal(fcntl(fd, F_GETFD), -1);
-	umask(before);
-	unlink(path);
-	assert_int_equal(mkfifo(path, 0600), 0);
-	alarm(20);
-	fd = ops->open(path, O_RDONLY, 0); /* nobody writes to it: it does not wait */
-	alarm(0);
-	ops->close(fd);
-	unlink(path);
+	return whence == SEEK_HOLE ? st.st_size : off;
 }
 
-static void bytes_go_to_their_place(void **state)
+static void count_line(enum log_level level, const char *line)
 {
-	const uint64_t far = (UINT64_C(1) << 33) + 5;
-	int fd = open_new(path), read_only = ops->open(path, O_RDONLY, 0);
-	uint64_t size = 0;
-	char buf[8];
-
-	assert_int_equal(ops->pwrite(fd, "far", 3, far), 3);
-	assert_int_equal(ops->pwrite(fd, "near", 4, 1), 4);
-	assert_int_equal(ops->pread(fd, buf, 8, far), 3);
-	assert_memory_equal(buf, "far", 3);
-	assert_int_equal(ops->pread(fd, buf, 5, 0), 5);
-	assert_memory_equal(buf, "\0near", 5);
-	assert_int_equal(ops->pread(fd, buf, 8, far + 3), 0);
-	assert_int_equal(ops->size(fd, &size), 0);
-	assert_true(size == far + 3);
-	assert_int_equal(ops->truncate(fd, far + 1), 0);
-	assert_int_equal(ops->size(fd, &size), 0);
-	assert_true(size == far + 1);
-	assert_true(ops->truncate(read_only, 1) < 0);
-	assert_int_equal(ops->pwrite(read_only, "x", 1, 0), -EBADF);
-	assert_int_equal(ops->pread(-1, buf, 1, 0), -EBADF);
-	assert_int_equal(ops->size(-1, &size), -EBADF);
-	ops->close(fd);
-	ops->close(read_only);
-	fd = ops->open(folder, O_RDONLY, 0);
-	assert_int_equal(ops->size(fd, &size), -EINVAL);
-	ops->close(fd);
+	if (level == LOG_WARNING && lines++ == 0)
+		printf("%s\n", line);
 }
 
-/* What was flushed survives power loss only if the system was asked. */
+/* ---- the system's operations ---- */
+
 static void syncs_reach_the_system(void **state)
 {
-	int fd = open_new(path);
-	char cwd[256];
+	const struct file_ops *ops = &file_ops_system;
+	int fd;
 
-	system_calls_begin();
+	upper_clear(NULL);
+	fd = ops->open(upper_data, O_RDWR | O_CREAT | O_EXCL, 0600);
+	assert_true(fd >= 0);
+	datasyncs = syncs = 0;
 	assert_int_equal(ops->datasync(fd), 0);
-	assert_string_equal(system_calls.log, "sync-file");
-	system_calls_refuse("sync-file", 0, EIO);
+	assert_int_equal(datasyncs, 1);
+	assert_int_equal(ops->sync_folder(upper_data), 0);
+	assert_int_equal(syncs, 1);
+	/* An interruption is no failure; a failure is never tried again. */
+	interrupted = 2;
+	assert_int_equal(ops->datasync(fd), 0);
+	assert_int_equal(datasyncs, 4);
+	interrupted = 2;
+	assert_int_equal(ops->sync_folder(upper_data), 0);
+	assert_int_equal(syncs, 4);
+	no_sync = true;
 	assert_int_equal(ops->datasync(fd), -EIO);
-	system_calls_begin();
-	assert_int_equal(ops->sync_folder(path), 0);
-	assert_string_equal(system_calls.log, "open-folder sync-folder");
-	assert_string_equal(system_calls.opened, folder);
-	system_calls_refuse("sync-folder", 0, ENOSPC);
-	assert_int_equal(ops->sync_folder(path), -ENOSPC);
-	system_calls_refuse("open-folder", 0, EACCES);
-	assert_int_equal(ops->sync_folder(path), -EACCES);
-	assert_string_equal(system_calls.log, "open-folder");
-	/* A relative name's folder is the working directory. */
-	assert_non_null(getcwd(cwd, sizeof cwd));
-	assert_int_equal(chdir(folder), 0);
-	system_calls_begin();
-	assert_int_equal(ops->sync_folder("file"), 0);
-	assert_string_equal(system_calls.log, "open-folder sync-folder");
-	assert_non_null(strstr(system_calls.opened, "/test-upper_file."));
-	assert_int_equal(chdir(cwd), 0);
-	system_calls_end();
-	allocs_left = 0;
-	assert_int_equal(ops->sync_folder(path), -ENOMEM);
-	allocs_left = 1;
-	assert_int_equal(ops->sync_folder(path), -ENOMEM);
-	allocs_left = -1;
+	assert_int_equal(ops->sync_folder(upper_data), -EIO);
+	no_sync = false;
+	assert_int_equal(datasyncs, 5);
+	assert_int_equal(syncs, 5);
 	ops->close(fd);
 }
 
-static void holes_give_space_back(void **state)
+/* A whole life of a log: how often it syncs what is part of its promise, and it has nothing to say.
+ */
+static void a_good_run_syncs_and_says_nothing(void **state)
 {
-	enum { MIB = 1 << 20 };
-	int fd = open_new(path), read_only = ops->open(path, O_RDONLY, 0);
-	char *bytes = malloc(MIB), piece[2];
-	struct stat before, after;
+	struct upper_log *u;
+	struct err e;
 
-	memset(bytes, 'b', MIB);
-	assert_int_equal(ops->pwrite(fd, bytes, MIB, 0), MIB);
-	assert_int_equal(fstat(fd, &before), 0);
-	assert_int_equal(ops->punch(fd, MIB / 2, MIB / 2), 0);
-	assert_int_equal(fstat(fd, &after), 0);
-	assert_int_equal(after.st_size, MIB); /* it stays as long as it was */
-	assert_true(after.st_blocks < before.st_blocks);
-	assert_int_equal(ops->pread(fd, piece, 2, MIB / 2 - 1), 2);
-	assert_memory_equal(piece, "b\0", 2);
-	assert_true(ops->punch(read_only, 0, 4096) < 0);
+	upper_clear(NULL);
+	lines = datasyncs = syncs = 0;
+	assert_int_equal(upper_log_create(NULL, upper_data, upper_index, SIZE, NULL, NULL, &e), 0);
+	assert_int_equal(datasyncs, 2);
+	assert_int_equal(syncs, 2);
+	u = upper_open_with(NULL);
+	assert_int_equal(datasyncs, 3);
+	assert_int_equal(syncs, 3);
+	assert_int_equal(upper_log_flush(u, NULL), 0); /* of what others may have written */
+	assert_int_equal(datasyncs, 5);
+	assert_int_equal(upper_log_pwrite(u, "x", 1, 0, 0, NULL), 0);
+	assert_int_equal(datasyncs, 5);
+	assert_int_equal(upper_log_pwrite(u, "y", 1, 1024, UPPER_FUA, NULL), 0);
+	assert_int_equal(datasyncs, 7);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(datasyncs, 7);
+	upper_close(u);
+	upper_close(upper_open_with(NULL));
+	assert_int_equal(lines, 0);
+}
+
+static void files_are_opened_with_care(void **state)
+{
+	const struct file_ops *ops = &file_ops_system;
+	char link[80], fifo[80];
+	uint64_t size;
+	int fd;
+
+	upper_clear(NULL);
+	snprintf(link, sizeof link, "%s/link", upper_folder);
+	snprintf(fifo, sizeof fifo, "%s/fifo", upper_folder);
+	assert_int_equal(io_replace_file(upper_data, "x", 1, NULL), 0);
+	fd = ops->open(upper_data, O_RDONLY, 0);
+	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
 	ops->close(fd);
-	ops->close(read_only);
-	free(bytes);
-}
-
-static void one_holds_the_lock(void **state)
-{
-	int first = open_new(path), second = ops->open(path, O_RDWR, 0);
-
-	assert_int_equal(ops->lock(first), 0);
-	assert_int_equal(ops->lock(second), -EWOULDBLOCK); /* at once */
-	ops->close(first);
-	assert_int_equal(ops->lock(second), 0);
-	ops->close(second);
-	assert_int_equal(ops->lock(-1), -EBADF);
-}
-
-static void names_are_compared(void **state)
-{
-	char beyond[80];
-	int fd = open_new(path), fd2 = open_new(other);
-
-	assert_int_equal(ops->is_named(fd, path), 1);
-	assert_int_equal(ops->is_named(fd, other), 0);
-	assert_int_equal(ops->is_named(fd2, other), 1);
-	snprintf(beyond, sizeof beyond, "%s/x", path);
-	assert_int_equal(ops->is_named(fd, beyond), -ENOTDIR);
-	assert_int_equal(ops->is_named(-1, path), -EBADF);
-	assert_int_equal(ops->rename(path, other), 0);
-	assert_int_equal(ops->is_named(fd, path), 0); /* nothing has that name */
-	assert_int_equal(ops->is_named(fd, other), 1);
-	assert_int_equal(ops->rename(path, other), -ENOENT);
-	assert_int_equal(ops->unlink(other), 0);
-	assert_int_equal(ops->unlink(other), -ENOENT);
+	assert_int_equal(symlink("u.data", link), 0);
+	assert_int_equal(ops->open(link, O_RDWR, 0), -ELOOP);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	alarm(20);
+	fd = ops->open(fifo, O_RDONLY, 0); /* waits for nobody */
+	alarm(0);
+	assert_true(fd >= 0);
+	assert_int_equal(ops->size(fd, &size), -EINVAL);
 	ops->close(fd);
-	ops->close(fd2);
+	unlink(link);
+	unlink(fifo);
+	fd = ops->open(upper_data, O_RDWR, 0);
+	writes_nothing = true;
+	assert_int_equal(upper_file_write(ops, fd, "y", 1, 0, NULL), -EIO);
+	writes_nothing = false;
+	ops->close(fd);
 }
 
-static void assert_true_name(const char *name, const char *want)
+static void temporary_files(void **state)
 {
-	char *got = ops->true_name(name);
+	const struct file_ops *ops = &file_ops_system;
+	char *first, *second;
+	struct stat st;
+	int like, fd;
 
-	assert_string_equal(got, want);
-	free(got);
+	upper_clear(NULL);
+	like = open(upper_data, O_RDWR | O_CREAT, 0640);
+	assert_int_equal(fchmod(like, 0640), 0);
+	fd = upper_file_temporary(ops, upper_index, like, &first, NULL);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0640);
+	close(fd);
+	fd = upper_file_temporary(ops, upper_index, -1, &second, NULL);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_string_not_equal(first, second);
+	assert_memory_equal(first, upper_index, strlen(upper_index));
+	assert_true(upper_file_is_temporary(first));
+	assert_false(upper_file_is_temporary(upper_index));
+	assert_false(upper_file_is_temporary("u.index.tmp"));
+	assert_false(upper_file_is_temporary("u.index.tmp.0123456789abcdeX"));
+	assert_false(upper_file_is_temporary("u.index.tmp-0123456789abcdef"));
+	assert_int_equal(unlink(first), 0);
+	assert_int_equal(unlink(second), 0);
+	free(first);
+	free(second);
+	close(like);
 }
 
-static void links_lead_to_true_names(void **state)
+static void a_sparse_file_that_shows_no_holes_is_refused(void **state)
 {
-	char link_path[64], *resolved = realpath(folder, NULL), want[300];
+	struct format_header h;
+	uint8_t raw[FORMAT_SPACE];
+	struct layer layer;
+	struct err e;
 
-	snprintf(link_path, sizeof link_path, "%s/link", folder);
-	ops->close(open_new(path));
-	assert_true_name(path, path);
-	assert_true_name("/nonexistent/x", "/nonexistent/x");
-	assert_int_equal(symlink("other", link_path), 0);
-	assert_true_name(link_path, link_path); /* it leads nowhere */
-	assert_int_equal(symlink("file", other), 0);
-	snprintf(want, sizeof want, "%s/file", resolved);
-	assert_true_name(link_path, want); /* through both */
-	assert_true_name(other, want);
-	allocs_left = 0;
-	assert_null(ops->true_name(path));
-	allocs_left = -1;
-	unlink(link_path);
-	unlink(other);
-	free(resolved);
+	upper_clear(NULL);
+	assert_int_equal(upper_log_make_header(&h, SIZE, NULL, NULL, NULL), 0);
+	h.flags |= FORMAT_SPARSE;
+	format_encode_header(&h, raw);
+	assert_int_equal(io_replace_file(upper_data, raw, sizeof raw, NULL), 0);
+	assert_int_equal(truncate(upper_data, FORMAT_SPACE + SIZE), 0);
+	assert_int_equal(io_replace_file(upper_index, "", 0, NULL), 0);
+	assert_int_equal(upper_open_read_only(upper_data, upper_index, 0, &layer, NULL, &e), 0);
+	assert_int_equal(layer.run.count, 0);
+	layer_close(&layer);
+	no_holes = true;
+	assert_int_equal(upper_open_read_only(upper_data, upper_index, 0, &layer, NULL, &e),
+			 -EOPNOTSUPP);
+	no_holes = false;
+	assert_non_null(strstr(e.msg, "shows no holes"));
 }
 
-static void modes_are_taken_over(void **state)
+static void a_uuid_is_a_random_one(void **state)
 {
-	int fd = open_new(path), model = open_new(other);
+	struct format_header h;
+	unsigned i;
+
+	for (i = 0; i < 50; i++) {
+		assert_int_equal(upper_log_make_header(&h, SIZE, NULL, NULL, NULL), 0);
+		assert_true(format_is_uuid(h.uuid));
+		assert_int_equal(h.uuid[14], '4');
+		assert_non_null(strchr("89AB", h.uuid[19]));
+	}
+}
+
+/* ---- with one operation replaced ---- */
+
+static struct file_ops ops;
+static char events[256]; /* d: datasync of the data file, i: of the index, t: truncate, r: rename */
+static bool index_is_full, pending_is_bad;
+
+static bool is_file(int fd, const char *path)
+{
+	return file_ops_system.is_named(fd, path) == 1;
+}
+
+static void note(char event)
+{
+	size_t n = strlen(events);
+
+	assert_true(n + 1 < sizeof events);
+	events[n] = event;
+	events[n + 1] = '\0';
+}
+
+static int noted_datasync(int fd)
+{
+	note(is_file(fd, upper_data) ? 'd' : is_file(fd, upper_index) ? 'i' : 'n');
+	return file_ops_system.datasync(fd);
+}
+
+static int noted_truncate(int fd, uint64_t size)
+{
+	if (is_file(fd, upper_index))
+		note('t');
+	return file_ops_system.truncate(fd, size);
+}
+
+static int noted_rename(const char *from, const char *to)
+{
+	if (strcmp(to, upper_index) == 0)
+		note('r');
+	return file_ops_system.rename(from, to);
+}
+
+static ssize_t full_pwrite(int fd, const void *buf, size_t n, uint64_t off)
+{
+	if (index_is_full && is_file(fd, upper_index))
+		return -ENOSPC;
+	return file_ops_system.pwrite(fd, buf, n, off);
+}
+
+static ssize_t bad_pread(int fd, void *buf, size_t n, uint64_t off)
+{
+	return pending_is_bad && is_file(fd, upper_pending)
+		       ? -EIO
+		       : file_ops_system.pread(fd, buf, n, off);
+}
+
+static const struct upper_log_options noted = {
+	.ops = &ops, .garbage = 50, .garbage_records = 10, .room_records = 1
+};
+
+static void replace_ops(void)
+{
+	ops = file_ops_system;
+	ops.datasync = noted_datasync;
+	ops.truncate = noted_truncate;
+	ops.rename = noted_rename;
+	ops.pwrite = full_pwrite;
+	ops.pread = bad_pread;
+	events[0] = '\0';
+}
+
+/* A part of an append must not come back under a later one. */
+static void an_append_without_room_is_taken_back_for_good(void **state)
+{
+	struct upper_log *u;
+
+	replace_ops();
+	u = upper_new(SIZE, &noted);
+	assert_int_equal(upper_log_pwrite(u, "x", 1, 0, UPPER_FUA, NULL), 0);
+	assert_int_equal(upper_log_pwrite(u, "y", 1, 512, 0, NULL), 0);
+	events[0] = '\0';
+	index_is_full = true;
+	assert_int_equal(upper_log_flush(u, NULL), -ENOSPC);
+	index_is_full = false;
+	assert_string_equal(events, "dti");
+	events[0] = '\0';
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_string_equal(events, "di");
+	upper_close(u);
+}
+
+/* Another program may have written the log and synced nothing. */
+static void an_index_is_rewritten_over_durable_data(void **state)
+{
+	struct upper_log *u;
+	unsigned i;
+
+	replace_ops();
+	u = upper_new(SIZE, NULL);
+	for (i = 0; i < 40; i++)
+		assert_int_equal(upper_log_pwrite(u, "x", 1, i % 4 * 1024, 0, NULL), 0);
+	upper_close(u);
+	u = upper_open_with(&noted);
+	events[0] = '\0';
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_string_equal(events, "dnr");
+	upper_close(u);
+}
+
+/* What was acknowledged may be there: that it cannot be read is no reason to go on without it. */
+static void a_pending_file_that_cannot_be_read_is_an_error(void **state)
+{
+	struct upper_findings found;
+	struct upper_log *u;
+	struct err e;
+
+	replace_ops();
+	upper_close(upper_new(SIZE, NULL));
+	write_and_die(NULL);
+	pending_is_bad = true;
+	assert_int_equal(upper_log_open(upper_data, upper_index, &noted, &u, NULL, &e), -EIO);
+	pending_is_bad = false;
+	assert_int_equal(upper_log_open(upper_data, upper_index, &noted, &u, &found, &e), 0);
+	assert_true(found.pending_records >= 2);
+	upper_close(u);
+}
+
+/* ---- sizes, parts ---- */
+
+/* Nobody but the layers below says how large the disk was when a process died. */
+static void what_is_pending_counts_for_the_end(void **state)
+{
+	struct upper_log_options below = { .size_below = SIZE };
+	struct upper_resize how = { .size = SIZE / 2 };
+	uint64_t before;
+	struct upper_log *u;
+	struct err e;
+	pid_t child;
+
+	upper_close(upper_new(0, &below));
+	child = fork();
+	if (child == 0) {
+		if (upper_log_open(upper_data, upper_index, &below, &u, NULL, NULL) < 0 ||
+		    upper_log_pwrite(u, "x", 1, SIZE - 1, 0, NULL) < 0)
+			_exit(1);
+		raise(SIGKILL);
+	}
+	assert_true(waitpid(child, &(int){ 0 }, 0) > 0);
+	assert_int_equal(upper_resize_files(&how, upper_data, upper_index, &before, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "would lose"));
+}
+
+static void what_a_killed_creation_left_is_taken_over(void **state)
+{
+	struct mapping_run none = { 0 };
+	struct format_header h;
+	struct upper_dense d = { .header = &h, .maps = &none };
+	char data_part[80], index_part[80];
+	uint8_t raw[FORMAT_SPACE];
+	struct err e;
+	unsigned i;
+
+	assert_int_equal(upper_log_make_header(&h, SIZE, NULL, NULL, NULL), 0);
+	format_encode_header(&h, raw);
+	snprintf(data_part, sizeof data_part, "%s.part", upper_data);
+	snprintf(index_part, sizeof index_part, "%s.part", upper_index);
+	for (i = 0; i < 4; i++) {
+		const char *left = i % 2 ? index_part : data_part;
+
+		upper_clear(NULL);
+		assert_int_equal(i < 2 ? io_replace_file(left, raw, sizeof raw, NULL)
+				       : io_replace_file(left, "a letter", 8, NULL),
+				 0);
+		assert_int_equal(upper_dense_create(&d, upper_data, upper_index, &e),
+				 i < 2 ? 0 : -EEXIST);
+		assert_int_equal(access(left, F_OK), i < 2 ? -1 : 0);
+		assert_int_equal(access(upper_index, F_OK), i < 2 ? 0 : -1);
+		unlink(data_part);
+		unlink(index_part);
+	}
+}
+
+/* ---- names ---- */
+
+static void names_that_a_log_needs_are_refused(void **state)
+{
+	static const struct {
+		const char *name;
+		int r;
+	} cases[] = {
+		{ "u.pending", -EINVAL },
+		{ "u-2.pending", -EINVAL },
+		{ "u-17.intent", -EINVAL },
+		{ "u.data.new", -EINVAL },
+		{ "u-1.index.part", -EINVAL },
+		{ "u-3.index.tmp.0123456789abcdef", -EINVAL },
+		{ "u.upper-pending", -EINVAL },
+		{ "u-.pending", 0 },
+		{ "v.pending", 0 },
+		{ "u-2.obd", 0 },
+		{ "upper.pending", 0 },
+		{ "u-3.index.tmp", 0 },
+	};
+	char path[128];
+	struct err e;
+	size_t i;
+
+	upper_close(upper_new(SIZE, NULL));
+	for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		snprintf(path, sizeof path, "%s/%s", upper_folder, cases[i].name);
+		if (upper_names_refuse_kept(upper_data, path, &e) != cases[i].r)
+			fail_msg("%s", cases[i].name);
+		snprintf(path, sizeof path, "/tmp/%s", cases[i].name);
+		assert_int_equal(upper_names_refuse_kept(upper_data, path, &e), 0);
+	}
+}
+
+/* Logs whose names differ in the ending alone, and one that has two names. */
+static void no_two_names_lose_what_was_acknowledged(void **state)
+{
+	char plain[80], plain_index[80], second[80];
+	struct upper_findings found;
+	struct upper_log *u, *other;
+	struct err e;
+	pid_t child;
+
+	snprintf(plain, sizeof plain, "%s/u", upper_folder);
+	snprintf(plain_index, sizeof plain_index, "%s/plain.index", upper_folder);
+	snprintf(second, sizeof second, "%s/second.data", upper_folder);
+	upper_close(upper_new(SIZE, NULL));
+	assert_int_equal(upper_log_create(NULL, plain, plain_index, SIZE, NULL, NULL, NULL), 0);
+	child = fork();
+	if (child == 0) {
+		if (upper_log_open(upper_data, upper_index, NULL, &u, NULL, NULL) < 0 ||
+		    upper_log_open(plain, plain_index, NULL, &other, NULL, NULL) < 0 ||
+		    upper_log_pwrite(u, "u", 1, 0, 0, NULL) < 0 ||
+		    upper_log_pwrite(other, "v", 1, 0, 0, NULL) < 0)
+			_exit(1);
+		raise(SIGKILL);
+	}
+	assert_true(waitpid(child, &(int){ 0 }, 0) > 0);
+	assert_int_equal(upper_log_open(plain, plain_index, NULL, &other, &found, &e), 0);
+	assert_int_equal(found.pending_records, 1);
+	upper_close(other);
+	/* By its second name nobody knows what was acknowledged by the first. */
+	assert_int_equal(link(upper_data, second), 0);
+	assert_int_equal(upper_log_open(second, upper_index, NULL, &u, NULL, &e), -EBUSY);
+	assert_non_null(strstr(e.msg, "by another name"));
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
+	assert_int_equal(found.pending_records, 1);
+	upper_close(u);
+	assert_int_equal(upper_log_open(second, upper_index, NULL, &u, NULL, &e), 0);
+	upper_close(u);
+	unlink(plain);
+	unlink(plain_index);
+	unlink(second);
+}
+
+/* What has the name that a log would invent, and is not its own, stays. */
+static void files_of_others_stay(void **state)
+{
+	static const char *const mine[] = { "u.data.new", "u.index.new", "u.index.tmp",
+					    "u.pending.tmp", "u.index.tmp.0123456789abcdef" };
+	struct upper_log_options options = { .garbage = 10, .garbage_records = 10 };
+	struct upper_compact compact = { 0 };
+	char path[128];
+	struct upper_log *u;
+	struct err e;
+	size_t i, n;
+	char *text;
+
+	u = upper_new(SIZE, &options);
+	for (i = 0; i < sizeof mine / sizeof mine[0]; i++) {
+		snprintf(path, sizeof path, "%s/%s", upper_folder, mine[i]);
+		assert_int_equal(io_replace_file(path, "mine", 4, NULL), 0);
+	}
+	for (i = 0; i < 100; i++)
+		assert_int_equal(upper_log_pwrite(u, "x", 1, i % 4 * 1024, 0, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	upper_close(u);
+	upper_close(upper_open_with(&options));
+	assert_int_equal(upper_compact_files(&compact, upper_data, upper_index, &e), -EEXIST);
+	assert_non_null(strstr(e.msg, "u.data.new"));
+	for (i = 0; i < sizeof mine / sizeof mine[0]; i++) {
+		snprintf(path, sizeof path, "%s/%s", upper_folder, mine[i]);
+		assert_int_equal(io_read_file(path, 100, &text, &n, NULL), 0);
+		assert_string_equal(text, "mine");
+		free(text);
+		unlink(path);
+	}
+	assert_int_equal(upper_compact_files(&compact, upper_data, upper_index, &e), 0);
+}
+
+/* Whoever owns the folder, and is not root, makes root write nowhere else. */
+static void links_of_another_user_are_not_followed(void **state)
+{
+	static const char *const planted[] = { "u.pending",   "u.intent",     "u.data.new",
+					       "u.index.new", "u.data.part",  "u.index.part",
+					       "u.index.tmp", "u.pending.tmp" };
+	struct upper_resize how = { .size = 2 * SIZE };
+	struct upper_compact compact = { 0 };
+	struct mapping_run none = { 0 };
+	struct format_header h;
+	struct upper_dense d = { .header = &h, .maps = &none };
+	char victim[] = "/tmp/test-upper-victim.XXXXXX", path[128];
+	uint64_t before;
+	struct upper_log *u;
+	struct stat st;
+	struct err e;
+	size_t i, n;
+	char *text;
+
+	if (geteuid() != 0) {
+		printf("only root can be two users\n");
+		skip();
+	}
+	close(mkstemp(victim));
+	assert_int_equal(io_replace_file(victim, "root's", 6, NULL), 0);
+	assert_int_equal(chmod(victim, 0600), 0);
+	assert_int_equal(upper_log_make_header(&h, SIZE, NULL, NULL, NULL), 0);
+	upper_close(upper_new(SIZE, NULL));
+	assert_int_equal(chown(upper_folder, NOBODY, NOBODY), 0);
+	assert_int_equal(chown(upper_data, NOBODY, NOBODY), 0);
+	assert_int_equal(chown(upper_index, NOBODY, NOBODY), 0);
+	for (i = 0; i < sizeof planted / sizeof planted[0]; i++) {
+		snprintf(path, sizeof path, "%s/%s", upper_folder, planted[i]);
+		assert_int_equal(symlink(victim, path), 0);
+		assert_int_equal(lchown(path, NOBODY, NOBODY), 0);
+		if (upper_log_open(upper_data, upper_index, NULL, &u, NULL, &e) == 0) {
+			assert_int_equal(upper_log_pwrite(u, "x", 1, 0, UPPER_FUA, NULL), 0);
+			assert_int_equal(upper_log_close(u, &e), 0);
+		}
+		(void)upper_compact_files(&compact, upper_data, upper_index, &e);
+		(void)upper_resize_files(&how, upper_data, upper_index, &before, &e);
+		(void)upper_dense_create(&d, upper_disk, upper_pending, &e);
+		unlink(upper_disk);
+		unlink(path);
+	}
+	/* The two files themselves. */
+	assert_int_equal(unlink(upper_index), 0);
+	assert_int_equal(symlink(victim, upper_index), 0);
+	assert_int_equal(lchown(upper_index, NOBODY, NOBODY), 0);
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, NULL, &e), -ELOOP);
+	assert_non_null(strstr(e.msg, "another user"));
+	assert_int_equal(unlink(upper_data), 0);
+	assert_int_equal(symlink(victim, upper_data), 0);
+	assert_int_equal(lchown(upper_data, NOBODY, NOBODY), 0);
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, NULL, &e), -ELOOP);
+	assert_int_equal(io_read_file(victim, 100, &text, &n, NULL), 0);
+	assert_string_equal(text, "root's");
+	free(text);
+	assert_int_equal(stat(victim, &st), 0);
+	assert_int_equal(st.st_uid, 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	unlink(victim);
+	assert_int_equal(chown(upper_folder, 0, 0), 0);
+}
+
+/* What is made beside the log is its owner's, with its mode. */
+static void what_is_made_is_like_the_data(void **state)
+{
+	struct upper_log *u;
 	struct stat st;
 
-	assert_int_equal(fchmod(model, 0640), 0);
-	assert_int_equal(ops->make_like(fd, model), 0);
-	assert_int_equal(fstat(fd, &st), 0);
-	assert_int_equal(st.st_mode & 07777, 0640);
-	system_calls_refuse("chmod", 0, EPERM); /* a file system that has no modes */
-	assert_int_equal(ops->make_like(fd, model), 0);
-	system_calls_refuse("chmod", 0, EOPNOTSUPP);
-	assert_int_equal(ops->make_like(fd, model), 0);
-	system_calls_refuse("chmod", 0, EROFS);
-	assert_int_equal(ops->make_like(fd, model), -EROFS);
-	system_calls_end();
-	assert_int_equal(ops->make_like(fd, -1), -EBADF);
-	ops->close(fd);
-	ops->close(model);
-	unlink(other);
+	u = upper_new(SIZE, NULL);
+	upper_close(u);
+	assert_int_equal(chmod(upper_data, 0600), 0);
+	u = upper_open_with(NULL);
+	assert_int_equal(stat(upper_pending, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	upper_close(u);
 }
-
-static void a_boot_has_an_id(void **state)
-{
-	char one[FILE_BOOT_ID] = "", two[FILE_BOOT_ID] = "";
-
-	assert_int_equal(ops->boot_id(one), 0);
-	assert_int_equal(ops->boot_id(two), 0);
-	assert_int_equal(strlen(one), 36);
-	assert_string_equal(one, two);
-	system_calls_refuse("open", 0, ENOENT);
-	assert_int_equal(ops->boot_id(one), -ENOENT);
-	system_calls_end();
-	reads_are_short = true;
-	assert_int_equal(ops->boot_id(one), -EIO);
-	reads_are_short = false;
-	reads_fail = true;
-	assert_int_equal(ops->boot_id(one), -EIO);
-	reads_fail = false;
-}
-
-/* ---- whole reads and writes ---- */
-
-static struct {
-	unsigned calls, interrupt_at, fail_at;
-	size_t end; /* of the file */
-	char bytes[20];
-} fake;
-
-static ssize_t fake_call(size_t n, uint64_t off)
-{
-	unsigned call = fake.calls++;
-
-	if (call == fake.interrupt_at)
-		return -EINTR;
-	if (call == fake.fail_at)
-		return -ENOSPC;
-	if (n > 4)
-		n = 4;
-	return (ssize_t)(off + n > fake.end ? fake.end - off : n);
-}
-
-static ssize_t fake_pread(int fd, void *buf, size_t n, uint64_t off)
-{
-	ssize_t r = fake_call(n, off);
-
-	if (r > 0)
-		memcpy(buf, fake.bytes + off, (size_t)r);
-	return r;
-}
-
-static ssize_t fake_pwrite(int fd, const void *buf, size_t n, uint64_t off)
-{
-	ssize_t r = fake_call(n, off);
-
-	if (r > 0)
-		memcpy(fake.bytes + off, buf, (size_t)r);
-	return r;
-}
-
-static const struct file_ops fakes = { .pread = fake_pread, .pwrite = fake_pwrite };
-
-static void reset_fake(unsigned interrupt_at, unsigned fail_at)
-{
-	fake.calls = 0;
-	fake.interrupt_at = interrupt_at;
-	fake.fail_at = fail_at;
-	fake.end = sizeof fake.bytes;
-}
-
-static void short_and_interrupted_calls_go_on(void **state)
-{
-	struct err e = { "" };
-	char buf[10];
-
-	reset_fake(1, 99);
-	assert_int_equal(upper_file_write(&fakes, 3, "0123456789", 10, 5, &e), 0);
-	assert_int_equal(fake.calls, 4);
-	reset_fake(1, 99);
-	assert_int_equal(upper_file_read(&fakes, 3, buf, 10, 5, &e), 0);
-	assert_int_equal(fake.calls, 4);
-	assert_memory_equal(buf, "0123456789", 10);
-	reset_fake(99, 1);
-	assert_int_equal(upper_file_write(&fakes, 3, "0123456789", 10, 5, &e), -ENOSPC);
-	assert_string_equal(e.msg, "writing 10 bytes at 5: No space left on device");
-	reset_fake(99, 1);
-	assert_int_equal(upper_file_read(&fakes, 3, buf, 10, 5, &e), -ENOSPC);
-	assert_string_equal(e.msg, "reading 10 bytes at 5: No space left on device");
-	reset_fake(99, 99);
-	fake.end = 12;
-	assert_int_equal(upper_file_read(&fakes, 3, buf, 10, 5, &e), -EIO);
-	assert_string_equal(e.msg, "reading 10 bytes at 5: the file ends at 12");
-}
-
-static void a_source_over_a_descriptor(void **state)
-{
-	int fd = open_new(path), none = ops->open(folder, O_RDONLY, 0);
-	struct err e = { "" };
-	struct source *s;
-	char buf[4];
-
-	assert_int_equal(ops->pwrite(fd, "abcdef", 6, 0), 6);
-	assert_int_equal(upper_file_source(ops, fd, &s, &e), 0);
-	assert_int_equal(s->size, 6);
-	assert_int_equal(source_pread(s, buf, 4, 2, &e), 0);
-	assert_memory_equal(buf, "cdef", 4);
-	source_close(s);
-	assert_int_equal(ops->pread(fd, buf, 1, 0), 1); /* the descriptor stays open */
-	assert_int_equal(upper_file_source(ops, none, &s, &e), -EINVAL);
-	assert_string_equal(e.msg, "not a regular file");
-	assert_int_equal(upper_file_source(ops, -1, &s, &e), -EBADF);
-	assert_string_equal(e.msg, "Bad file descriptor");
-	allocs_left = 0;
-	assert_int_equal(upper_file_source(ops, fd, &s, &e), -ENOMEM);
-	allocs_left = -1;
-	ops->close(fd);
-	ops->close(none);
-}
-
-static int make_folder(void **state)
-{
-	if (!mkdtemp(folder))
-		return -1;
-	snprintf(path, sizeof path, "%s/file", folder);
-	snprintf(other, sizeof other, "%s/other", folder);
-	return 0;
-}
-
-static int remove_folder(void **state)
-{
-	unlink(path);
-	unlink(other);
-	return rmdir(folder);
-}
-
-static int begin(void **state)
-{
-	system_calls_end();
-	allocs_left = -1;
-	return 0;
-}
-
-#define TEST(f) cmocka_unit_test_setup(f, begin)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(files_are_opened_for_us_alone),
-		TEST(bytes_go_to_their_place),
-		TEST(syncs_reach_the_system),
-		TEST(holes_give_space_back),
-		TEST(one_holds_the_lock),
-		TEST(names_are_compared),
-		TEST(links_lead_to_true_names),
-		TEST(modes_are_taken_over),
-		TEST(a_boot_has_an_id),
-		TEST(short_and_interrupted_calls_go_on),
-		TEST(a_source_over_a_descriptor),
+		cmocka_unit_test(syncs_reach_the_system),
+		cmocka_unit_test(a_good_run_syncs_and_says_nothing),
+		cmocka_unit_test(files_are_opened_with_care),
+		cmocka_unit_test(temporary_files),
+		cmocka_unit_test(a_sparse_file_that_shows_no_holes_is_refused),
+		cmocka_unit_test(a_uuid_is_a_random_one),
+		cmocka_unit_test(an_append_without_room_is_taken_back_for_good),
+		cmocka_unit_test(an_index_is_rewritten_over_durable_data),
+		cmocka_unit_test(a_pending_file_that_cannot_be_read_is_an_error),
+		cmocka_unit_test(what_is_pending_counts_for_the_end),
+		cmocka_unit_test(what_a_killed_creation_left_is_taken_over),
+		cmocka_unit_test(names_that_a_log_needs_are_refused),
+		cmocka_unit_test(no_two_names_lose_what_was_acknowledged),
+		cmocka_unit_test(files_of_others_stay),
+		cmocka_unit_test(links_of_another_user_are_not_followed),
+		cmocka_unit_test(what_is_made_is_like_the_data),
 	};
 
-	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+	loops_seed();
+	log_set_sink(count_line);
+	return cmocka_run_group_tests(tests, upper_make_folder, upper_remove_folder);
 }

@@ -265,6 +265,108 @@ static void a_full_index_refuses_writes_not_flushes(void **state)
 	upper_check_files(disk, BYTES);
 }
 
+static uint8_t *read_pending(size_t *n)
+{
+	char *text;
+
+	assert_int_equal(io_read_file(upper_pending, 1 << 20, &text, n, NULL), 0);
+	return (uint8_t *)text;
+}
+
+static void check_at(struct upper_log *u, uint64_t off, const char *text)
+{
+	char found[16] = "";
+
+	assert_int_equal(upper_log_pread(u, found, strlen(text), off, NULL), 0);
+	assert_string_equal(found, text);
+}
+
+/* A file system that went down, or a removal that failed, brings the pending file back: what was
+ * written since stays. */
+static void an_old_pending_file_undoes_nothing(void **state)
+{
+	struct upper_findings found;
+	struct upper_log *u;
+	uint8_t *old;
+	struct err e;
+	size_t n;
+
+	upper_close(upper_new(BYTES, NULL));
+	write_and_die(NULL);
+	old = read_pending(&n);
+	u = upper_open_with(NULL);
+	check_at(u, 2000, "acknowledged");
+	upper_close(u);
+	/* Just back: it says what is so. */
+	assert_int_equal(io_replace_file(upper_pending, old, n, NULL), 0);
+	u = upper_open_with(NULL);
+	check_at(u, 2000, "acknowledged");
+	assert_int_equal(upper_log_pwrite(u, "newer than it", 13, 2000, UPPER_FUA, NULL), 0);
+	assert_int_equal(upper_log_pwrite(u, "also", 4, 4096, UPPER_FUA, NULL), 0);
+	upper_close(u);
+	assert_int_equal(io_replace_file(upper_pending, old, n, NULL), 0);
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
+	assert_int_equal(found.pending_records, 0);
+	check_at(u, 2000, "newer than it");
+	check_at(u, 4096, "also");
+	upper_close(u);
+	free(old);
+}
+
+/* The reference went on with the log before we did. */
+static void another_program_is_not_undone(void **state)
+{
+	struct format_entry zeroes = { .start = 3, .sectors = 1, .moffset = 8, .zeroed = true };
+	struct upper_findings found;
+	struct upper_log *u;
+	uint8_t raw[FORMAT_ENTRY];
+	struct err e;
+	int fd;
+
+	upper_close(upper_new(BYTES, NULL));
+	write_and_die(NULL);
+	format_encode_entry(&zeroes, raw);
+	fd = open(upper_index, O_WRONLY | O_APPEND);
+	assert_int_equal(write(fd, raw, sizeof raw), sizeof raw);
+	close(fd);
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
+	assert_int_equal(found.pending_records, 0);
+	check_at(u, 100, "flushed");
+	check_at(u, 2000, "");
+	upper_close(u);
+}
+
+/* The file system went down: the record is there, and what it points at is not. */
+static void a_record_without_its_data_does_not_count(void **state)
+{
+	struct format_entry entry;
+	struct upper_findings found;
+	struct segment piece;
+	struct upper_log *u;
+	uint8_t zeroes[512] = { 0 }, *old, byte;
+	struct err e;
+	size_t n;
+	int fd;
+
+	upper_close(upper_new(BYTES, NULL));
+	write_and_die(NULL);
+	old = read_pending(&n);
+	entry = format_parse_entry(old + 256 + 32); /* the first is flushed */
+	free(old);
+	fd = open(upper_data, O_WRONLY);
+	assert_int_equal(pwrite(fd, zeroes, 512, (off_t)entry.moffset * 512), 512);
+	close(fd);
+	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
+	assert_int_equal(found.pending_records, 0);
+	check_at(u, 100, "flushed");
+	assert_int_equal(upper_log_pread(u, &byte, 1, 2000, NULL), 0);
+	assert_int_equal(byte, 0);
+	/* Not mapped, rather than mapped to nothing. */
+	assert_int_equal(upper_log_pieces(u, 3, 1, &piece, 1), 1);
+	assert_false(piece.mapped);
+	upper_close(u);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -274,6 +376,9 @@ int main(void)
 		cmocka_unit_test(what_was_not_synced_is_not_vouched_for),
 		cmocka_unit_test(a_damaged_index_is_not_rewritten),
 		cmocka_unit_test(a_full_index_refuses_writes_not_flushes),
+		cmocka_unit_test(an_old_pending_file_undoes_nothing),
+		cmocka_unit_test(another_program_is_not_undone),
+		cmocka_unit_test(a_record_without_its_data_does_not_count),
 	};
 
 	loops_seed();

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test-upper_log.c - an append log on real files: against a model, its interop, its refusals, what
  * is left of a process that died, and what it gives back. */
+#include "core/base/crc32c.h"
+#include "core/base/le.h"
 #include "tests/unit/upperlib.h"
 
 #include "core/format.h"
@@ -178,9 +180,15 @@ static void creating(void **state)
 	assert_int_equal(upper_log_create(NULL, upper_data, "/nowhere/x", 512, NULL, NULL, &e),
 			 -ENOENT);
 	assert_int_equal(access(upper_data, F_OK), -1);
+	/* Somebody's file has a name that the log needs: it stays, and the log is not made. */
 	assert_int_equal(io_replace_file(upper_pending, "x", 1, NULL), 0);
+	assert_int_equal(upper_log_create(NULL, upper_data, upper_index, 1024, uuid, uuid, &e),
+			 -EEXIST);
+	assert_non_null(strstr(e.msg, upper_pending));
+	assert_int_equal(upper_file_size(upper_pending), 1);
+	assert_int_equal(access(upper_data, F_OK), -1);
+	assert_int_equal(unlink(upper_pending), 0);
 	assert_int_equal(upper_log_create(NULL, upper_data, upper_index, 1024, uuid, uuid, &e), 0);
-	assert_int_equal(access(upper_pending, F_OK), -1);
 	assert_int_equal(upper_log_create(NULL, upper_data, upper_index, 512, NULL, NULL, &e),
 			 -EEXIST);
 	assert_non_null(strstr(e.msg, upper_data));
@@ -283,19 +291,19 @@ static void the_end_of_a_crash_is_cut(void **state)
 	memset(bytes, 7, sizeof bytes);
 	assert_int_equal(upper_log_pwrite(u, bytes, 1024, 0, 0, NULL), 0);
 	upper_close(u);
-	/* An entry beyond the data, one within, and a fragment. */
+	/* Two entries beyond the data, and a fragment. */
 	assert_int_equal(truncate(upper_index, 4096 + 16), 0);
 	patch(upper_index, 4096 + 16 + 6, 4);
 	patch(upper_index, 4096 + 16 + 8, 200);
 	patch(upper_index, 4096 + 32 + 6, 4);
-	patch(upper_index, 4096 + 32 + 8, 9);
+	patch(upper_index, 4096 + 32 + 8, 201);
 	patch(upper_index, 4096 + 52, 1);
 	assert_int_equal(truncate(upper_data, 4096 + 1024 + 5), 0);
 	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
 	assert_int_equal(found.records, 1);
 	assert_int_equal(found.ignored_records, 2);
 	assert_int_equal(found.fragment_bytes, 5);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (1 + 2) * 16);
 	assert_int_equal(upper_log_pwrite(u, bytes, 512, 1024, 0, NULL), 0);
 	upper_close(u);
 	assert_int_equal(upper_file_size(upper_data), 4096 + 1024 + 512);
@@ -308,6 +316,7 @@ static void the_end_of_a_crash_is_cut(void **state)
  * counts as little. */
 static void padding_is_cut(void **state)
 {
+	enum { MARKS = 3 }; /* behind the records of an append */
 	struct upper_log_options options = { .room_records = 100 };
 	struct upper_log *u = upper_new(BYTES, &options);
 	struct upper_findings found;
@@ -319,30 +328,33 @@ static void padding_is_cut(void **state)
 	memset(bytes, 7, sizeof bytes);
 	assert_int_equal(upper_log_pwrite(u, bytes, 1024, 0, 0, NULL), 0);
 	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 101 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (1 + MARKS + 100) * 16);
 	assert_int_equal(upper_log_pwrite(u, bytes, 512, 4096, UPPER_FUA, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 101 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (1 + MARKS + 100) * 16);
 	/* A reader comes when the half of a record is written. */
-	patch(upper_index, 4096 + 2 * 16, 16);
+	patch(upper_index, 4096 + 4 * 16, 16);
 	for (i = 1; i < 8; i++)
-		patch(upper_index, 4096 + 2 * 16 + (int)i, 0);
-	patch(upper_index, 4096 + 2 * 16 + 6, 4);
+		patch(upper_index, 4096 + 4 * 16 + (int)i, 0);
+	patch(upper_index, 4096 + 4 * 16 + 6, 4);
 	assert_int_equal(upper_open_read_only(upper_data, upper_index, 0, &layer, &found, &e), 0);
 	layer_close(&layer);
 	assert_int_equal(found.records, 2);
-	assert_int_equal(found.ignored_records, 99);
+	assert_int_equal(found.ignored_records, 1 + MARKS + 100 - 4);
 	upper_close(u);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 2 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 5 * 16);
 
-	for (i = 0; i < 16; i++)
+	/* Of another program: without checksums, but with padding, at both ends and between. */
+	assert_int_equal(truncate(upper_index, 4096 + 3 * 16), 0);
+	for (i = 0; i < 2 * 16; i++)
 		patch(upper_index, 4096 + (int)i, 0xff);
 	for (i = 0; i < 100 * 16; i++)
-		patch(upper_index, 4096 + 2 * 16 + (int)i, 0xff);
+		patch(upper_index, 4096 + 3 * 16 + (int)i, 0xff);
 	assert_int_equal(upper_log_open(upper_data, upper_index, &options, &u, &found, &e), 0);
-	assert_int_equal(found.records, 2);
+	assert_int_equal(found.records, 1);
 	assert_int_equal(found.ignored_records, 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 2 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 5 * 16);
 	upper_close(u);
+	assert_int_equal(upper_file_size(upper_index), 4096 + 4 * 16);
 	memset(disk, 0, BYTES);
 	memset(disk + 4096, 7, 512);
 	upper_check_files(disk, BYTES);
@@ -360,15 +372,16 @@ static void a_torn_append_is_cut(void **state)
 	for (i = 0; i < 40; i++)
 		assert_int_equal(upper_log_pwrite(u, "x", 1, (uint64_t)i * 1024, 0, NULL), 0);
 	upper_close(u);
+	/* Not confirmed: it need not have been synced.  None of it counts. */
+	assert_int_equal(truncate(upper_index, 4096 + 41 * 16), 0);
 	fd = open(upper_index, O_WRONLY);
 	assert_int_equal(pwrite(fd, zeroes, sizeof zeroes, 4096 + 16), sizeof zeroes);
 	close(fd);
 	memset(disk, 0, BYTES);
-	disk[0] = 'x';
 	free(upper_read_only(BYTES));
 	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
-	assert_int_equal(found.records, 1);
-	assert_int_equal(found.ignored_records, 39);
+	assert_int_equal(found.records, 0);
+	assert_int_equal(found.ignored_records, 41);
 	check_all(u);
 	upper_close(u);
 	upper_check_files(disk, BYTES);
@@ -448,26 +461,70 @@ static void a_dead_process_keeps_its_word(void **state)
 	upper_close(u);
 }
 
-/* A pending file of another boot, of another log, or damaged, is not replayed. */
-static void a_foreign_pending_file_is_ignored(void **state)
+/* Gives the pending file other bytes, of a header that is whole. */
+static void forge_header(size_t at, const char *bytes)
 {
-	static const int at[] = { 0, 16, 52, 124 };
+	uint8_t raw[256];
+	int fd = open(upper_pending, O_RDWR);
+
+	assert_int_equal(pread(fd, raw, sizeof raw, 0), sizeof raw);
+	memcpy(raw + at, bytes, strlen(bytes));
+	le32_put(raw + 252, crc32c_raw(0, raw, 252));
+	assert_int_equal(pwrite(fd, raw, sizeof raw, 0), sizeof raw);
+	close(fd);
+}
+
+/* One of another boot is not replayed; power loss may have left nothing of it. */
+static void a_pending_file_of_another_boot_is_ignored(void **state)
+{
+	static const uint8_t zeroes[256];
 	struct upper_findings found;
 	struct upper_log *u;
-	char *text;
 	struct err e;
-	size_t i, n;
+	int i;
 
-	for (i = 0; i < sizeof at / sizeof at[0]; i++) {
+	for (i = 0; i < 3; i++) {
 		upper_close(upper_new(BYTES, &upper_plain));
 		write_and_die(NULL);
-		assert_int_equal(io_read_file(upper_pending, 1 << 20, &text, &n, NULL), 0);
-		patch(upper_pending, at[i], (uint8_t)(text[at[i]] ^ 1));
-		free(text);
+		if (i == 0)
+			forge_header(16, "00000000-0000-4000-8000-000000000000");
+		else
+			assert_int_equal(
+				io_replace_file(upper_pending, zeroes, i == 1 ? 256 : 0, NULL), 0);
 		assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
 		assert_int_equal(found.pending_records, 0);
 		assert_int_equal(found.records, 1);
 		upper_close(u);
+	}
+}
+
+/* Of another log, damaged, or something else: it stays, and the log is not opened. */
+static void what_is_no_pending_file_is_refused(void **state)
+{
+	static const int at[] = { 0, 8, 16, 52, 88, 96, 100, 252, 256, 256 + 16, 256 + 28 };
+	struct upper_log *u;
+	char *text, *after;
+	struct err e;
+	size_t i, n;
+
+	for (i = 0; i <= sizeof at / sizeof at[0]; i++) {
+		upper_close(upper_new(BYTES, &upper_plain));
+		write_and_die(NULL);
+		if (i < sizeof at / sizeof at[0]) {
+			assert_int_equal(io_read_file(upper_pending, 1 << 20, &text, &n, NULL), 0);
+			patch(upper_pending, at[i], (uint8_t)(text[at[i]] ^ 1));
+			free(text);
+		} else {
+			forge_header(52, "00000000-0000-4000-8000-000000000000");
+		}
+		assert_int_equal(io_read_file(upper_pending, 1 << 20, &text, &n, NULL), 0);
+		assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, NULL, &e),
+				 -EBADMSG);
+		assert_non_null(strstr(e.msg, upper_pending));
+		assert_int_equal(io_read_file(upper_pending, 1 << 20, &after, &n, NULL), 0);
+		assert_memory_equal(text, after, n);
+		free(text);
+		free(after);
 	}
 }
 
@@ -482,7 +539,7 @@ static void the_pending_file_is_made_anew(void **state)
 		assert_int_equal(upper_log_pwrite(u, "x", 1, i * 40503 % BYTES, 0, NULL), 0);
 		if (i % 10 == 0)
 			assert_int_equal(upper_log_flush(u, NULL), 0);
-		assert_true(upper_file_size(upper_pending) <= 1000 + 11 * 16);
+		assert_true(upper_file_size(upper_pending) <= 1000 + 11 * 32);
 	}
 	for (i = 0; i < 10000; i++) {
 		assert_int_equal(upper_log_pwrite(u, "x", 1, i * 40503 % BYTES, 0, NULL), 0);
@@ -511,10 +568,9 @@ static void overwritten_data_becomes_holes(void **state)
 	for (i = 0; i < 4; i++) {
 		memset(bytes, (int)i + 1, SIZE);
 		assert_int_equal(upper_log_pwrite(u, bytes, SIZE, 0, 0, NULL), 0);
-		/* Not yet: the record that says so is not durable. */
-		assert_int_equal(upper_log_tidy(u, NULL), 0);
 		assert_true(blocks(upper_data) >= (i ? 2 : 1) * (uint64_t)SIZE / 512);
-		assert_int_equal(upper_log_flush(u, NULL), 0);
+		/* A client that does not flush is no reason to keep it. */
+		assert_int_equal(i % 2 ? upper_log_flush(u, NULL) : 0, 0);
 		assert_int_equal(upper_log_tidy(u, NULL), 0);
 		assert_true(blocks(upper_data) <= SIZE / 512 + 100);
 	}
@@ -590,17 +646,17 @@ static void a_dead_index_is_rewritten(void **state)
 		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
 	}
 	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 1001 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (1000 + 3 + 1) * 16);
 	/* One that is not flushed yet does not enter it. */
 	assert_int_equal(upper_log_pwrite(u, "y", 1, 0, 0, NULL), 0);
 	disk[0] = 'y';
 	assert_int_equal(upper_log_tidy(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 100 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (100 + 3) * 16);
 	assert_int_equal(stat(upper_index, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0640);
 	check_all(u);
 	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + 102 * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (101 + 1 + 3 + 1) * 16);
 	upper_close(u);
 	upper_check_files(disk, BYTES);
 }
@@ -684,7 +740,8 @@ int main(void)
 		cmocka_unit_test(padding_is_cut),
 		cmocka_unit_test(a_log_has_one_writer),
 		cmocka_unit_test(a_dead_process_keeps_its_word),
-		cmocka_unit_test(a_foreign_pending_file_is_ignored),
+		cmocka_unit_test(a_pending_file_of_another_boot_is_ignored),
+		cmocka_unit_test(what_is_no_pending_file_is_refused),
 		cmocka_unit_test(the_pending_file_is_made_anew),
 		cmocka_unit_test(overwritten_data_becomes_holes),
 		cmocka_unit_test(no_hole_under_a_reader),

@@ -1,0 +1,77 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# tool-damage.sh - a damaged writable layer is found, refused and repaired; and tools read an image
+# while snapshots replace its config.
+. "$(dirname "$0")/upper-lib.sh"
+need nbdkit nbdcopy python3
+need_python_nbd
+
+# ---- damage ----
+
+make_upper log --writes 100
+printf 'lowers: []\nupper:\n  data: log.data\n  index: log.index\n' >"$work/log.yaml"
+"$overlaybd" compact "$work/log" >"$work/summary" # gives it our checksums
+exits 0 "$work/log.yaml: ok" "$overlaybd" check "$work/log.yaml"
+cp "$work/log.index" "$work/whole"
+"$python" - "$work/log.index" <<'END'
+import sys
+f = open(sys.argv[1], "r+b")
+f.seek(4096 + 16 * 3 + 1)
+byte = f.read(1)[0]
+f.seek(-1, 1)
+f.write(bytes([byte ^ 4]))
+END
+cp "$work/log.index" "$work/damaged"
+exits 1 "overlaybd repair" "$overlaybd" check "$work/log.yaml"
+exits 1 "overlaybd repair" "$overlaybd" info "$work/log.yaml"
+exits 1 "overlaybd repair" "$overlaybd" seal "$work/log"
+exits 1 "overlaybd repair" nbdkit -f -U "$work/no.sock" "$plugin" "$work/log.yaml"
+cmp "$work/log.index" "$work/damaged" || fail "somebody cut the damaged log"
+exits 0 "was damaged" "$overlaybd" repair "$work/log"
+exits 0 "$work/log.yaml: ok" "$overlaybd" check "$work/log.yaml"
+exits 0 "nothing to repair" "$overlaybd" repair "$work/log.yaml"
+cp "$work/whole" "$work/log.index"
+log_is "$work/log" "$work/log.raw"
+exits 0 "nothing to repair" "$overlaybd" repair "$work/log"
+cmp "$work/whole" "$work/log.index" || fail "a whole log was repaired"
+hold "$work/log"
+complains 1 "$work/log.data: is in use by another process" repair "$work/log"
+release
+say "ok: found, refused, repaired"
+
+# ---- while snapshots are made ----
+
+mkdir "$work/disk"
+cat >"$work/disk/image.yaml" <<-end
+	lowers: []
+	upper: {data: u.data, index: u.index}
+	control: ctl
+end
+"$overlaybd" create "$work/disk/u" --size 4M >"$work/made"
+serve disk "$plugin" "$work/disk/image.yaml"
+exits 1 "choose another" "$overlaybd" snapshot --socket "$work/disk/ctl" -o "$work/disk/u-2.pending"
+[ ! -e "$work/disk/u-2.pending" ] || fail "a layer has a name that an upper needs"
+exits 1 "it is not UTF-8" "$overlaybd" snapshot --socket "$work/disk/ctl" -o "$work/disk/$(printf 'a\377b')"
+snapshots()
+{
+	local i
+
+	for i in $(seq 30); do
+		"$overlaybd" snapshot --socket "$work/disk/ctl" -o "$work/disk/$i.obd" >"$work/snapshots" 2>&1 ||
+			return 1
+	done
+}
+snapshots &
+maker=$!
+looks=0
+while kill -0 $maker 2>/dev/null; do
+	for what in info map check; do
+		"$overlaybd" $what "$work/disk/image.yaml" >"$work/out" 2>&1 ||
+			fail "$what while snapshots are made: $(cat "$work/out")"
+		looks=$((looks + 1))
+	done
+done
+wait $maker || fail "a snapshot: $(cat "$work/snapshots")"
+[ $looks -gt 3 ] || fail "only $looks looks"
+stop disk
+say "ok: $looks looks at an image that changes"
