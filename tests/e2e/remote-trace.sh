@@ -236,7 +236,7 @@ bad()
 {
 	serve_image bad "cache-bad-$1" trace=replay "trace-file=$work/bad.trace"
 	startup bad
-	stop bad "no replay: "
+	stop bad "no replay: " "is no trace, and left alone"
 	log_has bad "$2"
 }
 
@@ -263,7 +263,7 @@ bad foreign "is the trace of another image"
 echo "somebody's notes" >"$work/bad.trace"
 serve_image bad cache-bad-notes "trace-file=$work/bad.trace"
 startup bad
-stop bad "no replay: "
+stop bad "no replay: " "is no trace, and left alone"
 log_has bad "$work/bad.trace is no trace, and left alone"
 same "a file that is no trace" "$(cat "$work/bad.trace")" "somebody's notes"
 refuses "dir= and trace-file= exclude each other" "dir=$work" "trace-file=$work/x"
