@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-upper_system.c - the system's file operations: that they do what the files in memory of other
+/* test-upper_system.c - the file operations of the system: that they do what the files in memory of
  * tests pretend to do, a sync above all. */
 #include <setjmp.h>
 #include <stdarg.h>
