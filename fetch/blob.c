@@ -63,24 +63,26 @@ struct blob *blob_of(struct source *s)
 }
 
 /* Who finds what this read gives wrong comes with blob_drop, in this thread. */
-static void note_piece(uint64_t off, size_t n, unsigned drops)
+static void note_piece(uint64_t off, size_t n, unsigned drops, uint32_t places)
 {
 	struct caller *c = caller();
 	struct caller_piece *last = c->piece_count ? &c->pieces[c->piece_count - 1] : NULL;
 
-	if (last && (last->drops == drops || c->piece_count == CALLER_PIECES)) {
+	if (last && last->drops == drops && last->places == places) {
 		last->end = off + n;
-		last->drops = drops;
+	} else if (last && c->piece_count == CALLER_PIECES) {
+		*last = (struct caller_piece){ last->off, off + n, drops, last->places | places };
 	} else {
-		c->pieces[c->piece_count++] = (struct caller_piece){ off, off + n, drops };
+		c->pieces[c->piece_count++] = (struct caller_piece){ off, off + n, drops, places };
 	}
 }
 
-/* n bytes are there; the blob's count of drops was `drops` before they were taken. */
-static void advance(struct reading *rd, size_t n, unsigned drops)
+/* n bytes are there, of these endpoints (0: the cache's); the blob's count of drops was `drops` before
+ * they were taken. */
+static void advance(struct reading *rd, size_t n, unsigned drops, uint32_t places)
 {
 	if (n > 0)
-		note_piece(rd->off, n, drops);
+		note_piece(rd->off, n, drops, places);
 	rd->buf += n;
 	rd->off += n;
 	rd->n -= n;
@@ -141,12 +143,13 @@ static void copy_unlocked(struct blob *b, struct flight *f, struct reading *rd, 
 {
 	struct flight_bytes *bytes = flight_hold_locked(f);
 	unsigned before = f->taken_back, drops = b->drops;
+	uint32_t places = f->places;
 
 	pthread_mutex_unlock(&b->lock);
 	memcpy(rd->buf, bytes->data + skip, (size_t)(arrived - skip)); /* (3) */
 	pthread_mutex_lock(&b->lock);
 	if (f->taken_back == before)
-		advance(rd, (size_t)(arrived - skip), drops);
+		advance(rd, (size_t)(arrived - skip), drops, places);
 	flight_let_go_locked(bytes);
 }
 
@@ -156,7 +159,7 @@ static void read_cache(struct blob *b, struct reading *rd)
 	unsigned drops = b->drops;
 
 	if (flight_has_cache(b))
-		advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off), drops);
+		advance(rd, cache_blob_read(b->cache, rd->buf, rd->n, rd->off), drops, 0);
 }
 
 /* Waits for what a flight has of the rest of a read, and takes it. */
@@ -352,6 +355,7 @@ static struct hint *begin_mending_locked(struct blob *b)
 	if (is_mending_locked(b) || now < b->mend_at)
 		return NULL;
 	free(b->mend);
+	b->mend_emptied = false;
 	b->mend = hint_make_locked(b, 0, b->source.size, REQUEST_BACKGROUND);
 	if (!b->mend)
 		return NULL;
@@ -359,6 +363,19 @@ static struct hint *begin_mending_locked(struct blob *b)
 	b->mend_at = now + ((uint64_t)MEND_PAUSE << doublings);
 	b->mends++;
 	return b->mend;
+}
+
+/* A mending that ended without all of it has brought bytes that nobody can check: they go, once. */
+static void empty_incomplete(struct blob *b)
+{
+	pthread_mutex_lock(&b->lock);
+	if (!b->mend || b->mend_emptied || is_mending_locked(b)) {
+		pthread_mutex_unlock(&b->lock);
+		return;
+	}
+	b->mend_emptied = true;
+	pthread_mutex_unlock(&b->lock);
+	cache_blob_empty(b->cache);
 }
 
 static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
@@ -381,6 +398,7 @@ static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
 	pthread_mutex_unlock(&b->lock);
 	if (!is_wrong(b))
 		return 0;
+	empty_incomplete(b);
 	return err_set(e, EIO, "the registry's bytes do not have the digest %s", b->digest);
 }
 
@@ -526,6 +544,29 @@ static bool was_dropped_locked(const struct blob *b, uint64_t first, uint64_t en
 	return overlapping > 0;
 }
 
+/* Blames whoever gave this thread the chunks, each endpoint once a drop. */
+static void blame_locked(struct blob *b, uint64_t first, uint64_t end)
+{
+	const struct caller *c = caller();
+	uint32_t all = 0, places;
+	uint64_t chunk;
+	unsigned i;
+
+	for (chunk = first; chunk < end; chunk++) {
+		places = 0;
+		for (i = 0; c->read_of == b && i < c->piece_count; i++)
+			if (c->pieces[i].off / CACHE_CHUNK <= chunk &&
+			    chunk * CACHE_CHUNK < c->pieces[i].end)
+				places |= c->pieces[i].places;
+		if (places == 0)
+			places = flight_giver_locked(b, chunk);
+		flight_blame_locked(b, chunk, places);
+		all |= places;
+	}
+	for (i = 0; i < ENDPOINTS_MAX; i++)
+		b->blames[i] += all >> i & 1;
+}
+
 /* The lock is held over the cache's part: another who drops the same must not find the old bytes.
  */
 static void blob_drop(struct source *s, uint64_t off, uint64_t n)
@@ -539,7 +580,7 @@ static void blob_drop(struct source *s, uint64_t off, uint64_t n)
 		clock_wait(&b->changed, &b->lock, CLOCK_NEVER);
 	if (was_dropped_locked(b, first, end))
 		return;
-	flight_blame_locked(b, first, end);
+	blame_locked(b, first, end);
 	flight_drop_locked(b, off, n);
 	b->dropped[b->drops++ % DROPPED] = (struct chunk_range){ first, end };
 	if (b->cache)

@@ -126,18 +126,19 @@ static bool is_origin_of(const struct origin *o, uint64_t first, uint64_t end)
 
 static void note_given_locked(struct blob *b, uint64_t first, uint64_t end, uint32_t places)
 {
-	note_origin(b->given, GIVEN, &b->given_next,
-		    &(struct origin){ .first = first, .end = end, .places = places });
+	struct origin *last = &b->given[(b->given_next - 1) % GIVEN];
+
+	if (last->places == places && last->first <= first && first <= last->end)
+		last->end = max_u64(last->end, end); /* it goes on */
+	else
+		note_origin(b->given, GIVEN, &b->given_next,
+			    &(struct origin){ .first = first, .end = end, .places = places });
 }
 
-/* The endpoints that gave a chunk last; 0: not known. */
-static uint32_t givers_locked(const struct blob *b, uint64_t chunk)
+uint32_t flight_giver_locked(const struct blob *b, uint64_t chunk)
 {
-	const struct flight *f = flight_find_locked(b, chunk);
 	unsigned i;
 
-	if (f && f->places)
-		return f->places;
 	for (i = 1; i <= GIVEN; i++)
 		if (is_origin_of(&b->given[(b->given_next - i) % GIVEN], chunk, chunk + 1))
 			return b->given[(b->given_next - i) % GIVEN].places;
@@ -157,21 +158,11 @@ static unsigned least_blamed_locked(const struct blob *b, uint32_t places)
 	return least;
 }
 
-void flight_blame_locked(struct blob *b, uint64_t first, uint64_t end)
+void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places)
 {
-	uint32_t all = 0, places;
-	uint64_t chunk;
-	unsigned i;
-
-	for (chunk = first; chunk < end; chunk++) {
-		places = givers_locked(b, chunk);
-		all |= places;
-		if (places && queue_places(b->queue) > 1)
-			note_origin(b->suspects, SUSPECTS, &b->suspects_next,
-				    &(struct origin){ chunk, chunk + 1, places });
-	}
-	for (i = 0; i < ENDPOINTS_MAX; i++)
-		b->blames[i] += all >> i & 1;
+	if (places && queue_places(b->queue) > 1)
+		note_origin(b->suspects, SUSPECTS, &b->suspects_next,
+			    &(struct origin){ chunk, chunk + 1, places });
 }
 
 /* Whom a flight should avoid, and whom of these it should rather ask than the others. */
@@ -195,9 +186,6 @@ void flight_drop_locked(struct blob *b, uint64_t off, uint64_t n)
 		struct flight *next = f->next;
 
 		if (flight_start(f) < off + n && off < flight_start(f) + flight_size(f)) {
-			/* Its readers may find more of it wrong, and blame who gave that. */
-			if (f->places && !f->done)
-				note_given_locked(b, f->first, f->first + f->count, f->places);
 			f->dropped = true;
 			flight_unlist_locked(f);
 		}
@@ -230,6 +218,7 @@ bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 		pthread_mutex_unlock(&b->lock);
 		return false;
 	}
+	note_given_locked(b, chunk, chunk + 1, 1u << f->request.place);
 	b->publishing = true;
 	pthread_mutex_unlock(&b->lock);
 	r = cache_blob_publish(b->cache, chunk, bytes);
@@ -261,6 +250,10 @@ static bool publish_up_to(struct flight *f, uint64_t end)
 static void show(struct flight *f, uint64_t bytes)
 {
 	pthread_mutex_lock(&f->blob->lock);
+	if (!f->noted)
+		note_given_locked(f->blob, f->first + f->proven / CACHE_CHUNK, f->first + f->count,
+				  1u << f->request.place);
+	f->noted = true;
 	f->places |= 1u << f->request.place;
 	f->arrived = max_u64(f->arrived, bytes);
 	if (f->arrived >= f->awaited)
@@ -301,6 +294,7 @@ static void note_drops(struct flight *f)
 {
 	WITH_LOCK(&f->blob->lock);
 	f->drops = f->blob->drops;
+	f->noted = false;
 }
 
 static int on_bytes(struct request *q, uint64_t off, const void *buf, size_t n, struct err *e)
@@ -437,8 +431,6 @@ static void on_done(struct request *q, int r, const struct err *e)
 	f->why = *e;
 	if (f->rank != CLAIM_NONE)
 		cache_blob_unclaim(b->cache, f->first, f->count, f->rank);
-	if (f->places)
-		note_given_locked(b, f->first, f->first + f->count, f->places);
 	f->kept = f->refused && f->arrived == flight_size(f) && f->listed;
 	if (f->kept) {
 		b->kept_bytes += flight_size(f);

@@ -13,8 +13,9 @@
  * (`proven`).  While it runs, readers see its bytes HELD_BACK bytes after they came: a server that
  * breaks off writes what it has to say about that behind them.  When it fails, `arrived` goes back
  * to `proven`, in other bytes if readers hold these (3), and what the cache was given of it is
- * dropped there. (6) The endpoints that gave bytes are remembered with the flight, and after it in
- * `given`: whoever finds bytes wrong blames the one that they came from.
+ * dropped there. (6) Before readers or the cache get bytes of an exchange, `given` says which
+ * endpoint they are of; the newest entry counts.  Whoever finds bytes wrong blames the one that
+ * they came from.
  */
 #ifndef OVERLAYBD_FETCH_FLIGHT_H
 #define OVERLAYBD_FETCH_FLIGHT_H
@@ -32,7 +33,7 @@ enum {
 	FLIGHT_CHUNKS = 256, /* at most; 4 MiB */
 	KEPT_BYTES = 8 * 1024 * 1024, /* a blob */
 	HELD_BACK = CACHE_CHUNK, /* bytes, of an answer that has not ended */
-	GIVEN = 64, /* flights that are over, whose endpoints are remembered; a blob */
+	GIVEN = 256, /* parts whose endpoints are remembered; a blob */
 	SUSPECTS = 64, /* chunks that were wrong; a blob */
 	DROPPED = 64, /* drops that are remembered; a blob */
 	HINTS_MAX = 65536, /* a blob; more are ignored, for clients may send any number */
@@ -64,6 +65,7 @@ struct flight {
 	uint64_t proven; /* bytes of exchanges that ended well; the engine's */
 	unsigned taken_back; /* (L) how often `arrived` went back */
 	uint32_t places; /* (L) endpoints that gave some of it, as bits */
+	bool noted; /* (L) who gives the bytes of this exchange stands in `given` */
 	bool dropped; /* (L) bytes of it were found wrong: none goes to the cache any more */
 	unsigned drops; /* (L) the blob's count of drops when the exchange gave its first byte */
 	uint64_t awaited; /* (L) when so many have, some reader goes on; UINT64_MAX: none waits */
@@ -129,6 +131,7 @@ struct blob {
 	struct hint *mend; /* (L) the last such fetch; NULL: none */
 	uint64_t mend_at; /* (L) ms: not before */
 	unsigned mends; /* (L) so far */
+	bool mend_emptied; /* (L) what the last one left incomplete has been discarded */
 
 	struct whole whole; /* the engine's */
 };
@@ -187,9 +190,11 @@ void flight_unlist_locked(struct flight *f);
 struct flight_bytes *flight_hold_locked(struct flight *f);
 void flight_let_go_locked(struct flight_bytes *bytes);
 
-/* Bytes [off, off + n) were found wrong: blames who gave them, and avoids it when they are asked
- * for again. */
-void flight_blame_locked(struct blob *b, uint64_t off, uint64_t n);
+/* The endpoint that gave a chunk last, as a bit; 0: not known. */
+uint32_t flight_giver_locked(const struct blob *b, uint64_t chunk);
+
+/* A chunk of these endpoints was found wrong: avoids them when it is asked for again. */
+void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places);
 
 /* Whether all chunks of [first, end) were found wrong together since the count of drops was
  * `since`. */
