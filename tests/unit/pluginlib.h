@@ -158,6 +158,13 @@ bool __wrap_image_is_writable(const struct image *image)
 	return is_writable >= 0 ? is_writable : __real_image_is_writable(image);
 }
 
+bool __real_image_has_upper(const struct image *image);
+bool __wrap_image_has_upper(const struct image *image);
+bool __wrap_image_has_upper(const struct image *image)
+{
+	return is_writable >= 0 ? is_writable : __real_image_has_upper(image);
+}
+
 void __real_launch_note(struct launch *l, uint64_t off, uint64_t n);
 void __wrap_launch_note(struct launch *l, uint64_t off, uint64_t n);
 void __wrap_launch_note(struct launch *l, uint64_t off, uint64_t n)
