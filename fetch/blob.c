@@ -77,8 +77,8 @@ static void note_piece(uint64_t off, size_t n, unsigned drops, uint32_t places)
 	}
 }
 
-/* n bytes are there, of these endpoints (0: the cache's); the blob's count of drops was `drops` before
- * they were taken. */
+/* n bytes are there, of these endpoints (0: the cache's); the blob's count of drops was `drops`
+ * before they were taken. */
 static void advance(struct reading *rd, size_t n, unsigned drops, uint32_t places)
 {
 	if (n > 0)

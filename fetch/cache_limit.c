@@ -228,7 +228,7 @@ static void tell_too_small(struct cache *c)
 
 static void evict_to(struct cache *c, uint64_t target, bool full)
 {
-	uint64_t freed;
+	uint64_t wanted = less(atomic_load(c->usage), target), freed;
 	struct err e;
 	int r = cache_evict_run(c, target, 0, &freed, &e);
 
@@ -244,8 +244,8 @@ static void evict_to(struct cache *c, uint64_t target, bool full)
 	if (full && freed > 0)
 		atomic_store(&c->paused_until, 0); /* (14) */
 	cache_limit_look_at_disk(c);
-	if (cache_limit_excess(c) == 0)
-		return;
+	if (cache_limit_excess(c) == 0 || freed >= wanted)
+		return; /* what was filled meanwhile is the next run's */
 	c->rest_until = clock_ms() + PAUSE; /* (15) */
 	c->rest_usage = atomic_load(c->usage);
 	if (r == 0)

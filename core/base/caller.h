@@ -11,8 +11,8 @@
 
 enum { CALLER_PIECES = 8 };
 
-/* Bytes [off, end) of the last read, how many drops their blob had seen when they were taken, and the
- * endpoints that they came from, as bits; 0: the cache's. */
+/* Bytes [off, end) of the last read, how many drops their blob had seen when they were taken, and
+ * the endpoints that they came from, as bits; 0: the cache's. */
 struct caller_piece {
 	uint64_t off, end;
 	unsigned drops;
