@@ -6,16 +6,16 @@
  * (1) `lock` guards the list, and of each flight what is marked (L).  No I/O happens under it, but
  *     for claims, which are locks themselves, and for a drop.
  * (2) Flights in the list do not overlap.  A chunk that is in one is not asked for again.
- * (3) The bytes of a `flight_bytes` below the flight's `arrived` never change; who holds a reference
- *     may read them without the lock.  Only the engine's thread writes.
+ * (3) The bytes of a `flight_bytes` below the flight's `arrived` never change; who holds a
+ *     reference may read them without the lock.  Only the engine's thread writes.
  * (4) A flight that is done stays in the list as long as its bytes are nowhere else (`kept`), the
  *     oldest leaving when there are more than KEPT_BYTES of them.
  * (5) What an exchange gave stands once it is judged (`proven`).  While it runs, readers see its
  *     bytes HELD_BACK bytes after they came: a server that breaks off writes what it has to say
  *     about that behind them.  When it fails, `arrived` goes back to `proven`, in other bytes if
  *     readers hold these (3), and what the cache was given of it is dropped there.
- * (6) Before readers or the cache get bytes of an exchange, `given` says which endpoint they are of;
- *     the newest entry counts.  Whoever finds bytes wrong blames the one that they came from.
+ * (6) Before readers or the cache get bytes of an exchange, `given` says which endpoint they are
+ *     of; the newest entry counts.  Whoever finds bytes wrong blames the one that they came from.
  */
 #ifndef OVERLAYBD_FETCH_FLIGHT_H
 #define OVERLAYBD_FETCH_FLIGHT_H

@@ -17,6 +17,7 @@
 #include "fetch/address.h"
 #include "fetch/queue.h"
 #include "fetch/range.h"
+#include "fetch/places.h"
 #include "fetch/request_url.h"
 #include "fetch/secret.h"
 
@@ -26,7 +27,6 @@ enum {
 	LATER = 50, /* ms */
 	REDIRECTS_MAX = 8, /* a round */
 	PAGE_MAX = 64 * 1024, /* bytes of an error's body that are read before it is cut off */
-	AVOID_MAX = 10 * 1000, /* ms that other endpoints are waited for */
 	LEAST = 1024, /* bytes that an answer has to bring in HTTP_SILENCE seconds, */
 	LEAST_OF_MANY = 16 * 1024, /* and where another endpoint is left */
 };
@@ -165,54 +165,6 @@ static uint64_t rest_time(const struct request *q)
 	return ms;
 }
 
-/* Until when an endpoint is to be left alone because it said so.  One that asks for more time than
- * the request has is tried all the same: waiting would be no better than an error. */
-static uint64_t asked_until(const struct request *q, const struct endpoint *p)
-{
-	return p->asked_until < min_u64(q->retry_until, deadline_of(q)) ? p->asked_until : 0;
-}
-
-/* Whether some endpoint is neither final nor one to avoid. */
-static bool has_better(const struct request *q)
-{
-	const struct endpoint_list *list = queue_endpoints(q->queue);
-	size_t i;
-
-	for (i = 0; i < list->count; i++)
-		if (!((q->final | q->avoid) & 1u << i) && !list->items[i].unused)
-			return true;
-	return false;
-}
-
-/* Until when another endpoint than those to avoid is waited for: half of the time that there is. */
-static uint64_t avoid_until(struct request *q, uint64_t now)
-{
-	uint64_t end = min_u64(deadline_of(q), q->retry_until);
-
-	if (q->avoid_until == 0)
-		q->avoid_until = end > now ? now + min_u64((end - now) / 2, AVOID_MAX) : now;
-	return q->avoid_until;
-}
-
-/* When the first endpoint may be asked that is not to be left alone then. */
-static uint64_t first_worth_asking(struct request *q, uint64_t now)
-{
-	const struct endpoint_list *list = queue_endpoints(q->queue);
-	bool better = has_better(q);
-	uint64_t first = CLOCK_NEVER, from;
-	size_t i;
-
-	for (i = 0; i < list->count; i++) {
-		if (q->final & 1u << i || list->items[i].unused)
-			continue;
-		from = asked_until(q, &list->items[i]);
-		if (better && q->avoid & 1u << i)
-			from = max_u64(from, avoid_until(q, now));
-		first = min_u64(first, from);
-	}
-	return first;
-}
-
 /* Every endpoint has failed, or is left alone: rests, or gives up. */
 static void end_round(struct request *q)
 {
@@ -223,7 +175,7 @@ static void end_round(struct request *q)
 	q->redirects = 0;
 	q->failed = 0;
 	q->desperate = true;
-	until = max_u64(now + rest_time(q), first_worth_asking(q, now));
+	until = max_u64(now + rest_time(q), places_first_worth_asking(q, now));
 	if (until >= min_u64(q->retry_until, deadline_of(q))) {
 		finish_late(q);
 		return;
@@ -506,18 +458,6 @@ static void take_distrust(struct request *q, const struct err *e)
 	fail_at_open(q, -EACCES, text);
 }
 
-/* Whether another endpoint can be asked in place of this one. */
-static bool has_others(const struct request *q)
-{
-	const struct endpoint_list *list = queue_endpoints(q->queue);
-	size_t i;
-
-	for (i = 0; i < list->count; i++)
-		if (i != q->place && !(q->final & 1u << i) && !list->items[i].unused)
-			return true;
-	return false;
-}
-
 /* There is no such host, or on this machine nobody listens: a name that is wrong or a server that
  * does not run is told at once. */
 static bool is_hopeless(struct request *q, int r)
@@ -537,7 +477,7 @@ static void take_failure(struct request *q, int r, const struct err *e)
 		return;
 	}
 	if (r == -ECONNREFUSED || r == -EHOSTUNREACH || r == -ENOTUNIQ ||
-	    (r == -ETIMEDOUT && q->x.answer.status == 0) || has_others(q))
+	    (r == -ETIMEDOUT && q->x.answer.status == 0) || places_has_others(q))
 		endpoint_failed(endpoint_of(q));
 	if (q->to_target)
 		request_url_forget(q);
@@ -609,10 +549,10 @@ static void begin(struct request *q)
 	q->x.referer = q->to_target ? q->referer : NULL;
 	q->x.content_type = q->content_type;
 	q->x.body = q->body;
-	q->x.silence = q->silence;
+	q->x.silence = places_silence(q);
 	q->x.companions = q->companions;
 	q->x.least = q->body || strcmp(q->method, "GET") != 0 ? 0
-		     : has_others(q)			      ? LEAST_OF_MANY
+		     : places_has_others(q)		      ? LEAST_OF_MANY
 							      : LEAST;
 	q->x.ranged = q->ranged;
 	q->x.first = q->first;
@@ -676,47 +616,6 @@ static void try_endpoint(struct request *q)
 	begin(q);
 }
 
-static int first_usable(const struct request *q, uint32_t without)
-{
-	const struct endpoint_list *list = queue_endpoints(q->queue);
-	uint64_t now = clock_ms();
-	size_t i;
-
-	for (i = 0; i < list->count; i++) {
-		const struct endpoint *p = &list->items[i];
-
-		if ((q->failed | q->final | without) & 1u << i || p->unused)
-			continue;
-		if (asked_until(q, p) <= now && (q->desperate || p->bad_until <= now))
-			return (int)i;
-	}
-	return -1;
-}
-
-/* The first endpoint that is worth a try now; -1: none.  One whose bytes were wrong is asked again
- * only when there is no other, or the others have not come back for long. */
-static int choose(struct request *q)
-{
-	int place = first_usable(q, q->avoid);
-
-	if (place >= 0 || !q->avoid || (has_better(q) && clock_ms() < avoid_until(q, clock_ms())))
-		return place;
-	if (q->rather < ENDPOINTS_MAX)
-		place = first_usable(q, ~(1u << q->rather));
-	return place >= 0 ? place : first_usable(q, 0);
-}
-
-static bool all_are_final(const struct request *q)
-{
-	const struct endpoint_list *list = queue_endpoints(q->queue);
-	size_t i;
-
-	for (i = 0; i < list->count; i++)
-		if (!(q->final & 1u << i) && !list->items[i].unused)
-			return false;
-	return true;
-}
-
 /* What next?  Called whenever nothing is under way for the request, which holds a slot. */
 static void take_step(struct request *q)
 {
@@ -730,13 +629,13 @@ static void take_step(struct request *q)
 		finish_late(q);
 		return;
 	}
-	place = q->following ? (int)q->place : choose(q);
+	place = q->following ? (int)q->place : places_choose(q);
 	if (place >= 0) {
 		if ((size_t)place != q->place)
 			q->strikes = 0;
 		q->place = (size_t)place;
 		try_endpoint(q);
-	} else if (all_are_final(q)) {
+	} else if (places_all_are_final(q)) {
 		finish(q, q->cause, &q->why);
 	} else {
 		end_round(q);

@@ -75,7 +75,7 @@ cp -r "$GOLDEN/upper-log" "$work/crash"
 truncate -s -5 "$work/crash/upper.index"
 serve crash "$plugin" "$work/crash/config.v1.json"
 nbdcopy "$(uri crash)" null:
-log_has crash "warning: $work/crash/upper.index: cut after a crash: 41 records stay, 0 whole ones and"
+log_has crash "warning: $work/crash/upper.index: cut after a crash: 41 records stay, 0 whole entries and"
 stop crash "upper.index: cut after a crash: 41 records stay"
 
 say "a name cannot forge lines of the log"

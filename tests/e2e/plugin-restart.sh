@@ -52,7 +52,7 @@ if writer expect "$(uri disk)" 4096 65536 2 2>"$work/gone.log"; then
 	fail "the write is there without the pending file: this test proves nothing"
 fi
 writer expect "$(uri disk)" 0 8192 1
-stop disk
+stop disk "u.pending: is missing"
 
 seed=$(seed)
 say "fio, seed $seed"
