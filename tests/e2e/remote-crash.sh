@@ -210,11 +210,11 @@ if [ -n "${PRIVATE_MOUNTS:-}" ]; then
 	serve full "$plugin" "image=$image" "cache-dir=$work/small/cache"
 	read_all full
 	"$python" "$client" random "$(uri full)" "$flat" 100 $RANDOM
-	stop full "No space left on device; nothing more is kept in it"
+	stop full "No space left on device"
 	warns full "No space left on device"
 	serve full "$plugin" "image=$image" "cache-dir=$work/small/cache"
 	read_all full
-	stop full "No space left on device; nothing more is kept in it"
+	stop full "No space left on device"
 	warns full "No space left on device"
 	say "ok: a full disk"
 	mount -o remount,ro "$work/small"

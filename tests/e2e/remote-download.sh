@@ -67,7 +67,7 @@ same "bytes to download" "$(counter "$work/stats.json" download_total_bytes)" "$
 sed '/^download/d' "$work/reg.yaml" >"$work/offline.yaml"
 serve offline "$plugin" "config=$work/offline.yaml"
 read_all offline
-stop offline "the registry is away"
+stop offline "cannot reach the registry"
 log_has offline "the registry is away"
 say "ok: a whole image needs no registry"
 

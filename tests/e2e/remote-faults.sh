@@ -120,7 +120,7 @@ for length in true false; do
 	each page:'"length": '$length 0
 	each page:'"length": '$length', "bytes": 900000' 0
 	each part:'"length": '$length 0
-	each part:'"length": '$length', "range": true' 0
+	each part:'"length": '$length', "label": true' 0
 done
 each tail 0
 each chunked 0

@@ -47,7 +47,7 @@ begin()
 # so hits the mirror alone.  Well-formed wrong bytes are for a layer that has checksums.
 passing=('"kind": "reset"' '"kind": "truncate"' '"kind": "whole"' '"kind": "whole", "after": 100000'
 	'"kind": "whole", "length": false' '"kind": "page"' '"kind": "page", "length": false, "bytes": 70000'
-	'"kind": "part"' '"kind": "part", "length": false, "range": true' '"kind": "content-range"'
+	'"kind": "part"' '"kind": "part", "length": false, "label": true' '"kind": "content-range"'
 	'"kind": "content-range", "wrong": "end"' '"kind": "content-range", "wrong": "missing"'
 	'"kind": "tail"' '"kind": "503"' '"kind": "429", "retry_after": 1' '"kind": "401"' '"kind": "close"' '"kind": "garbage"' '"kind": "long-header"' '"kind": "huge-headers"'
 	'"kind": "gzip"' '"kind": "stall"' '"kind": "stall", "after": -1'

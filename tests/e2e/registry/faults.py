@@ -19,7 +19,7 @@ and what the kind takes (all optional):
   whole          the whole blob for a range, status 200; after (cut there), length (false: none is
                  said, the body is chunked)
   page           a page of HTML with status 200: bytes (3000), length (as for whole)
-  part           the range, but with status 200; length (as for whole), range (true: with its
+  part           the range, but with status 200; length (as for whole), label (true: with its
                  Content-Range)
   tail           bytes of the body: after (half of it) right ones, then an error page, then a close
   trickle        ms (1000) between two bytes of the body from `after` on
@@ -120,7 +120,7 @@ def page(rule, request, answer):
 
 
 def part(rule, request, answer):
-    if not rule.get("range", False):
+    if not rule.get("label", False):
         del answer.headers["Content-Range"]
     answer.status, answer.chunked = 200, not rule.get("length", True)
 
@@ -195,7 +195,7 @@ KINDS = {
     "corrupt": (corrupt, {"step"}),
     "whole": (whole, {"after", "length"}),
     "page": (page, {"bytes", "length"}),
-    "part": (part, {"length", "range"}),
+    "part": (part, {"length", "label"}),
     "tail": (tail, {"after"}),
     "trickle": (trickle, {"after", "ms"}),
     "long-header": (long_header, {"bytes"}),
