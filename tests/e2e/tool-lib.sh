@@ -39,13 +39,14 @@ config()
 	done
 }
 
-# holds CONFIG DISK: what nbdkit serves for the config must be this disk, byte for byte.
+# holds CONFIG DISK [TEXT...]: what nbdkit serves for the config must be this disk, byte for byte; it may say
+# what holds these texts.
 holds()
 {
 	serve image "$plugin" "config=$1"
 	rm -f "$work/served.raw"
 	nbdcopy "$(uri image)" "$work/served.raw"
-	stop image
+	stop image "${@:3}"
 	cmp "$work/served.raw" "$2" || fail "$1 does not hold $2"
 }
 

@@ -157,7 +157,7 @@ for done in none data both; do
 	intent "$work/cut.intent" 2 0 "$(uuid_of "$work/full.data")"
 	"$overlaybd" commit "$work/cut" --compress none -o "$work/cut.obd" >/dev/null
 	layer_is "$work/cut.obd" --disk "$work/full.raw"
-	holds "$work/cut.yaml" "$work/full.raw" # opens it for writing
+	holds "$work/cut.yaml" "$work/full.raw" "$work/cut" # opens it for writing, and says what it completed
 	[ ! -e "$work/cut.intent" ] && [ ! -e "$work/cut.data.new" ] && [ ! -e "$work/cut.index.new" ] ||
 		fail "not completed: $done"
 	log_is "$work/cut" "$work/full.raw"
@@ -166,7 +166,7 @@ done
 # An intent for another layer, a damaged one, new files without one.
 intent "$work/cut.intent" 1 512 11111111-1111-1111-1111-111111111111
 cp "$work/full.data" "$work/cut.data.new"
-holds "$work/cut.yaml" "$work/full.raw"
+holds "$work/cut.yaml" "$work/full.raw" "an intent for another layer" "what a compaction that was stopped left is removed"
 [ ! -e "$work/cut.intent" ] && [ ! -e "$work/cut.data.new" ] || fail "leftovers stay"
 intent "$work/cut.intent" 1 512 "$(uuid_of "$work/full.data")"
 printf x | dd of="$work/cut.intent" bs=1 seek=16 conv=notrunc status=none
