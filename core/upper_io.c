@@ -269,8 +269,9 @@ static int publish(struct upper_log *u, struct change *c, struct err *e)
 
 	if (u->failed)
 		return err_set(e, EIO, "%s: an earlier sync failed", u->data_path);
-	/* What could not be flushed is not acknowledged.  A flush adds three entries. */
-	if (u->index_records + u->queue.count + n + 3 > u->max_records)
+	/* What could not be flushed is not acknowledged.  A flush adds three
+	 * entries, and a CHECK where there was none. */
+	if (u->index_records + u->queue.count + n + 4 > u->max_records)
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
 	if (upper_map_reserve(&u->map, c->start, sectors) < 0 ||
 	    upper_queue_reserve(&u->queue, n) < 0)

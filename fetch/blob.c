@@ -187,7 +187,8 @@ static int read_flight_locked(struct blob *b, struct flight *f, struct reading *
 		if (clock_ms() >= flight_deadline(f))
 			flight_unlist_locked(f); /* whatever keeps it, nobody waits for it again */
 	}
-	if (r == 0 && arrived > skip)
+	/* What a flight has that was dropped was found wrong, or came with what was. */
+	if (r == 0 && arrived > skip && !f->dropped)
 		copy_unlocked(b, f, rd, skip, arrived);
 	flight_unref_locked(f);
 	return r;
@@ -560,8 +561,9 @@ static void blame_locked(struct blob *b, uint64_t first, uint64_t end)
 				places |= c->pieces[i].places;
 		if (places == 0)
 			places = flight_giver_locked(b, chunk);
-		flight_blame_locked(b, chunk, places);
 		all |= places;
+		/* It was in the cache, and who put it there is not known: a mirror, most likely. */
+		flight_blame_locked(b, chunk, places ? places : queue_mirrors(b->queue));
 	}
 	for (i = 0; i < ENDPOINTS_MAX; i++)
 		b->blames[i] += all >> i & 1;

@@ -100,6 +100,14 @@ struct endpoint_list *queue_endpoints(struct queue *k)
 	return k->endpoints;
 }
 
+uint32_t queue_mirrors(const struct queue *k)
+{
+	const struct endpoint_list *list = k->endpoints;
+	size_t registries = list->items[list->count - 1].sibling ? 2 : 1;
+
+	return list->count > registries ? (1u << (list->count - registries)) - 1 : 0;
+}
+
 size_t queue_places(const struct queue *k)
 {
 	return k->endpoints->count;

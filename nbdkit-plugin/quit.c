@@ -74,10 +74,16 @@ static int take_signal(size_t i)
 int quit_watch(struct err *e)
 {
 	size_t i;
-	int r = 0, fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	uint64_t old;
+	int r = 0, fd = atomic_load(&told);
 
+	/* It is never closed: a handler that runs in another thread may be about to write to it, and the
+	 * number could be a disk's file by then. */
+	if (fd < 0)
+		fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)
 		return err_set(e, errno, "watching for signals: %s", strerror(errno));
+	(void)!read(fd, &old, sizeof old); /* what an earlier watch was told */
 	atomic_store(&told, fd);
 	for (i = 0; r == 0 && i < COUNT_OF(numbers); i++)
 		r = take_signal(i);
@@ -105,7 +111,6 @@ void quit_forget(void)
 {
 	struct sigaction now;
 	size_t i;
-	int fd;
 
 	for (i = 0; i < COUNT_OF(numbers); i++) {
 		/* Who has put a handler before ours calls ours for good. */
@@ -113,7 +118,4 @@ void quit_forget(void)
 		    now.sa_sigaction == on_signal && sigaction(numbers[i], &before[i], NULL) == 0)
 			taken[i] = false;
 	}
-	fd = atomic_exchange(&told, -1);
-	if (fd >= 0)
-		close(fd);
 }

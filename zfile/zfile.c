@@ -133,8 +133,9 @@ static int unpack(const struct zfile *z, struct scratch *t, const uint8_t *packe
 	return z->codec->decode(&t->decoder, dst, n, packed, stored, e);
 }
 
-/* The same for a block whose bytes stand in the scratch.  Wrong ones are dropped below and read
- * once more: a cache may hold them, and fetch better ones. */
+/* The same for a block whose bytes stand in the scratch.  Wrong ones are dropped below and read once
+ * more: a cache may hold them, and fetch better ones.  Then it returns 1: what else stands in the
+ * scratch came with them, and must not be judged after what is below has changed. */
 static int unpack_or_retry(const struct zfile *z, struct scratch *t, uint64_t block,
 			   uint8_t *packed, uint8_t *dst, struct err *e)
 {
@@ -143,13 +144,13 @@ static int unpack_or_retry(const struct zfile *z, struct scratch *t, uint64_t bl
 	size_t n = block_size(z, block);
 	int r = unpack(z, t, packed, stored, dst, n, e);
 
-	if (r == -EBADMSG) {
-		source_drop(z->below, start, stored);
-		r = source_pread(z->below, packed, stored, start, e);
-		if (r == 0)
-			r = unpack(z, t, packed, stored, dst, n, e);
-	}
-	return r < 0 ? err_wrap(e, r, "zfile block %" PRIu64, block) : 0;
+	if (r != -EBADMSG)
+		return r < 0 ? err_wrap(e, r, "zfile block %" PRIu64, block) : 0;
+	source_drop(z->below, start, stored);
+	r = source_pread(z->below, packed, stored, start, e);
+	if (r == 0)
+		r = unpack(z, t, packed, stored, dst, n, e);
+	return r < 0 ? err_wrap(e, r, "zfile block %" PRIu64, block) : 1;
 }
 
 /* Where a thread keeps a block of the file with this serial. */
@@ -158,7 +159,7 @@ static struct kept *kept_of(struct scratch *t, uint64_t serial)
 	return &t->kept[serial % KEPT];
 }
 
-/* Serves what w wants of a block, its first one. */
+/* Serves what w wants of a block, its first one.  0 or 1, as unpack_or_retry. */
 static int read_block(const struct zfile *z, struct scratch *t, uint64_t serial, uint64_t block,
 		      uint8_t *packed, struct want *w, struct err *e)
 {
@@ -185,7 +186,7 @@ static int read_block(const struct zfile *z, struct scratch *t, uint64_t serial,
 	w->buf += n;
 	w->off += n;
 	w->n -= n;
-	return 0;
+	return r;
 }
 
 /* Serves as many of w's blocks as fit the scratch. */
@@ -211,6 +212,8 @@ static int read_piece(const struct zfile *z, struct scratch *t, uint64_t serial,
 		r = read_block(z, t, serial, block, packed, w, e);
 		if (r < 0)
 			return r;
+		if (r > 0)
+			break; /* the caller comes again for the rest */
 	}
 	return 0;
 }
