@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -31,6 +32,7 @@ enum {
 	OFF_NEXT_SKIP = 124,
 	OFF_CRC = 252,
 	HEADER = 256,
+	HEADER_1 = 128, /* of the older form; what stands before OFF_BASE is the same in both */
 
 	OFF_DATA_CRC = 16, /* in a record */
 	OFF_RECORD_CRC = 28,
@@ -39,6 +41,7 @@ enum {
 };
 
 static const char magic[8] = "OBDPEND2";
+static const char magic_1[8] = "OBDPEND1"; /* without checksums: refused, never replayed */
 
 uint64_t upper_pending_begins(void)
 {
@@ -108,6 +111,22 @@ struct pending_file {
 	uint64_t size;
 };
 
+/* One of the older form says of this boot that its process died with writes that only it holds. */
+static int judge_older(const struct pending_file *f, const uint8_t raw[HEADER_1], struct err *e)
+{
+	char boot_id[FILE_BOOT_ID];
+	int r = f->ops->boot_id(boot_id);
+
+	if (r < 0)
+		return err_set(e, -r, "the boot id: %s", strerror(-r));
+	if (f->size <= HEADER_1 || memcmp(raw + OFF_BOOT_ID, boot_id, FILE_BOOT_ID - 1) != 0)
+		return 0;
+	return err_set(
+		e, EBUSY,
+		"holds writes that an older version acknowledged before it was killed: open the "
+		"layer once with that version, or move the file away to lose them");
+}
+
 /* 1: its header is whole.  0: there is none: power loss leaves a file that is empty, or zeroes. */
 static int read_header(const struct pending_file *f, struct header *h, struct err *e)
 {
@@ -119,6 +138,8 @@ static int read_header(const struct pending_file *f, struct header *h, struct er
 		return r;
 	if (is_zero(raw, HEADER))
 		return 0;
+	if (memcmp(raw, magic_1, sizeof magic_1) == 0)
+		return judge_older(f, raw, e);
 	if (parse_header(raw, h))
 		return 1;
 	return err_set(
@@ -208,6 +229,30 @@ static char *name_of(const struct file_ops *ops, const char *data_path)
 	return upper_intent_name(ops, data_path, "pending");
 }
 
+/* The older form had another name where the data file's does not end in ".data". */
+static int check_older_name(const struct file_ops *ops, const char *data_path, const char *uuid,
+			    struct err *e)
+{
+	AUTO_FREE char *data = ops->true_name(data_path), *path = NULL;
+	struct pending_file f = { .ops = ops };
+	uint8_t raw[HEADER_1];
+	int r;
+
+	if (!data || asprintf(&path, "%s.pending", data) < 0)
+		return err_set(e, ENOMEM, "out of memory");
+	f.path = path;
+	f.fd = ops->open(path, O_RDONLY, 0);
+	if (f.fd < 0)
+		return 0; /* a file of somebody else's is none of ours */
+	r = ops->size(f.fd, &f.size);
+	if (r == 0 && upper_file_read(ops, f.fd, raw, sizeof raw, 0, NULL) == 0 &&
+	    memcmp(raw, magic_1, sizeof magic_1) == 0 &&
+	    strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0)
+		r = judge_older(&f, raw, e);
+	ops->close(f.fd);
+	return r < 0 && r != -EINVAL ? err_wrap(e, r, "%s", path) : 0;
+}
+
 int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
 		       struct upper_pending_content *out, struct err *e)
 {
@@ -218,6 +263,9 @@ int upper_pending_read(const struct file_ops *ops, const char *data_path, const 
 	*out = (struct upper_pending_content){ 0 };
 	if (!path)
 		return err_set(e, ENOMEM, "out of memory");
+	r = check_older_name(ops, data_path, uuid, e);
+	if (r < 0)
+		return r;
 	f.fd = ops->open(path, O_RDONLY, 0);
 	if (f.fd == -ENOENT)
 		return 0;
@@ -255,11 +303,14 @@ static int look(const struct file_ops *ops, const char *path, struct header *h)
 bool upper_pending_is_of(const struct file_ops *ops, const char *path, const char *uuid)
 {
 	int fd = ops->open(path, O_RDONLY, 0), r;
-	uint8_t raw[HEADER];
+	uint8_t raw[HEADER] = { 0 };
+	uint64_t size = 0;
 
 	if (fd < 0)
 		return false;
-	r = upper_file_read(ops, fd, raw, sizeof raw, 0, NULL);
+	r = ops->size(fd, &size);
+	if (r == 0)
+		r = upper_file_read(ops, fd, raw, (size_t)min_u64(size, sizeof raw), 0, NULL);
 	ops->close(fd);
 	return r == 0 && (memcmp(raw, magic, sizeof magic) == 0 ||
 			  strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0);

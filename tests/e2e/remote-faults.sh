@@ -157,7 +157,7 @@ except nbd.Error:
 took = time.monotonic() - began
 sys.exit(f"a read with timeout=3 took {took:.1f} s" if took > 4.2 else 0)' "$(uri six)" || fail "six layers"
 tell reg /faults
-stop six
+stop six "timed out"
 say "ok: six layers that are late, one deadline"
 
 # What is final for a read, or lasts longer than it may.
