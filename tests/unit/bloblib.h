@@ -62,9 +62,6 @@ bool __wrap_cache_blob_is_filling(const struct cache_blob *b);
 int __wrap_cache_blob_open(struct cache *c, const char *origin, const char *digest, uint64_t size,
 			   struct cache_blob **out, struct err *e)
 {
-	memset(&shelf, 0, sizeof shelf);
-	shelf.size = size;
-	shelf.refused = SHELF;
 	*out = (struct cache_blob *)&shelf;
 	return 0;
 }
@@ -301,6 +298,9 @@ static void open_scene(const struct scene *s)
 				  .timeout = s->timeout };
 	struct reference ref;
 
+	memset(&shelf, 0, sizeof shelf);
+	shelf.size = s->size;
+	shelf.refused = SHELF;
 	stage_open();
 	clock_use(&lib_clock);
 	log_set_sink(note_warning);

@@ -179,7 +179,9 @@ static void test_failing(void **state)
 	struct sockaddr_storage longer[2];
 	struct server s = listen_anywhere();
 	struct warm w = { 0 };
+	int before = dup(s.fd), after;
 
+	close(before);
 	memset(longer, 0, sizeof longer);
 	memcpy(longer, &s.address, sizeof s.address);
 	warm_connect(&w, AF_INET, SOCK_STREAM, 0, (struct sockaddr *)longer, sizeof longer, 1);
@@ -192,6 +194,9 @@ static void test_failing(void **state)
 	warm_connect(&w, AF_INET, SOCK_STREAM, 0, (struct sockaddr *)&s.address, sizeof s.address,
 		     0);
 	assert_null(w.first);
+	after = dup(s.fd);
+	assert_int_equal(after, before); /* nor is a descriptor left */
+	close(after);
 	close(s.fd);
 }
 
