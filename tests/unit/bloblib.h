@@ -40,7 +40,7 @@ static struct {
 	unsigned publishes, drops, reads;
 	uint64_t refused; /* this chunk is not taken; UINT64_MAX: all are */
 	enum cache_state state;
-	bool sealed;
+	bool sealed, closed, undroppable;
 	void (*on_publish)(uint64_t chunk);
 } shelf;
 
@@ -70,6 +70,7 @@ void __wrap_cache_blob_close(struct cache_blob *b)
 {
 	unsigned i;
 
+	shelf.closed = true;
 	for (i = 0; b && i < RANKS * SHELF; i++)
 		assert_int_not_equal(shelf.claims[i / SHELF][i % SHELF], OURS);
 }
@@ -119,7 +120,7 @@ void __wrap_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n)
 	uint64_t i;
 
 	shelf.drops++;
-	for (i = off / CHUNK; i * CHUNK < off + n; i++)
+	for (i = off / CHUNK; !shelf.undroppable && i * CHUNK < off + n; i++)
 		shelf.there[i] = shelf.unreadable[i] = false;
 }
 
@@ -331,6 +332,7 @@ static void close_scene(void)
 	on_wait = NULL;
 	queue_shut(queue);
 	source_close(source);
+	assert_true(shelf.closed); /* nothing holds the blob any more */
 	queue_close(queue);
 	endpoint_list_close(&places);
 	stats_group_close(group);

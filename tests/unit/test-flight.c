@@ -173,6 +173,14 @@ static void test_renewed(void **state)
 	check_renewed(true, 2 * CHUNK + 5, CHUNK, false); /* nothing of it was shown */
 }
 
+static struct flight *awaited;
+
+static void look_at_awaited(unsigned times, uint64_t until)
+{
+	assert_int_equal(awaited->awaited, CHUNK); /* the least that one of them waits for */
+	assert_int_equal(until, 77);
+}
+
 /* What a reader waits for is forgotten once it is there. */
 static void test_awaited(void **state)
 {
@@ -191,6 +199,16 @@ static void test_awaited(void **state)
 	f->awaited = 8 * CHUNK;
 	flight_wake_all(blob);
 	assert_true(f->awaited == UINT64_MAX);
+	awaited = f;
+	on_wait = look_at_awaited;
+	pthread_mutex_lock(&blob->lock);
+	flight_await_locked(f, CHUNK, 77);
+	flight_await_locked(f, 2 * CHUNK, 77);
+	assert_int_equal(waits, 2);
+	assert_int_equal(f->awaited, CHUNK);
+	flight_unlist_locked(f);
+	assert_true(f->awaited == UINT64_MAX);
+	pthread_mutex_unlock(&blob->lock);
 	leave_flight(f);
 	close_scene();
 }
@@ -232,7 +250,7 @@ static void test_blame(void **state)
 	f = make_flight(0, 4, REQUEST_DEMAND);
 	answer_all();
 	leave_flight(f);
-	blame(8, 9); /* nobody gave it */
+	blame(4, 9); /* nobody gave these */
 	assert_int_equal(blob->blames[0], 0);
 	assert_int_equal(blob->suspects_next, 0);
 	blame(1, 3);

@@ -228,6 +228,7 @@ static void test_hint(void **state)
 	h->awaited = true;
 	assert_int_equal(blob->hints, 1);
 	assert_string_equal(next_of(h, 0), "10+1"); /* one at least */
+	assert_int_equal(atomic_load(&blob->flights->request.deadline), clock_ms() + 60 * 1000);
 	assert_false(h->skipped);
 	assert_string_equal(next_of(h, 2 * CHUNK + 1), "12+2");
 	assert_string_equal(next_of(h, 1024 * CHUNK), "15+64"); /* as much as one may have */
