@@ -75,7 +75,7 @@ void __wrap_cache_blob_close(struct cache_blob *b)
 		assert_int_not_equal(shelf.claims[i / SHELF][i % SHELF], OURS);
 }
 
-static void put(uint64_t chunk)
+static inline void put(uint64_t chunk)
 {
 	unsigned i;
 
@@ -167,7 +167,7 @@ bool __wrap_cache_blob_is_filling(const struct cache_blob *b)
 }
 
 /* The chunks that are there, as "0-2,5"; "": none. */
-static const char *shelved(void)
+static inline const char *shelved(void)
 {
 	static char text[256];
 	size_t at = 0;
@@ -287,7 +287,7 @@ static void log_in(void)
 	request_release(&q);
 }
 
-static void open_scene(const struct scene *s)
+static inline void open_scene(const struct scene *s)
 {
 	static char first[] = "https://e0.test", second[] = "https://e1.test";
 	char *mirrors[] = { first, second }, name[] = "e0.test/img";
@@ -343,7 +343,7 @@ static void close_scene(void)
 /* ---- answers ---- */
 
 /* The headers of a part, of `n` bytes (0: all that was asked for). */
-static void head(struct http_exchange *x, uint64_t n)
+static inline void head(struct http_exchange *x, uint64_t n)
 {
 	char lines[100];
 
@@ -354,7 +354,7 @@ static void head(struct http_exchange *x, uint64_t n)
 }
 
 /* A good answer, or its first n bytes and then the end `r`. */
-static void answer(struct http_exchange *x, uint64_t n, int r)
+static inline void answer(struct http_exchange *x, uint64_t n, int r)
 {
 	uint64_t all = x->last - x->first + 1;
 
@@ -365,7 +365,7 @@ static void answer(struct http_exchange *x, uint64_t n, int r)
 }
 
 /* What is asked for at the moment, in chunks, as "0-3 8-11", in the order of the beginning. */
-static const char *asked(void)
+static inline const char *asked(void)
 {
 	static char text[512];
 	size_t at = 0;
@@ -381,7 +381,7 @@ static const char *asked(void)
 }
 
 /* Answers all that is asked for, however long it takes, until nothing is. */
-static void answer_all(void)
+static inline void answer_all(void)
 {
 	stage_run();
 	while (stage.count > 0)
@@ -391,7 +391,8 @@ static void answer_all(void)
 /* ---- flights ---- */
 
 /* A flight over chunks [first, end), with a reference of ours. */
-static struct flight *make_flight(uint64_t first, uint64_t end, enum request_priority priority)
+static inline struct flight *make_flight(uint64_t first, uint64_t end,
+					 enum request_priority priority)
 {
 	struct request *made = NULL;
 	struct flight *f;
@@ -405,14 +406,14 @@ static struct flight *make_flight(uint64_t first, uint64_t end, enum request_pri
 	return f;
 }
 
-static void leave_flight(struct flight *f)
+static inline void leave_flight(struct flight *f)
 {
 	pthread_mutex_lock(&blob->lock);
 	flight_unref_locked(f);
 	pthread_mutex_unlock(&blob->lock);
 }
 
-static void check_bytes(const uint8_t *bytes, uint64_t off, size_t n)
+static inline void check_bytes(const uint8_t *bytes, uint64_t off, size_t n)
 {
 	size_t i;
 
