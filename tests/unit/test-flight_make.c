@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which fetches are made: what nobody has, what other processes have claimed, what becomes longer,
  * what a hint is cut into; and a whole blob that comes for a range. */
+#include "tests/unit/alloc.h"
 #include "tests/unit/bloblib.h"
 
 static struct request *made; /* flights that are to be sent */
@@ -187,6 +188,45 @@ static void test_promote(void **state)
 	leave_flight(f);
 	answer_all();
 	assert_string_equal(shelved(), "0,10,20,30");
+	close_scene();
+}
+
+/* ---- no memory ---- */
+
+/* What could not be made is claimed by nobody; what was made before is sent. */
+static void test_not_made(void **state)
+{
+	open_scene(&(struct scene){ .size = 8 * CHUNK });
+	put(2);
+	alloc_left = 1;
+	assert_int_equal(make(0, 4, 0, REQUEST_DEMAND), -ENOMEM);
+	alloc_left = -1;
+	assert_string_equal(list_made(), "0+2");
+	assert_int_equal(shelf.claims[0][1], OURS);
+	assert_int_equal(shelf.claims[0][3], NOBODY);
+	fetch_made();
+	assert_string_equal(shelved(), "0-2");
+	close_scene();
+}
+
+/* Its bytes find no room: a moment later. */
+static void test_no_room(void **state)
+{
+	struct flight *f;
+
+	open_scene(&(struct scene){ .size = 8 * CHUNK });
+	f = make_flight(0, 2, REQUEST_DEMAND);
+	alloc_left = 0;
+	stage_run();
+	alloc_left = -1;
+	assert_false(f->started);
+	assert_int_equal(stage.count, 0);
+	assert_false(f->done);
+	answer(stage_next(), 0, 0);
+	assert_true(f->done);
+	assert_int_equal(f->r, 0);
+	assert_string_equal(shelved(), "0-1");
+	leave_flight(f);
 	close_scene();
 }
 
@@ -458,11 +498,11 @@ static void test_held(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_missing), TEST(test_is_missing),    TEST(test_claims),
-		TEST(test_longer),  TEST(test_starting),      TEST(test_promote),
-		TEST(test_hint),    TEST(test_hint_fails),    TEST(test_hints_max),
-		TEST(test_passing), TEST(test_passing_fails), TEST(test_passing_refused),
-		TEST(test_held),
+		TEST(test_missing),	  TEST(test_is_missing),      TEST(test_claims),
+		TEST(test_longer),	  TEST(test_starting),	      TEST(test_promote),
+		TEST(test_not_made),	  TEST(test_no_room),	      TEST(test_hint),
+		TEST(test_hint_fails),	  TEST(test_hints_max),	      TEST(test_passing),
+		TEST(test_passing_fails), TEST(test_passing_refused), TEST(test_held),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
