@@ -41,6 +41,7 @@ static struct {
 	uint64_t refused; /* this chunk is not taken; UINT64_MAX: all are */
 	enum cache_state state;
 	bool sealed, closed, undroppable;
+	int open_result;
 	void (*on_publish)(uint64_t chunk);
 } shelf;
 
@@ -62,6 +63,8 @@ bool __wrap_cache_blob_is_filling(const struct cache_blob *b);
 int __wrap_cache_blob_open(struct cache *c, const char *origin, const char *digest, uint64_t size,
 			   struct cache_blob **out, struct err *e)
 {
+	if (shelf.open_result < 0)
+		return err_set(e, -shelf.open_result, "the shelf is shut");
 	*out = (struct cache_blob *)&shelf;
 	return 0;
 }

@@ -126,6 +126,65 @@ static void test_kept_without_a_cache(void **state)
 	close_scene();
 }
 
+/* Chunk 0 is there; it is dropped while the rest is waited for. */
+static void drops_what_was_read(unsigned times, uint64_t until)
+{
+	struct caller own = *caller(); /* it is another thread that does so */
+
+	caller()->read_of = NULL;
+	source_drop(source, 0, CHUNK);
+	*caller() = own;
+	answer_all();
+}
+
+static void test_pieces(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	put(0);
+	on_wait = drops_what_was_read;
+	check_read(10, 2 * CHUNK);
+	assert_ptr_equal(caller()->read_of, blob);
+	assert_int_equal(caller()->piece_count, 2);
+	assert_int_equal(caller()->pieces[0].off, 10);
+	assert_int_equal(caller()->pieces[0].end, CHUNK);
+	assert_int_equal(caller()->pieces[0].drops, 0);
+	assert_int_equal(caller()->pieces[1].off, CHUNK);
+	assert_int_equal(caller()->pieces[1].end, 2 * CHUNK + 10);
+	assert_int_equal(caller()->pieces[1].drops, 1);
+	source_drop(source, 0, CHUNK); /* another was first */
+	assert_int_equal(blob->drops, 1);
+	source_drop(source, 0, 2 * CHUNK); /* the second chunk came later, and is to blame */
+	assert_int_equal(blob->drops, 2);
+	assert_string_equal(shelved(), "2");
+	close_scene();
+}
+
+static void whole_passes(unsigned times, uint64_t until)
+{
+	struct http_exchange *x = stage.running[0];
+
+	assert_int_equal(times, 0); /* it is not waited for its own flight */
+	stage_head(x, "200|Content-Length: 655360");
+	stage_bytes(x, 0, 9 * CHUNK);
+}
+
+/* A read takes from the cache what a whole blob has left there, passing by. */
+static void test_whole_passes(void **state)
+{
+	struct flight *f, *waiting;
+
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	f = make_flight(30, 31, REQUEST_DEMAND);
+	assert_string_equal(asked(), "30-30");
+	waiting = make_flight(7, 8, REQUEST_DEMAND);
+	on_wait = whole_passes;
+	check_read(7 * CHUNK, 100);
+	assert_true(waiting->listed && !waiting->done);
+	leave_flight(f);
+	leave_flight(waiting);
+	close_scene();
+}
+
 /* ---- failures ---- */
 
 static void test_fails(void **state)
@@ -575,11 +634,56 @@ static void test_fill(void **state)
 	close_scene();
 }
 
+/* ---- opening ---- */
+
+/* A cache that cannot be used costs fetches; one that knows the blob otherwise is an error. */
+static void test_opening(void **state)
+{
+	static const struct {
+		int cache, r;
+		bool warns;
+	} table[] = {
+		{ 0, 0, false },
+		{ -EACCES, 0, true },
+		{ -EIO, 0, true },
+		{ -EBADMSG, -EBADMSG, false },
+		{ -ENOMEM, -ENOMEM, false },
+	};
+	struct blob_options o;
+	struct source *s;
+	size_t i;
+
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	for (i = 0; i < sizeof table / sizeof *table; i++) {
+		o = (struct blob_options){ .queue = queue,
+					   .cache = (struct cache *)&shelf,
+					   .origin = "https://e0.test/img",
+					   .digest = "sha256:y",
+					   .size = 5 * CHUNK };
+		last_warning[0] = '\0';
+		shelf.open_result = table[i].cache;
+		assert_int_equal(blob_open(&o, &s, &why), table[i].r);
+		assert_int_equal(last_warning[0] != '\0', table[i].warns);
+		if (table[i].r < 0) {
+			assert_string_equal(why.msg, "the shelf is shut");
+			continue;
+		}
+		assert_int_equal(blob_cache(blob_of(s)) != NULL, table[i].cache == 0);
+		assert_int_equal(blob_size(blob_of(s)), 5 * CHUNK);
+		assert_string_equal(blob_digest(blob_of(s)), "sha256:y");
+		assert_true(blob_is(s));
+		source_close(s);
+	}
+	assert_non_null(blob_cache(blob));
+	close_scene();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_reads),	       cmocka_unit_test(test_promotes),
 		cmocka_unit_test(test_taken_back),     cmocka_unit_test(test_kept_without_a_cache),
+		cmocka_unit_test(test_pieces),	       cmocka_unit_test(test_whole_passes),
 		cmocka_unit_test(test_fails),	       cmocka_unit_test(test_unasked_fails),
 		cmocka_unit_test(test_opening_fails),  cmocka_unit_test(test_while_opening),
 		cmocka_unit_test(test_shut),	       cmocka_unit_test(test_timeout),
@@ -592,6 +696,7 @@ int main(void)
 		cmocka_unit_test(test_passed_over),    cmocka_unit_test(test_blamed_once),
 		cmocka_unit_test(test_mending),	       cmocka_unit_test(test_mending_fails),
 		cmocka_unit_test(test_rewinds),	       cmocka_unit_test(test_fill),
+		cmocka_unit_test(test_opening),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
