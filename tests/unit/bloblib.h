@@ -425,4 +425,47 @@ static inline void check_bytes(const uint8_t *bytes, uint64_t off, size_t n)
 			fail_msg("byte %zu is wrong", (size_t)off + i);
 }
 
+/* ---- reads ---- */
+
+static uint8_t buf[64 * CHUNK];
+static struct err why;
+
+static inline int read_at(uint64_t off, size_t n)
+{
+	memset(buf, 0, n);
+	why.msg[0] = '\0';
+	return source_pread(source, buf, n, off, &why);
+}
+
+static inline void check_read(uint64_t off, size_t n)
+{
+	int r = read_at(off, n);
+
+	if (r < 0)
+		fail_msg("%s", why.msg);
+	check_bytes(buf, off, n);
+}
+
+static inline uint64_t count_of(enum stats_count which)
+{
+	return stats_get(blob->stats, which);
+}
+
+/* What may happen while it waits. */
+
+static inline void all_comes(unsigned times, uint64_t until)
+{
+	answer_all();
+}
+
+static inline void nothing_is_there(unsigned times, uint64_t until)
+{
+	stage_answer(stage_next(), "404", 0, 0);
+}
+
+static inline void shuts(unsigned times, uint64_t until)
+{
+	queue_shut(queue);
+}
+
 #endif
