@@ -42,6 +42,7 @@ static struct {
 	enum cache_state state;
 	bool sealed, closed, undroppable;
 	int open_result;
+	bool spoils; /* a read finds the whole wrong */
 	void (*on_publish)(uint64_t chunk);
 } shelf;
 
@@ -92,6 +93,8 @@ size_t __wrap_cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_
 	uint64_t end = off;
 
 	shelf.reads++;
+	if (shelf.spoils)
+		shelf.state = CACHE_WRONG;
 	while (end < off + n && shelf.there[end / CHUNK] && !shelf.unreadable[end / CHUNK])
 		end = end / CHUNK * CHUNK + CHUNK;
 	n = end < off + n ? (size_t)(end - off) : n;
