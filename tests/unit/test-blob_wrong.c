@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A blob: what is asked for ahead of need, and what becomes of bytes that are wrong. */
+#include "tests/unit/bloblib.h"
+
+/* ---- ahead of need ---- */
+
+static void test_want(void **state)
+{
+	open_scene(&(struct scene){ .size = 600 * CHUNK });
+	source_want(source, 2 * CHUNK + 5, CHUNK);
+	assert_string_equal(asked(), "2-3");
+	source_want(source, 2 * CHUNK, 2 * CHUNK); /* it is under way */
+	assert_string_equal(asked(), "2-3");
+	answer_all();
+	source_want(source, 2 * CHUNK, 2 * CHUNK); /* it is there */
+	assert_string_equal(asked(), "");
+	shelf.state = CACHE_WRONG;
+	source_want(source, 9 * CHUNK, CHUNK);
+	source_prefetch(source, 9 * CHUNK, CHUNK);
+	assert_string_equal(asked(), "");
+	shelf.state = CACHE_PARTIAL;
+	source_prefetch(source, 9 * CHUNK, CHUNK);
+	assert_string_equal(asked(), "9-9");
+	close_scene();
+}
+
+/* Without a cache, no more than is sure to be kept until it is read. */
+static void test_want_bare(void **state)
+{
+	open_scene(&(struct scene){ .size = 600 * CHUNK, .bare = true });
+	source_want(source, 0, 600 * CHUNK);
+	assert_string_equal(asked(), "0-255");
+	source_want(source, 0, 600 * CHUNK); /* what is under way is that */
+	assert_string_equal(asked(), "0-255");
+	answer_all();
+	source_want(source, 256 * CHUNK, 256 * CHUNK); /* a reader in order, who gets no more */
+	assert_string_equal(asked(), "256-511");
+	close_scene();
+}
+
+static unsigned reads_from, furthest;
+
+static void comes_and_is_measured(unsigned times, uint64_t until)
+{
+	for (stage_run(); stage.count > 0; stage_run()) {
+		unsigned last = (unsigned)(stage.running[0]->last / CHUNK);
+
+		assert_true(last < reads_from + FLIGHT_CHUNKS);
+		if (last - reads_from > furthest)
+			furthest = last - reads_from;
+		answer(stage.running[0], 0, 0);
+	}
+}
+
+/* So it is of reads. */
+static void test_ahead_bare(void **state)
+{
+	open_scene(&(struct scene){ .size = 2000 * CHUNK, .bare = true });
+	on_wait = comes_and_is_measured;
+	furthest = 0;
+	for (reads_from = 0; reads_from < 1900; reads_from += 64) {
+		check_read((uint64_t)reads_from * CHUNK, 64 * CHUNK);
+		caller()->read_of = NULL; /* what is kept goes, so that the next read waits again */
+		source_drop(source, 0, 2000 * CHUNK);
+	}
+	assert_int_equal(furthest, FLIGHT_CHUNKS - 1);
+	close_scene();
+}
+
+/* Nothing is read ahead of a blob that is found wrong during the read itself. */
+static void check_ahead(bool wrong)
+{
+	unsigned i;
+
+	open_scene(&(struct scene){ .size = 600 * CHUNK });
+	on_wait = all_comes;
+	for (i = 0; i < 6; i++)
+		check_read((uint64_t)i * CHUNK, CHUNK);
+	shelf.spoils = wrong;
+	for (; shelf.there[i] && asked()[0] == '\0'; i++) {
+		shelf.state = CACHE_PARTIAL;
+		check_read((uint64_t)i * CHUNK, CHUNK);
+	}
+	assert_true(i > 6);
+	assert_int_equal(asked()[0] == '\0', wrong);
+	close_scene();
+}
+
+static void test_ahead(void **state)
+{
+	check_ahead(false);
+	check_ahead(true);
+}
+
+static const struct ends {
+	uint64_t size;
+	const char *asked;
+} ends[] = {
+	{ 600 * CHUNK, "0-0 596-599" }, /* 64 KiB at least */
+	{ 4 * CHUNK, "0-3" },
+	{ 5 * CHUNK, "0-4" }, /* the gap would be none */
+	{ 6 * CHUNK, "0-0 2-5" },
+	{ 1, "0-0" },
+	{ 4096 * CHUNK, "0-0 4080-4095" }, /* a 256th part */
+	{ UINT64_C(131072) * CHUNK, "0-0 130816-131071" }, /* 4 MiB at most */
+};
+
+static void test_ends(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof ends / sizeof *ends; i++) {
+		open_scene(&(struct scene){ .size = ends[i].size, .bare = true });
+		blob_ask_for_ends(blob);
+		assert_string_equal(asked(), ends[i].asked);
+		close_scene();
+	}
+}
+
+/* ---- bytes that are wrong ---- */
+
+/* A chunk that is there and cannot be read is dropped; then the cache is passed over. */
+static void test_stuck(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	put(0);
+	shelf.unreadable[0] = true;
+	on_wait = all_comes;
+	check_read(0, 10);
+	assert_int_equal(shelf.drops, 1);
+	assert_string_equal(last_warning, "");
+	assert_in_range(shelf.reads, 16, 20);
+	close_scene();
+}
+
+/* The disk lets it neither be read nor dropped: from the registry, for a minute. */
+static void test_passed_over(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	put(0);
+	shelf.unreadable[0] = shelf.undroppable = true;
+	on_wait = all_comes;
+	check_read(0, 10);
+	assert_int_equal(shelf.drops, 1);
+	assert_in_range(shelf.reads, 64, 68);
+	assert_non_null(strstr(last_warning, "sha256:x: what the cache has of it cannot be read"));
+	assert_int_equal(shelf.publishes, 0);
+	assert_int_equal(atomic_load(&blob->passed_until), clock_ms() + 60 * 1000);
+	stage_pass(60 * 1000 - 1);
+	assert_false(flight_has_cache(blob));
+	stage_pass(1);
+	assert_true(flight_has_cache(blob));
+	close_scene();
+}
+
+/* All that a read took was dropped since: what is there now is not to blame. */
+static void test_blamed_once(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	on_wait = all_comes;
+	check_read(0, 2 * CHUNK);
+	source_drop(source, 0, 2 * CHUNK);
+	assert_int_equal(blob->blames[0], 1);
+	assert_int_equal(shelf.drops, 1);
+	source_drop(source, 0, 2 * CHUNK); /* another reader of the same bytes */
+	source_drop(source, CHUNK, CHUNK);
+	assert_int_equal(blob->blames[0], 1);
+	assert_int_equal(shelf.drops, 1);
+	check_read(0, 2 * CHUNK);
+	source_drop(source, CHUNK, 1); /* that is new */
+	assert_int_equal(blob->blames[0], 2);
+	assert_int_equal(shelf.drops, 2);
+	assert_string_equal(shelved(), "0");
+	caller()->read_of = NULL; /* a thread that has not read it knows nothing of drops */
+	source_drop(source, CHUNK, 1);
+	assert_int_equal(shelf.drops, 3);
+	assert_int_equal(count_of(STATS_CRC_DROPS), 5);
+	close_scene();
+}
+
+/* ---- a whole that is wrong ---- */
+
+static void is_right_then(unsigned times, uint64_t until)
+{
+	assert_int_equal(until, clock_ms() + 50);
+	answer_all();
+	if (times == 2)
+		shelf.state = CACHE_WHOLE;
+	stage_pass(50);
+}
+
+/* All of it is fetched once more, and the read goes on with the verdict. */
+static void test_mending(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	on_wait = is_right_then;
+	check_read(0, 10);
+	assert_string_equal(shelved(), "0-39");
+	assert_int_equal(waits, 3);
+	assert_int_equal(blob->mends, 1);
+	close_scene();
+}
+
+static void is_wrong_again(unsigned times, uint64_t until)
+{
+	answer_all();
+	__wrap_cache_blob_drop(NULL, 0, 40 * CHUNK);
+}
+
+static void test_mending_fails(void **state)
+{
+	uint64_t due;
+
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	on_wait = is_wrong_again;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_non_null(strstr(why.msg, "do not have the digest sha256:x"));
+	assert_int_equal(waits, 1);
+	due = blob->mend_at;
+	assert_int_equal(due, 5000 + 10 * 1000);
+	assert_int_equal(read_at(0, 10), -EIO); /* not again so soon */
+	assert_int_equal(waits, 1);
+	stage_pass(due - clock_ms());
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(waits, 2);
+	assert_int_equal(blob->mend_at, due + 20 * 1000);
+	close_scene();
+}
+
+static void spoils(unsigned times, uint64_t until)
+{
+	if (times == 0) {
+		answer_all();
+		shelf.state = CACHE_WRONG;
+		shelf.sealed = true;
+		return;
+	}
+	shelf.sealed = false;
+	shelf.state = CACHE_WHOLE;
+}
+
+/* Found wrong in the middle of a read: it begins anew. */
+static void test_rewinds(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	on_wait = spoils;
+	check_read(5, 3 * CHUNK);
+	assert_int_equal(waits, 2);
+	assert_int_equal(caller()->piece_count, 1);
+	assert_int_equal(caller()->pieces[0].off, 5);
+	assert_int_equal(caller()->pieces[0].end, 5 + 3 * CHUNK);
+	close_scene();
+}
+
+/* ---- background download ---- */
+
+static void test_fill(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	on_wait = all_comes;
+	assert_int_equal(blob_fill(blob, CHUNK, 3 * CHUNK, &why), 0);
+	assert_string_equal(shelved(), "1-3");
+	shelf.claims[0][6] = OTHERS;
+	assert_int_equal(blob_fill(blob, 4 * CHUNK, 4 * CHUNK, &why), 1);
+	assert_string_equal(shelved(), "1-5,7");
+	on_wait = nothing_is_there;
+	assert_int_equal(blob_fill(blob, 9 * CHUNK, CHUNK, &why), -ENOENT);
+	on_wait = shuts;
+	assert_int_equal(blob_fill(blob, 10 * CHUNK, CHUNK, &why), -ESHUTDOWN);
+	close_scene();
+}
+
+/* ---- opening ---- */
+
+/* A cache that cannot be used costs fetches; one that knows the blob otherwise is an error. */
+static void test_opening(void **state)
+{
+	static const struct {
+		int cache, r;
+		bool warns;
+	} table[] = {
+		{ 0, 0, false },
+		{ -EACCES, 0, true },
+		{ -EIO, 0, true },
+		{ -EBADMSG, -EBADMSG, false },
+		{ -ENOMEM, -ENOMEM, false },
+	};
+	struct blob_options o;
+	struct source *s;
+	size_t i;
+
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	for (i = 0; i < sizeof table / sizeof *table; i++) {
+		o = (struct blob_options){ .queue = queue,
+					   .cache = (struct cache *)&shelf,
+					   .origin = "https://e0.test/img",
+					   .digest = "sha256:y",
+					   .size = 5 * CHUNK };
+		last_warning[0] = '\0';
+		shelf.open_result = table[i].cache;
+		assert_int_equal(blob_open(&o, &s, &why), table[i].r);
+		assert_int_equal(last_warning[0] != '\0', table[i].warns);
+		if (table[i].r < 0) {
+			assert_string_equal(why.msg, "the shelf is shut");
+			continue;
+		}
+		assert_int_equal(blob_cache(blob_of(s)) != NULL, table[i].cache == 0);
+		assert_int_equal(blob_size(blob_of(s)), 5 * CHUNK);
+		assert_string_equal(blob_digest(blob_of(s)), "sha256:y");
+		assert_true(blob_is(s));
+		source_close(s);
+	}
+	assert_non_null(blob_cache(blob));
+	close_scene();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_want),	    cmocka_unit_test(test_want_bare),
+		cmocka_unit_test(test_ahead_bare),  cmocka_unit_test(test_ahead),
+		cmocka_unit_test(test_ends),	    cmocka_unit_test(test_stuck),
+		cmocka_unit_test(test_passed_over), cmocka_unit_test(test_blamed_once),
+		cmocka_unit_test(test_mending),	    cmocka_unit_test(test_mending_fails),
+		cmocka_unit_test(test_rewinds),	    cmocka_unit_test(test_fill),
+		cmocka_unit_test(test_opening),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
