@@ -44,10 +44,18 @@ static int take_bytes(struct request *q, uint64_t off, const void *buf, size_t n
 	return 0;
 }
 
+/* An answer without a byte has no text, whatever a try before it brought. */
+static void forget_earlier(struct request *q)
+{
+	if (q->x.received == 0)
+		((struct errand *)q)->document->n = 0;
+}
+
 static int check(struct request *q, struct err *e)
 {
 	const struct document *d = ((struct errand *)q)->document;
 
+	forget_earlier(q);
 	return d->check(d, &q->x.answer, e);
 }
 
@@ -57,6 +65,7 @@ static void on_done(struct request *q, int r, const struct err *e)
 	char *from = r == 0 ? strdup(q->x.url) : NULL;
 	struct err copy = *e;
 
+	forget_earlier(q);
 	if (r == 0 && !from)
 		r = err_set(&copy, ENOMEM, "out of memory");
 	WITH_LOCK(&x->lock);

@@ -347,7 +347,7 @@ static int take_back(struct flight *f, struct err *e)
 	f->published = min_u64(f->published, kept);
 	pthread_mutex_lock(&b->lock);
 	if (!renew_bytes_locked(f))
-		r = err_set(e, ENOMEM, "out of memory");
+		r = err_set(e, ENOBUFS, "out of memory");
 	if (f->arrived > f->proven)
 		f->taken_back++;
 	f->arrived = f->proven;
@@ -370,7 +370,7 @@ static int on_judge(struct request *q, int r, struct err *e)
 	if (q->whole)
 		whole_end(f);
 	if (r < 0 || held < 0)
-		return take_back(f, e) < 0 ? -ENOMEM : held;
+		return take_back(f, e) < 0 ? -ENOBUFS : held;
 	show(f, f->received);
 	f->proven = f->received;
 	return 0;

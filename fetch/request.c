@@ -414,7 +414,7 @@ static int settle(struct request *q, int r, struct err *e)
 	if (r == 0 && good && !q->enough && q->position != q->end)
 		r = err_set(e, ECONNRESET, "the answer was cut short");
 	verdict = judge(q, r, &why);
-	if (r == 0 && verdict < 0)
+	if (verdict < 0 && (r == 0 || verdict == -ENOBUFS))
 		r = err_set(e, -verdict, "%s", why.msg);
 	if (good && r < 0)
 		range_ask_less(q);
@@ -472,7 +472,7 @@ static bool is_hopeless(struct request *q, int r)
  * there are others, so is one whose answers break off, trickle, or are not what was asked for. */
 static void take_failure(struct request *q, int r, const struct err *e)
 {
-	if (r == -ESHUTDOWN) {
+	if (r == -ESHUTDOWN || r == -ENOBUFS) { /* ours: nothing that a server can cause */
 		finish(q, r, e);
 		return;
 	}

@@ -77,8 +77,8 @@ int quit_watch(struct err *e)
 	uint64_t old;
 	int r = 0, fd = atomic_load(&told);
 
-	/* It is never closed: a handler that runs in another thread may be about to write to it, and the
-	 * number could be a disk's file by then. */
+	/* It is never closed: a handler that runs in another thread may be about to write to it,
+	 * and the number could be a disk's file by then. */
 	if (fd < 0)
 		fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0)

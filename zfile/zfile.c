@@ -133,9 +133,9 @@ static int unpack(const struct zfile *z, struct scratch *t, const uint8_t *packe
 	return z->codec->decode(&t->decoder, dst, n, packed, stored, e);
 }
 
-/* The same for a block whose bytes stand in the scratch.  Wrong ones are dropped below and read once
- * more: a cache may hold them, and fetch better ones.  Then it returns 1: what else stands in the
- * scratch came with them, and must not be judged after what is below has changed. */
+/* The same for a block whose bytes stand in the scratch.  Wrong ones are dropped below and read
+ * once more: a cache may hold them, and fetch better ones.  Then it returns 1: what else stands in
+ * the scratch came with them, and must not be judged after what is below has changed. */
 static int unpack_or_retry(const struct zfile *z, struct scratch *t, uint64_t block,
 			   uint8_t *packed, uint8_t *dst, struct err *e)
 {

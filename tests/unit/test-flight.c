@@ -227,18 +227,31 @@ static void test_places(void **state)
 	while (!f->done)
 		answer(stage_next(), 0, 0);
 	assert_int_equal(f->places, 3); /* readers have seen bytes of both */
-	assert_int_equal(blob->given_next, 1);
+	assert_int_equal(blob->given_next, 2);
 	assert_int_equal(blob->given[0].first, 0);
 	assert_int_equal(blob->given[0].end, 4);
-	assert_int_equal(blob->given[0].places, 3);
+	assert_int_equal(blob->given[0].places, 1);
+	assert_int_equal(blob->given[1].first, 0);
+	assert_int_equal(blob->given[1].end, 4);
+	assert_int_equal(blob->given[1].places, 2); /* it is what counts */
 	leave_flight(f);
 	close_scene();
 }
 
 static void blame(uint64_t first, uint64_t end)
 {
+	uint32_t all = 0, givers;
+	uint64_t chunk;
+	unsigned i;
+
 	pthread_mutex_lock(&blob->lock);
-	flight_blame_locked(blob, first, end);
+	for (chunk = first; chunk < end; chunk++) {
+		givers = flight_giver_locked(blob, chunk);
+		flight_blame_locked(blob, chunk, givers);
+		all |= givers;
+	}
+	for (i = 0; i < ENDPOINTS_MAX; i++)
+		blob->blames[i] += all >> i & 1;
 	pthread_mutex_unlock(&blob->lock);
 }
 
