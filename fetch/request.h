@@ -91,8 +91,8 @@ struct request {
 	/* Of a range request: the exchange that gave bytes is over.  r < 0: it failed, or was
 	 * cancelled, and whatever it gave has to be taken back.  0: it was all that its headers
 	 * said; -errno says that its bytes will not do all the same (then they have been taken
-	 * back); -ENOBUFS that the request cannot go on.  Called once for each exchange that gave bytes, before anything else happens to
-	 * the request. */
+	 * back), -ENOBUFS that the request cannot go on.  Called once for each exchange that gave
+	 * bytes, before anything else happens to the request. */
 	int (*judge)(struct request *q, int r, struct err *e);
 	/* A whole blob is coming whose length the answer does not say: whether its bytes can be
 	 * held back until they are judged.  NULL: no. */
