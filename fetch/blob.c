@@ -549,7 +549,7 @@ static bool was_dropped_locked(const struct blob *b, uint64_t first, uint64_t en
 static void blame_locked(struct blob *b, uint64_t first, uint64_t end)
 {
 	const struct caller *c = caller();
-	uint32_t all = 0, places;
+	uint32_t all = 0, places, giver;
 	uint64_t chunk;
 	unsigned i;
 
@@ -559,8 +559,9 @@ static void blame_locked(struct blob *b, uint64_t first, uint64_t end)
 			if (c->pieces[i].off / CACHE_CHUNK <= chunk &&
 			    chunk * CACHE_CHUNK < c->pieces[i].end)
 				places |= c->pieces[i].places;
-		if (places == 0)
-			places = flight_giver_locked(b, chunk);
+		giver = flight_giver_locked(b, chunk);
+		if (places == 0 || places & giver)
+			places = giver; /* of a flight's several, the one that gave this chunk */
 		all |= places;
 		/* It was in the cache, and who put it there is not known: a mirror, most likely. */
 		flight_blame_locked(b, chunk, places ? places : queue_mirrors(b->queue));

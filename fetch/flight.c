@@ -351,6 +351,7 @@ static int take_back(struct flight *f, struct err *e)
 	if (f->arrived > f->proven)
 		f->taken_back++;
 	f->arrived = f->proven;
+	f->places = f->proven_places;
 	pthread_mutex_unlock(&b->lock);
 	f->received = f->proven;
 	f->request.first = flight_start(f) + f->proven;
@@ -373,6 +374,9 @@ static int on_judge(struct request *q, int r, struct err *e)
 		return take_back(f, e) < 0 ? -ENOBUFS : held;
 	show(f, f->received);
 	f->proven = f->received;
+	pthread_mutex_lock(&f->blob->lock);
+	f->proven_places = f->places;
+	pthread_mutex_unlock(&f->blob->lock);
 	return 0;
 }
 

@@ -65,6 +65,7 @@ struct flight {
 	uint64_t proven; /* bytes of exchanges that ended well; the engine's */
 	unsigned taken_back; /* (L) how often `arrived` went back */
 	uint32_t places; /* (L) endpoints that gave some of it, as bits */
+	uint32_t proven_places; /* (L) those of `proven` bytes alone */
 	bool noted; /* (L) who gives the bytes of this exchange stands in `given` */
 	bool dropped; /* (L) bytes of it were found wrong: none goes to the cache any more */
 	unsigned drops; /* (L) the blob's count of drops when the exchange gave its first byte */

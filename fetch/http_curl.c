@@ -270,7 +270,7 @@ static int explain(struct curl_transfer *t, CURLcode code, struct err *e)
 		text = "the answer was cut short";
 	if (code == CURLE_OUT_OF_MEMORY)
 		text = "header lines that are too long";
-	return err_set(e, http_curl_errno(code), "%s", text);
+	return err_set(e, http_curl_errno((int)code), "%s", text);
 }
 
 static void tell_end(struct curl_transfer *t, CURLcode code)

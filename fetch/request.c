@@ -48,7 +48,8 @@ static uint64_t deadline_of(const struct request *q)
 static void finish(struct request *q, int r, const struct err *e)
 {
 	struct queue *k = q->queue;
-	AUTO_FREE char *url = TAKE_PTR(q->url); /* x.url, until `done` has returned */
+	/* It is x.url, until `done` has returned. */
+	AUTO_FREE __attribute__((unused)) char *url = TAKE_PTR(q->url);
 	struct err copy = { .msg = "" };
 
 	if (r < 0)

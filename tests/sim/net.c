@@ -213,7 +213,7 @@ static void send_end(struct net_wire *w)
 
 	w->due = UINT64_MAX;
 	if (w->end != CURLE_OK)
-		r = err_set(&e, http_curl_errno(w->end), "%s", curl_easy_strerror(w->end));
+		r = err_set(&e, http_curl_errno((int)w->end), "%s", curl_easy_strerror(w->end));
 	fibers_trace("  %.8s ends: %s", w->x->url + 8, curl_easy_strerror(w->end));
 	http_heard_end(w->x, r, &e);
 }

@@ -29,7 +29,8 @@ static pthread_mutex_t nbdkit_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct nbdkit_text nbdkit_errors, nbdkit_debugs;
 static int nbdkit_last_error; /* of nbdkit_set_error */
 
-static inline void nbdkit_keep(struct nbdkit_text *to, const char *format, va_list list)
+__attribute__((format(printf, 2, 0))) static inline void
+nbdkit_keep(struct nbdkit_text *to, const char *format, va_list list)
 {
 	pthread_mutex_lock(&nbdkit_lock);
 	to->n += (size_t)vsnprintf(to->text + to->n, sizeof to->text - to->n, format, list);
@@ -46,7 +47,7 @@ static inline void nbdkit_forget(void)
 	nbdkit_last_error = 0;
 }
 
-void nbdkit_error(const char *format, ...)
+__attribute__((format(printf, 1, 2))) void nbdkit_error(const char *format, ...)
 {
 	va_list list;
 
@@ -55,7 +56,7 @@ void nbdkit_error(const char *format, ...)
 	va_end(list);
 }
 
-void nbdkit_debug(const char *format, ...)
+__attribute__((format(printf, 1, 2))) void nbdkit_debug(const char *format, ...)
 {
 	va_list list;
 
