@@ -471,7 +471,9 @@ static inline void end(void)
 
 static inline void forget_calls(void)
 {
+	pthread_mutex_lock(&nbdkit_lock);
 	calls = (struct nbdkit_text){ .n = 0 };
+	pthread_mutex_unlock(&nbdkit_lock);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
