@@ -202,7 +202,8 @@ static void take_gaps(struct upper_garbage *g, uint64_t end)
 	uint64_t at = FORMAT_SPACE / SECTOR;
 	size_t i;
 
-	qsort(g->live.list, g->live.count, sizeof *g->live.list, compare);
+	if (g->live.count > 0)
+		qsort(g->live.list, g->live.count, sizeof *g->live.list, compare);
 	for (i = 0; i < g->live.count && at < end; i++) {
 		const struct upper_range *l = &g->live.list[i];
 
