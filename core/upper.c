@@ -142,9 +142,14 @@ static int read_pending(struct log_reader *l, const struct log_files *f,
 			const struct upper_records *found, struct upper_findings *findings,
 			struct err *e)
 {
+	struct upper_replay_log log = { .ops = &file_ops_system,
+					.data_path = f->data_path,
+					.uuid = f->uuid,
+					.data = f->data,
+					.index = f->index,
+					.found = found };
 	struct upper_replay replay;
-	int r = upper_replay_read(&file_ops_system, f->data_path, f->uuid, f->data, f->index, found,
-				  &replay, e);
+	int r = upper_replay_read(&log, &replay, e);
 
 	if (r < 0)
 		return r;

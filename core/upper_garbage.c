@@ -266,6 +266,15 @@ static int punch_holes(struct upper_log *u, struct err *e)
 	return r;
 }
 
+/* Whether records that the process before acknowledged are in its pending file alone, which cannot
+ * be made anew before they are flushed. */
+static bool has_unflushed(struct upper_log *u)
+{
+	WITH_LOCK(&u->publish_lock);
+
+	return u->pending.waits && u->queue.count > 0;
+}
+
 int upper_log_tidy(struct upper_log *u, struct err *e)
 {
 	int r;
@@ -276,6 +285,11 @@ int upper_log_tidy(struct upper_log *u, struct err *e)
 	r = punch_holes(u, e);
 	if (r < 0 || !upper_rewrite_is_due(u))
 		return r;
+	if (has_unflushed(u)) {
+		r = upper_log_flush(u, e);
+		if (r < 0)
+			return r == -EIO ? r : 0; /* no room: later */
+	}
 	upper_sync_enter(&u->sync);
 	r = upper_rewrite_index(u, e);
 	upper_sync_leave(&u->sync);

@@ -21,11 +21,14 @@ enum {
 	OFF_UUID = 24,
 	OFF_CRC = 124,
 	INTENT = 128,
+	OFF_HEADER_UUID = 56, /* in a header */
 };
 
 static const char magic[8] = "OBDINTN1";
 
-char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *what)
+/* `other`: what stands between a name that does not end in ".data" and `what`. */
+static char *name_with(const struct file_ops *ops, const char *data_path, const char *other,
+		       const char *what)
 {
 	AUTO_FREE char *data = ops->true_name(data_path);
 	size_t n = data ? strlen(data) : 0;
@@ -34,10 +37,20 @@ char *upper_intent_name(const struct file_ops *ops, const char *data_path, const
 
 	if (!data)
 		return NULL;
-	return asprintf(&name, "%.*s%s%s", (int)(usual ? n - 5 : n), data, usual ? "." : ".upper-",
+	return asprintf(&name, "%.*s%s%s", (int)(usual ? n - 5 : n), data, usual ? "." : other,
 			what) < 0
 		       ? NULL
 		       : name;
+}
+
+char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *what)
+{
+	return name_with(ops, data_path, ".upper-", what);
+}
+
+char *upper_intent_older_name(const struct file_ops *ops, const char *data_path, const char *what)
+{
+	return name_with(ops, data_path, ".", what);
 }
 
 char *upper_intent_new_name(const struct file_ops *ops, const char *path)
@@ -82,25 +95,59 @@ static int parse(const uint8_t raw[INTENT], struct upper_intent *out, struct err
 	return 0;
 }
 
+/* -ENOENT: there is no such file. */
+static int read_bytes(const struct file_ops *ops, const char *path, void *raw, size_t n,
+		      uint64_t off, struct err *e)
+{
+	int fd = ops->open(path, O_RDONLY, 0), r;
+
+	if (fd < 0)
+		return err_set(e, -fd, "%s", strerror(-fd));
+	r = upper_file_read(ops, fd, raw, n, off, e);
+	ops->close(fd);
+	return r;
+}
+
+/* The uuid is compared first: the file may be somebody else's, for all else that it may hold.  The
+ * header of the data file may be one that is half changed, but for its uuid. */
+static int read_older(const struct file_ops *ops, const char *data_path, struct upper_intent *out,
+		      struct err *e)
+{
+	AUTO_FREE char *data = ops->true_name(data_path);
+	AUTO_FREE char *path = upper_intent_older_name(ops, data_path, "intent");
+	uint8_t raw[INTENT], uuid[FORMAT_UUID - 1];
+	int r;
+
+	if (!data || !path)
+		return no_memory(e);
+	if (read_bytes(ops, path, raw, INTENT, 0, NULL) < 0 ||
+	    memcmp(raw, magic, sizeof magic) != 0)
+		return 0;
+	r = read_bytes(ops, data, uuid, sizeof uuid, OFF_HEADER_UUID, e);
+	if (r < 0)
+		return err_wrap(e, r, "%s", data);
+	if (strncasecmp((char *)raw + OFF_UUID, (char *)uuid, sizeof uuid) != 0)
+		return 0;
+	r = parse(raw, out, e);
+	out->older_name = true;
+	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
+}
+
 int upper_intent_read(const struct file_ops *ops, const char *data_path, struct upper_intent *out,
 		      struct err *e)
 {
 	AUTO_FREE char *path = upper_intent_name(ops, data_path, "intent");
 	uint8_t raw[INTENT];
-	int fd, r;
+	int r;
 
 	*out = (struct upper_intent){ .kind = UPPER_INTENT_NONE };
 	if (!path)
 		return no_memory(e);
-	fd = ops->open(path, O_RDONLY, 0);
-	if (fd == -ENOENT)
-		return 0;
-	if (fd < 0)
-		return err_set(e, -fd, "%s: %s", path, strerror(-fd));
-	r = upper_file_read(ops, fd, raw, INTENT, 0, e);
+	r = read_bytes(ops, path, raw, INTENT, 0, e);
+	if (r == -ENOENT)
+		return read_older(ops, data_path, out, e);
 	if (r == 0)
 		r = parse(raw, out, e);
-	ops->close(fd);
 	return r < 0 ? err_wrap(e, r, "%s", path) : 0;
 }
 
@@ -189,9 +236,11 @@ static int remove_both(const struct file_ops *ops, const char *data_path, const 
 }
 
 /* Durable: a change that was carried out must not be carried out again later. */
-static int remove_intent(const struct file_ops *ops, const char *data_path, struct err *e)
+static int remove_intent(const struct file_ops *ops, const char *data_path, bool older_name,
+			 struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(ops, data_path, "intent");
+	AUTO_FREE char *path = older_name ? upper_intent_older_name(ops, data_path, "intent")
+					  : upper_intent_name(ops, data_path, "intent");
 	int r = remove_file(ops, path, e);
 
 	if (r < 0)
@@ -383,7 +432,7 @@ int upper_intent_finish(const struct file_ops *ops, const char *data_path, const
 	if (intent.kind != UPPER_INTENT_NONE &&
 	    !belongs(ops, *data_fd, FORMAT_PART_LOG_DATA, &intent)) {
 		log_warn("%s: an intent for another layer, %s, is removed", data, intent.uuid);
-		r = remove_intent(ops, data, e);
+		r = remove_intent(ops, data, intent.older_name, e);
 		intent.kind = UPPER_INTENT_NONE;
 	}
 	if (r < 0)
@@ -393,5 +442,5 @@ int upper_intent_finish(const struct file_ops *ops, const char *data_path, const
 	r = intent.kind == UPPER_INTENT_RESIZE
 		    ? finish_resize(ops, index, *data_fd, &intent, e)
 		    : finish_compact(ops, data, index, &intent, data_fd, e);
-	return r < 0 ? r : remove_intent(ops, data, e);
+	return r < 0 ? r : remove_intent(ops, data, intent.older_name, e);
 }

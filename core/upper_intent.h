@@ -28,12 +28,18 @@ struct upper_intent {
 	enum upper_intent_kind kind;
 	uint64_t virtual_size; /* bytes; of UPPER_INTENT_RESIZE */
 	char uuid[FORMAT_UUID]; /* of the log */
+	bool older_name; /* an older version left it, under upper_intent_older_name */
 };
 
 /* The name of a log's third and fourth file: `.WHAT` in place of `.data`, or `.upper-WHAT` behind
  * another name, so that no two logs of a folder share one; symbolic links are followed first, since
  * another name of the log must find it too.  The caller frees it; NULL: no memory. */
 char *upper_intent_name(const struct file_ops *ops, const char *data_path, const char *what);
+
+/* The name that older versions gave such a file: the same, but `.WHAT` behind a name that does not
+ * end in `.data` too.  Another log may have that name: what lies there counts only if it says that
+ * it belongs to this one. */
+char *upper_intent_older_name(const struct file_ops *ops, const char *data_path, const char *what);
 
 /* PATH.new, likewise; the caller frees it.  NULL: no memory. */
 char *upper_intent_new_name(const struct file_ops *ops, const char *path);

@@ -242,6 +242,7 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	memset(u, 0, sizeof *u);
 	u->ops = options->ops ? options->ops : &file_ops_system;
 	u->below = options->below;
+	u->apply_older = options->apply_older;
 	u->room_bytes = options->room_bytes ? options->room_bytes : ROOM_BYTES;
 	u->room_records = options->room_records ? options->room_records : ROOM_RECORDS;
 	u->pending_bytes = options->pending_bytes ? options->pending_bytes : PENDING_BYTES;

@@ -43,6 +43,7 @@ struct upper_log_options {
 	uint64_t max_records; /* in the index file, more is ENOSPC; 0: FORMAT_MAX_ENTRIES */
 	uint64_t room_bytes; /* the data file is made longer ahead of writes; 0: by 16 MiB */
 	uint64_t room_records; /* the index file is too, by padding entries; 0: by 4096 */
+	bool apply_older; /* see struct upper_replay_log */
 	uint64_t pending_bytes; /* a flush makes a pending file of so many anew; 0: 2 MiB */
 };
 

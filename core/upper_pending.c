@@ -32,16 +32,18 @@ enum {
 	OFF_NEXT_SKIP = 124,
 	OFF_CRC = 252,
 	HEADER = 256,
-	HEADER_1 = 128, /* of the older form; what stands before OFF_BASE is the same in both */
+	OFF_CRC_1 = 124, /* of the older form; what stands before OFF_BASE is the same in both */
+	HEADER_1 = 128,
 
 	OFF_DATA_CRC = 16, /* in a record */
 	OFF_RECORD_CRC = 28,
 	RECORD = 32, /* divides a page: a process that dies leaves whole ones */
+	RECORD_1 = FORMAT_ENTRY,
 	PIECE_RECORDS = 4096, /* copied at once */
 };
 
 static const char magic[8] = "OBDPEND2";
-static const char magic_1[8] = "OBDPEND1"; /* without checksums: refused, never replayed */
+static const char magic_1[8] = "OBDPEND1"; /* of older versions: no base, records of an index file */
 
 uint64_t upper_pending_begins(void)
 {
@@ -56,6 +58,7 @@ struct header {
 	char uuid[FORMAT_UUID];
 	uint32_t generation;
 	struct upper_pending_base base, next_base;
+	bool older; /* the older form: what stands before OFF_BASE is all */
 };
 
 static void encode_header(const struct upper_pending *p, const struct header *h,
@@ -78,17 +81,22 @@ static void encode_header(const struct upper_pending *p, const struct header *h,
 
 static bool parse_header(const uint8_t raw[HEADER], struct header *h)
 {
-	if (memcmp(raw, magic, sizeof magic) != 0 ||
-	    le32_get(raw + OFF_CRC) != crc32c_raw(0, raw, OFF_CRC))
+	bool older = memcmp(raw, magic_1, sizeof magic_1) == 0;
+	size_t end = older ? OFF_CRC_1 : OFF_CRC;
+
+	if ((!older && memcmp(raw, magic, sizeof magic) != 0) ||
+	    le32_get(raw + end) != crc32c_raw(0, raw, end))
 		return false;
-	*h = (struct header){
-		.pid = le64_get(raw + OFF_PID),
-		.generation = le32_get(raw + OFF_GENERATION),
-		.base = { le64_get(raw + OFF_BASE), le32_get(raw + OFF_BASE_CRC),
-			  le64_get(raw + OFF_SKIP) },
-		.next_base = { le64_get(raw + OFF_NEXT), le32_get(raw + OFF_NEXT_CRC),
-			       le64_get(raw + OFF_NEXT_SKIP) },
-	};
+	*h = (struct header){ .pid = le64_get(raw + OFF_PID), .older = older };
+	if (!older) {
+		h->generation = le32_get(raw + OFF_GENERATION);
+		h->base = (struct upper_pending_base){ le64_get(raw + OFF_BASE),
+						       le32_get(raw + OFF_BASE_CRC),
+						       le64_get(raw + OFF_SKIP) };
+		h->next_base = (struct upper_pending_base){ le64_get(raw + OFF_NEXT),
+							    le32_get(raw + OFF_NEXT_CRC),
+							    le64_get(raw + OFF_NEXT_SKIP) };
+	}
 	memcpy(h->boot_id, raw + OFF_BOOT_ID, FILE_BOOT_ID - 1);
 	memcpy(h->uuid, raw + OFF_UUID, FORMAT_UUID - 1);
 	return true;
@@ -111,20 +119,9 @@ struct pending_file {
 	uint64_t size;
 };
 
-/* One of the older form says of this boot that its process died with writes that only it holds. */
-static int judge_older(const struct pending_file *f, const uint8_t raw[HEADER_1], struct err *e)
+static bool is_magic(const uint8_t *raw)
 {
-	char boot_id[FILE_BOOT_ID];
-	int r = f->ops->boot_id(boot_id);
-
-	if (r < 0)
-		return err_set(e, -r, "the boot id: %s", strerror(-r));
-	if (f->size <= HEADER_1 || memcmp(raw + OFF_BOOT_ID, boot_id, FILE_BOOT_ID - 1) != 0)
-		return 0;
-	return err_set(
-		e, EBUSY,
-		"holds writes that an older version acknowledged before it was killed: open the "
-		"layer once with that version, or move the file away to lose them");
+	return memcmp(raw, magic, sizeof magic) == 0 || memcmp(raw, magic_1, sizeof magic_1) == 0;
 }
 
 /* 1: its header is whole.  0: there is none: power loss leaves a file that is empty, or zeroes. */
@@ -138,16 +135,27 @@ static int read_header(const struct pending_file *f, struct header *h, struct er
 		return r;
 	if (is_zero(raw, HEADER))
 		return 0;
-	if (memcmp(raw, magic_1, sizeof magic_1) == 0)
-		return judge_older(f, raw, e);
 	if (parse_header(raw, h))
 		return 1;
 	return err_set(
 		e, EBADMSG, "%s",
-		memcmp(raw, magic, sizeof magic) == 0
+		is_magic(raw)
 			? "its header is damaged: 'overlaybd repair' drops what it holds"
 			: "is no file of acknowledged writes, or is damaged: move it away, or "
 			  "'overlaybd repair' drops what it holds");
+}
+
+/* A record of the older form, which has no checksum.  False: it is damaged. */
+static bool parse_older_record(const uint8_t raw[RECORD_1], struct upper_pending_record *out)
+{
+	struct format_entry entry = format_parse_entry(raw);
+
+	if (format_entry_fault(&entry, 0, INDEX_MAX_MOFFSET))
+		return false;
+	*out = (struct upper_pending_record){
+		.map = mapping_make(entry.start, entry.sectors, 0, entry.moffset, entry.zeroed),
+	};
+	return true;
 }
 
 /* False: it is damaged. */
@@ -165,29 +173,31 @@ static bool parse_record(const uint8_t raw[RECORD], uint32_t salt, struct upper_
 	return true;
 }
 
-/* Takes the records in [HEADER, f->size), but for a part of one: that was not acknowledged.  One of
+/* Takes the records behind the header, but for a part of one: that was not acknowledged.  One of
  * zeroes and all behind it never reached the file, where a file system went down. */
 static int read_records(const struct pending_file *f, const struct header *h,
 			struct upper_pending_content *out, struct err *e)
 {
-	size_t n = (size_t)((f->size - HEADER) / RECORD);
+	size_t header = h->older ? HEADER_1 : HEADER, size = h->older ? RECORD_1 : RECORD;
+	size_t n = (size_t)((f->size - header) / size);
 	AUTO_FREE uint8_t *raw = NULL;
 	int r;
 
 	if (n > FORMAT_MAX_ENTRIES)
 		return err_set(e, EFBIG, "%zu records, more than %" PRIu64, n, FORMAT_MAX_ENTRIES);
-	raw = malloc(n * RECORD + 1);
+	raw = malloc(n * size + 1);
 	out->records = malloc(n * sizeof *out->records + 1);
 	if (!raw || !out->records)
 		return err_set(e, ENOMEM, "out of memory for %zu records", n);
-	r = upper_file_read(f->ops, f->fd, raw, n * RECORD, HEADER, e);
+	r = upper_file_read(f->ops, f->fd, raw, n * size, header, e);
 	for (; r == 0 && out->count < n; out->count++) {
-		const uint8_t *record = raw + out->count * RECORD;
+		const uint8_t *record = raw + out->count * size;
+		struct upper_pending_record *to = &out->records[out->count];
 
-		if (is_zero(record, RECORD))
+		if (is_zero(record, size))
 			break;
-		if (!parse_record(record, h->generation + (uint32_t)out->count,
-				  &out->records[out->count]))
+		if (h->older ? !parse_older_record(record, to)
+			     : !parse_record(record, h->generation + (uint32_t)out->count, to))
 			return err_set(e, EBADMSG,
 				       "record %zu of %zu is damaged: 'overlaybd repair' drops "
 				       "what it holds",
@@ -220,6 +230,7 @@ static int read_file(struct pending_file *f, const char *uuid, struct upper_pend
 	out->base = h.base;
 	out->next_base = h.next_base;
 	out->pid = h.pid;
+	out->older = h.older;
 	out->is_there = true;
 	return read_records(f, &h, out, e);
 }
@@ -229,55 +240,54 @@ static char *name_of(const struct file_ops *ops, const char *data_path)
 	return upper_intent_name(ops, data_path, "pending");
 }
 
-/* The older form had another name where the data file's does not end in ".data". */
-static int check_older_name(const struct file_ops *ops, const char *data_path, const char *uuid,
-			    struct err *e)
+/* Whether older versions left a pending file of this log under the name that they gave it, where
+ * that is another one.  What else lies there is none of ours. */
+static bool is_older(const struct pending_file *f, const char *uuid)
 {
-	AUTO_FREE char *data = ops->true_name(data_path), *path = NULL;
-	struct pending_file f = { .ops = ops };
 	uint8_t raw[HEADER_1];
-	int r;
 
-	if (!data || asprintf(&path, "%s.pending", data) < 0)
-		return err_set(e, ENOMEM, "out of memory");
-	f.path = path;
-	f.fd = ops->open(path, O_RDONLY, 0);
-	if (f.fd < 0)
-		return 0; /* a file of somebody else's is none of ours */
-	r = ops->size(f.fd, &f.size);
-	if (r == 0 && upper_file_read(ops, f.fd, raw, sizeof raw, 0, NULL) == 0 &&
-	    memcmp(raw, magic_1, sizeof magic_1) == 0 &&
-	    strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0)
-		r = judge_older(&f, raw, e);
-	ops->close(f.fd);
-	return r < 0 && r != -EINVAL ? err_wrap(e, r, "%s", path) : 0;
+	return upper_file_read(f->ops, f->fd, raw, sizeof raw, 0, NULL) == 0 &&
+	       memcmp(raw, magic_1, sizeof magic_1) == 0 &&
+	       strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0;
 }
 
-int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
-		       struct upper_pending_content *out, struct err *e)
+/* Reads the file at `path`, if there is one. */
+static int read_at(const struct file_ops *ops, const char *path, bool older_name, const char *uuid,
+		   struct upper_pending_content *out, struct err *e)
 {
-	AUTO_FREE char *path = name_of(ops, data_path);
-	struct pending_file f = { .ops = ops, .path = path };
-	int r;
+	struct pending_file f = { .ops = ops, .path = path, .fd = ops->open(path, O_RDONLY, 0) };
+	int r = 0;
 
-	*out = (struct upper_pending_content){ 0 };
-	if (!path)
-		return err_set(e, ENOMEM, "out of memory");
-	r = check_older_name(ops, data_path, uuid, e);
-	if (r < 0)
-		return r;
-	f.fd = ops->open(path, O_RDONLY, 0);
-	if (f.fd == -ENOENT)
+	if (f.fd == -ENOENT || (f.fd < 0 && older_name))
 		return 0;
 	if (f.fd < 0)
 		return err_set(e, -f.fd, "%s: %s", path, strerror(-f.fd));
-	r = read_file(&f, uuid, out, e);
+	if (!older_name || is_older(&f, uuid))
+		r = read_file(&f, uuid, out, e);
 	ops->close(f.fd);
 	if (r == 0)
 		return 0;
 	free(out->records);
 	*out = (struct upper_pending_content){ 0 };
 	return err_wrap(e, r, "%s", path);
+}
+
+int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
+		       struct upper_pending_content *out, struct err *e)
+{
+	AUTO_FREE char *path = name_of(ops, data_path);
+	AUTO_FREE char *older = upper_intent_older_name(ops, data_path, "pending");
+	int r;
+
+	*out = (struct upper_pending_content){ 0 };
+	if (!path || !older)
+		return err_set(e, ENOMEM, "out of memory");
+	r = read_at(ops, path, false, uuid, out, e);
+	if (r < 0 || out->is_there || strcmp(path, older) == 0)
+		return r;
+	free(out->records);
+	*out = (struct upper_pending_content){ 0 };
+	return read_at(ops, older, true, uuid, out, e);
 }
 
 /* 1: the file at path begins as a pending file does, whole or not; 0: there is none. */
@@ -293,14 +303,15 @@ static int look(const struct file_ops *ops, const char *path, struct header *h)
 	if (r == 0)
 		r = read_header(&f, h, NULL);
 	if (r == -EBADMSG && upper_file_read(ops, f.fd, raw, sizeof raw, 0, NULL) == 0 &&
-	    memcmp(raw, magic, sizeof magic) == 0)
+	    is_magic(raw))
 		r = 0;
 	ops->close(f.fd);
 	return r < 0 ? r : 1;
 }
 
-/* One of the two may be what is damaged. */
-bool upper_pending_is_of(const struct file_ops *ops, const char *path, const char *uuid)
+/* Whether the file at `path` is a pending file of the log with this uuid, whole or damaged: magic or
+ * uuid may be what is damaged. */
+static bool is_of(const struct file_ops *ops, const char *path, const char *uuid)
 {
 	int fd = ops->open(path, O_RDONLY, 0), r;
 	uint8_t raw[HEADER] = { 0 };
@@ -312,8 +323,35 @@ bool upper_pending_is_of(const struct file_ops *ops, const char *path, const cha
 	if (r == 0)
 		r = upper_file_read(ops, fd, raw, (size_t)min_u64(size, sizeof raw), 0, NULL);
 	ops->close(fd);
-	return r == 0 && (memcmp(raw, magic, sizeof magic) == 0 ||
+	return r == 0 && (is_magic(raw) ||
 			  strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0);
+}
+
+int upper_pending_discard(const struct file_ops *ops, const char *data_path, const char *uuid,
+			  bool *removed, struct err *e)
+{
+	AUTO_FREE char *path = name_of(ops, data_path);
+	AUTO_FREE char *older = upper_intent_older_name(ops, data_path, "pending");
+	bool is_another = path && older && strcmp(path, older) != 0;
+	struct pending_file f = { .ops = ops, .path = older };
+	int r = path && older ? 0 : err_set(e, ENOMEM, "out of memory");
+
+	*removed = false;
+	if (r == 0 && is_of(ops, path, uuid)) {
+		r = ops->unlink(path);
+		*removed = r == 0;
+	}
+	if (r < 0)
+		return path && older ? err_set(e, -r, "%s: %s", path, strerror(-r)) : r;
+	f.fd = is_another ? ops->open(older, O_RDONLY, 0) : -ENOENT;
+	if (f.fd < 0)
+		return 0;
+	if (is_older(&f, uuid)) {
+		r = ops->unlink(older);
+		*removed |= r == 0;
+	}
+	ops->close(f.fd);
+	return r < 0 ? err_set(e, -r, "%s: %s", older, strerror(-r)) : 0;
 }
 
 uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path)
@@ -347,6 +385,23 @@ int upper_pending_remove(const struct file_ops *ops, const char *data_path, stru
 
 /* ---- writing ---- */
 
+/* Notes what an older version left under another name. */
+static int find_older(struct upper_pending *p, const char *data_path, struct err *e)
+{
+	AUTO_FREE char *path = upper_intent_older_name(p->ops, data_path, "pending");
+	struct pending_file f = { .ops = p->ops, .path = path };
+
+	if (!path)
+		return err_set(e, ENOMEM, "out of memory");
+	f.fd = strcmp(path, p->path) == 0 ? -ENOENT : p->ops->open(path, O_RDONLY, 0);
+	if (f.fd < 0)
+		return 0;
+	if (is_older(&f, p->uuid))
+		p->older_path = TAKE_PTR(path);
+	p->ops->close(f.fd);
+	return 0;
+}
+
 int upper_pending_init(struct upper_pending *p, const struct file_ops *ops, const char *data_path,
 		       int data_fd, const char *uuid, struct err *e)
 {
@@ -356,8 +411,9 @@ int upper_pending_init(struct upper_pending *p, const struct file_ops *ops, cons
 		.ops = ops, .fd = -1, .like = data_fd, .path = name_of(ops, data_path)
 	};
 	memcpy(p->uuid, uuid, strnlen(uuid, FORMAT_UUID - 1));
-	if (!p->path)
-		return err_set(e, ENOMEM, "out of memory");
+	r = p->path ? find_older(p, data_path, e) : err_set(e, ENOMEM, "out of memory");
+	if (r < 0)
+		return r;
 	if (getrandom(&p->generation, sizeof p->generation, 0) != (ssize_t)sizeof p->generation)
 		return err_set(e, errno, "random bytes: %s", strerror(errno));
 	r = ops->boot_id(p->boot_id);
@@ -400,11 +456,25 @@ static int write_header(const struct upper_pending *p, int fd, const struct head
 	return upper_file_write(p->ops, fd, raw, HEADER, 0, e);
 }
 
+/* What an older version left under another name is in the file of the usual name now, or is not to
+ * count. */
+static int remove_older(struct upper_pending *p, struct err *e)
+{
+	int r = p->older_path ? p->ops->unlink(p->older_path) : 0;
+
+	if (r < 0 && r != -ENOENT)
+		return err_set(e, -r, "%s: cannot be removed: %s", p->older_path, strerror(-r));
+	free(p->older_path);
+	p->older_path = NULL;
+	return 0;
+}
+
 /* Puts a file that was made under a temporary name in the place of the old one. */
 static int replace(struct upper_pending *p, int fd, const char *temporary, const struct header *h,
 		   uint64_t end, struct err *e)
 {
 	int r = p->ops->rename(temporary, p->path);
+	struct err why;
 
 	if (r < 0)
 		return err_set(e, -r, "%s: %s", p->path, strerror(-r));
@@ -416,6 +486,9 @@ static int replace(struct upper_pending *p, int fd, const char *temporary, const
 	p->base = h->base;
 	p->next_base = (struct upper_pending_base){ 0 };
 	p->unsure = p->waits = false;
+	/* As long as this file is there, that one does not count. */
+	if (remove_older(p, &why) < 0)
+		log_warn("%s", why.msg);
 	return 0;
 }
 
@@ -584,11 +657,11 @@ int upper_pending_drop(struct upper_pending *p, struct err *e)
 	p->waits = false;
 	r = p->ops->unlink(p->path);
 	if (r == 0 || r == -ENOENT)
-		return 0;
+		return remove_older(p, e);
 	if (emptied < 0)
 		return err_set(e, -r, "%s: cannot be removed: %s", p->path, strerror(-r));
 	log_warn("%s: it is empty, but cannot be removed: %s", p->path, strerror(-r));
-	return 0;
+	return remove_older(p, e);
 }
 
 void upper_pending_release(struct upper_pending *p)
@@ -596,5 +669,6 @@ void upper_pending_release(struct upper_pending *p)
 	if (p->fd >= 0)
 		p->ops->close(p->fd);
 	free(p->path);
+	free(p->older_path);
 	*p = (struct upper_pending){ .fd = -1 };
 }

@@ -18,6 +18,9 @@
  *     0 as in an index file | 16 raw(100007) CRC of the data that it points at, 0 for zeroes
  *    28 raw(generation + number of the record) CRC of the bytes before
  *
+ * Older versions wrote "OBDPEND1": the uuid is the last field, 124 has the CRC of the bytes before,
+ * and from 128 on stand records of 16 bytes, as in an index file.
+ *
  * The pid is that of the process that holds the log, 0 when it is not known.  The name is the data
  * file's with `.pending` in place of `.data`, or with `.upper-pending` behind another name;
  * symbolic links are followed first, since another name of the log must find it too.
@@ -53,6 +56,7 @@ struct upper_pending_base {
 struct upper_pending {
 	const struct file_ops *ops;
 	char *path;
+	char *older_path; /* what an older version left under another name; NULL: nothing */
 	int fd; /* -1: dropped, or not yet begun */
 	int like; /* the data file, whose owner and mode it has */
 	bool waits; /* there was no room to begin it: that of the process before still counts */
@@ -71,6 +75,7 @@ struct upper_pending_content {
 	struct upper_pending_base base, next_base; /* next_base.entries 0: none */
 	uint64_t pid;
 	bool is_there; /* a file of this boot and this log */
+	bool older; /* of the older form: without bases, and without CRCs of data */
 };
 
 /* The byte where records begin. */
@@ -82,8 +87,10 @@ uint64_t upper_pending_begins(void);
 int upper_pending_read(const struct file_ops *ops, const char *data_path, const char *uuid,
 		       struct upper_pending_content *out, struct err *e);
 
-/* Whether the file at `path` is a pending file of the log with this uuid, whole or damaged. */
-bool upper_pending_is_of(const struct file_ops *ops, const char *path, const char *uuid);
+/* Removes the log's pending file, whole or damaged, and what an older version left under another
+ * name.  What is something else stays. */
+int upper_pending_discard(const struct file_ops *ops, const char *data_path, const char *uuid,
+			  bool *removed, struct err *e);
 
 /* The pid that a pending file names, 0 when there is none. */
 uint64_t upper_pending_holder(const struct file_ops *ops, const char *data_path);

@@ -8,7 +8,8 @@
  * - garbage.tidy_lock: whoever tidies, over I/O;
  *
  * - sync.lock: who syncs; never held over I/O.  Being the one who syncs (sync.running) is itself a
- *   lock, held over I/O, and guards index_fd and index_records;
+ *   lock, held over I/O, and guards index_fd; it alone changes index_records and index_crc, with
+ *   publish_lock;
  *
  * - publish_lock: the critical section of invariant 3; held over a write(2) to the pending file;
  *
@@ -105,8 +106,9 @@ struct upper_log {
 	struct upper_sync sync;
 	int index_fd; /* the one who syncs */
 	_Atomic uint64_t index_records; /* entries in the index file; the one who syncs sets it */
-	uint32_t index_crc; /* running, of those; the one who syncs */
+	uint32_t index_crc; /* running, of those; the one who syncs changes it with publish_lock */
 	uint32_t open_as; /* for the OPEN entry */
+	bool apply_older; /* see struct upper_log_options */
 	uint64_t index_room; /* with padding for later ones; the one who syncs */
 	bool unchecked; /* the one who syncs: the last of them are records that no CHECK covers */
 	bool confirmed; /* the one who syncs: behind them stands a CONFIRM */

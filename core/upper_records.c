@@ -179,7 +179,9 @@ struct tail {
 	uint64_t bad; /* the first record that does not count; UINT64_MAX: none */
 	bool zeroes; /* it is of zeroes */
 	const char *fault; /* the rule that it breaks */
-	unsigned good_behind; /* records that would count, behind it */
+	bool cut_short; /* it points at data that were not yet durable, see is_cut_short */
+	unsigned good_behind; /* records that would count, behind it; of one that is cut short not
+			       * those of zeroes */
 	uint64_t check; /* the first CHECK that does not match; UINT64_MAX: none */
 	unsigned behind_check; /* records and marks behind that */
 	bool confirmed; /* a CONFIRM that does not match was there */
@@ -188,6 +190,7 @@ struct tail {
 struct scan {
 	struct upper_records *found;
 	uint64_t data_end; /* sectors of the data file */
+	uint64_t data_used; /* up to where records that count point, so far */
 	uint32_t crc; /* running, of all entries */
 	uint64_t last; /* behind the last entry that is not padding; marks but OPEN count as such */
 	uint64_t zeroes_end; /* all before this entry must be zero, once one was */
@@ -257,6 +260,16 @@ static void take_mark(struct scan *s, enum upper_mark mark, uint32_t stored, uin
 	s->tail.confirmed |= mark == UPPER_MARK_CONFIRM;
 }
 
+/* Whether a record goes on where the data of those before it end, and the data file ends within its
+ * data.  Other programs append both at once, in one order, and sync only when they are asked to:
+ * what of the data file the power took is its end, and of the records those that point there.
+ * Records of zeroes point at no data, so behind such a one they are no sign of damage. */
+static bool is_cut_short(const struct scan *s, const struct format_entry *entry)
+{
+	return !entry->zeroed && !format_entry_fault(entry, 0, INDEX_MAX_MOFFSET) &&
+	       entry->moffset >= s->data_used && entry->moffset <= s->data_end;
+}
+
 /* An entry that is no padding. */
 static void take_record(struct scan *s, const uint8_t *raw, uint64_t at)
 {
@@ -279,10 +292,13 @@ static void take_record(struct scan *s, const uint8_t *raw, uint64_t at)
 	if (t->check != UINT64_MAX)
 		t->behind_check += !fault;
 	if (fault) {
+		t->cut_short |= t->bad == UINT64_MAX && is_cut_short(s, &entry);
 		note_bad(s, at, fault);
 	} else if (t->bad != UINT64_MAX) {
-		t->good_behind++;
+		t->good_behind += !t->cut_short || !entry.zeroed;
 	} else {
+		if (!entry.zeroed)
+			s->data_used = max_u64(s->data_used, entry.moffset + entry.sectors);
 		t->records++;
 		t->end = at + 1;
 		t->end_crc = s->crc;
@@ -350,7 +366,8 @@ int upper_records_scan(struct source *index, uint64_t data_size, struct upper_re
 		       struct err *e)
 {
 	struct scan s = { .found = found,
-			  .data_end = min_u64(data_size / SECTOR, INDEX_MAX_MOFFSET) };
+			  .data_end = min_u64(data_size / SECTOR, INDEX_MAX_MOFFSET),
+			  .data_used = FORMAT_SPACE / SECTOR };
 	uint64_t total = (index->size - FORMAT_SPACE) / FORMAT_ENTRY;
 	int r;
 

@@ -23,8 +23,10 @@
  * match with something behind it, a CONFIRM that does not match, a record that breaks a rule with
  * good ones behind it: these are damage, and no entry counts from the append on that is damaged.
  *
- * A log that another program wrote has no checksums; its records count up to the first that points
- * past the data file's end, which is damage too when good ones stand behind it.
+ * A log that another program wrote has no checksums; its records count up to the first that is bad,
+ * which is damage too when good ones stand behind it.  But a crash of overlaybd leaves more than
+ * one bad record at the end: from one on whose data the end of the data file cuts, none counts when
+ * all behind it point past that end too, or at nothing (zeroes).
  *
  * Threads: no state. */
 #ifndef OVERLAYBD_CORE_UPPER_RECORDS_H

@@ -94,14 +94,19 @@ static int read_pending(struct upper_log *u, struct source *index,
 			const struct upper_records *found, struct upper_replay *replay,
 			struct err *e)
 {
-	struct source *data;
+	struct upper_replay_log log = { .ops = u->ops,
+					.data_path = u->data_path,
+					.uuid = u->header.uuid,
+					.index = index,
+					.found = found,
+					.apply_older = u->apply_older };
 	size_t i;
-	int r = upper_file_source(u->ops, u->data_fd, &data, e);
+	int r = upper_file_source(u->ops, u->data_fd, &log.data, e);
 
 	if (r < 0)
 		return r;
-	r = upper_replay_read(u->ops, u->data_path, u->header.uuid, data, index, found, replay, e);
-	source_close(data);
+	r = upper_replay_read(&log, replay, e);
+	source_close(log.data);
 	if (r == 0)
 		r = check_open(u, found, replay, e);
 	for (i = 0; r == 0 && i < replay->count; i++)

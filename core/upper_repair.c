@@ -7,11 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/scope.h"
+#include "core/base/le.h"
 #include "core/upper_intent.h"
 #include "core/upper_lock.h"
-#include "core/upper_pending.h"
-#include "core/upper_records.h"
+#include "core/upper_log.h"
+#include "core/upper_replay.h"
+#include "core/upper_resize.h"
 
 /* A log that is being repaired. */
 struct repair {
@@ -20,12 +21,15 @@ struct repair {
 	const char *index_path;
 	int data_fd, index_fd;
 	struct format_header header;
+	struct upper_records found; /* what stays in the index */
+	enum upper_acknowledged acknowledged;
 	struct upper_repair *out;
 };
 
 /* What stands behind the good entries goes, also what says that a process has the log open. */
-static int cut(struct repair *p, const struct upper_records *found, struct err *e)
+static int cut(struct repair *p, struct err *e)
 {
+	const struct upper_records *found = &p->found;
 	int r;
 
 	p->out->kept = found->records;
@@ -42,7 +46,6 @@ static int cut(struct repair *p, const struct upper_records *found, struct err *
 
 static int repair_index(struct repair *p, struct err *e)
 {
-	struct upper_records found;
 	struct format_header header;
 	struct source *index;
 	uint64_t data_size;
@@ -57,28 +60,55 @@ static int repair_index(struct repair *p, struct err *e)
 	if (r == 0)
 		r = upper_records_check_pair(&p->header, &header, e);
 	if (r == 0)
-		r = upper_records_scan(index, data_size, &found, e);
+		r = upper_records_scan(index, data_size, &p->found, e);
 	source_close(index);
-	return r < 0 ? r : cut(p, &found, e);
+	return r < 0 ? r : cut(p, e);
+}
+
+/* What opening will find of the pending file. */
+static int look_at_pending(struct repair *p, struct err *e)
+{
+	struct upper_replay_log log = { .ops = p->ops,
+					.data_path = p->data_path,
+					.uuid = p->header.uuid,
+					.found = &p->found,
+					.apply_older = p->acknowledged == UPPER_ACKNOWLEDGED_APPLY };
+	struct upper_replay replay;
+	int r = upper_file_source(p->ops, p->data_fd, &log.data, e);
+
+	if (r < 0)
+		return r;
+	r = upper_file_source(p->ops, p->index_fd, &log.index, e);
+	if (r == 0) {
+		r = upper_replay_read(&log, &replay, e);
+		source_close(log.index);
+	}
+	source_close(log.data);
+	if (r < 0)
+		return r;
+	p->out->stale = replay.stale;
+	if (replay.content.older && log.apply_older)
+		p->out->applied = replay.count;
+	upper_replay_release(&replay);
+	return 0;
 }
 
 /* What is whole may be what a process acknowledged: opening the log takes it up. */
 static int repair_pending(struct repair *p, struct err *e)
 {
-	AUTO_FREE char *path = upper_intent_name(p->ops, p->data_path, "pending");
-	struct upper_pending_content content;
-	int r = path ? upper_pending_read(p->ops, p->data_path, p->header.uuid, &content, e)
-		     : err_set(e, ENOMEM, "out of memory");
+	bool drop = p->acknowledged == UPPER_ACKNOWLEDGED_DROP, removed;
+	int r = drop ? 0 : look_at_pending(p, e), discarded;
+	struct err why;
 
-	if (r == 0)
-		free(content.records);
-	if (r != -EBADMSG)
+	if (!drop && r != -EBADMSG && (r < 0 || p->out->stale == 0))
 		return r;
-	if (!upper_pending_is_of(p->ops, path, p->header.uuid))
-		return r; /* something else */
-	r = p->ops->unlink(path);
-	p->out->dropped_pending = r == 0;
-	return r < 0 ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
+	discarded = upper_pending_discard(p->ops, p->data_path, p->header.uuid, &removed, &why);
+	if (discarded < 0)
+		return err_set(e, -discarded, "%s", why.msg);
+	if (r < 0 && !removed)
+		return r; /* something else has its name */
+	p->out->dropped_pending = removed && p->out->stale == 0;
+	return 0;
 }
 
 static int read_header(struct repair *p, struct err *e)
@@ -107,16 +137,37 @@ static int repair(struct repair *p, struct err *e)
 	if (p->index_fd < 0)
 		return p->index_fd;
 	r = repair_index(p, e);
+	if (r < 0)
+		(void)err_wrap(e, r, "%s", p->index_path);
+	else
+		r = repair_pending(p, e);
 	p->ops->close(p->index_fd);
-	return r < 0 ? err_wrap(e, r, "%s", p->index_path) : repair_pending(p, e);
+	return r;
+}
+
+/* Writes what opening takes up to the index.  What lies beyond the virtual size is kept too. */
+static int apply(struct repair *p, struct err *e)
+{
+	struct upper_log_options options = { .ops = p->ops, .apply_older = true };
+	struct upper_log *u;
+	uint64_t size, end;
+	int r = upper_resize_look(p->ops, p->data_path, p->index_path, &size, &end, e);
+
+	if (r < 0)
+		return r;
+	options.size = max_u64(size, end * SECTOR);
+	r = upper_log_open(p->data_path, p->index_path, &options, &u, NULL, e);
+	return r < 0 ? r : upper_log_close(u, e);
 }
 
 int upper_repair_files(const struct file_ops *ops, const char *data_path, const char *index_path,
-		       struct upper_repair *out, struct err *e)
+		       enum upper_acknowledged acknowledged, struct upper_repair *out,
+		       struct err *e)
 {
 	struct repair p = { .ops = ops ? ops : &file_ops_system,
 			    .data_path = data_path,
 			    .index_path = index_path,
+			    .acknowledged = acknowledged,
 			    .out = out };
 	int r;
 
@@ -126,5 +177,5 @@ int upper_repair_files(const struct file_ops *ops, const char *data_path, const 
 		return p.data_fd;
 	r = repair(&p, e);
 	p.ops->close(p.data_fd);
-	return r;
+	return r == 0 && out->applied > 0 ? apply(&p, e) : r;
 }

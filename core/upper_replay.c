@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
@@ -108,32 +109,193 @@ static int check_all(struct upper_replay *out, struct source *data, struct err *
 	return r < 0 ? r : 0;
 }
 
-static int replay(struct upper_replay *out, struct source *data, struct source *index,
-		  const struct upper_records *found, struct err *e)
+/* ---- the older form ---- */
+
+/* The records of an index file. */
+struct entries {
+	struct format_entry *list;
+	size_t count, room;
+};
+
+static int add_entry(void *arg, const struct format_entry *entry)
+{
+	struct entries *all = arg;
+
+	if (all->count == all->room) {
+		size_t room = all->room ? 2 * all->room : 256;
+		struct format_entry *list = realloc(all->list, room * sizeof *list);
+
+		if (!list)
+			return -ENOMEM;
+		all->list = list;
+		all->room = room;
+	}
+	all->list[all->count++] = *entry;
+	return 0;
+}
+
+/* How many pending records the last entries of the index are, at most: its end from *first on.
+ * Taking them up again would change nothing, since they are the newest. */
+static size_t match_end(const struct entries *all, const struct upper_pending_content *content,
+			size_t *first)
+{
+	size_t from = all->count - min_u64(all->count, content->count), i;
+
+	for (; from < all->count; from++) {
+		struct match m = { .content = content };
+
+		for (i = from; i < all->count && !m.failed; i++)
+			(void)match_entry(&m, &all->list[i]);
+		if (m.failed)
+			continue;
+		*first = from;
+		return m.next;
+	}
+	*first = all->count;
+	return 0;
+}
+
+/* Whether the records from `from` on, or those before that are in the index, show that nothing in
+ * the index is newer: data are only appended, but zeroes have no place. */
+static bool is_newest(const struct entries *all, size_t first,
+		      const struct upper_pending_content *content, size_t from)
+{
+	uint64_t end = 0;
+	bool has_place = all->count == 0;
+	size_t i;
+
+	for (i = 0; i < first; i++)
+		if (!all->list[i].zeroed)
+			end = max_u64(end, all->list[i].moffset + all->list[i].sectors);
+	for (i = 0; i < content->count; i++) {
+		struct mapping m = content->records[i].map;
+
+		if (mapping_zeroed(m))
+			continue;
+		if (i >= from && mapping_moffset(m) < end)
+			return false;
+		has_place = true;
+	}
+	return has_place || from == content->count;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t n)
+{
+	return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
+}
+
+/* Gives a record its CRC.  1: its data are there, 0: they are not. */
+static int sum_data(struct source *data, struct upper_pending_record *record, bool *zeroes,
+		    uint8_t *buffer, struct err *e)
+{
+	uint64_t off = mapping_moffset(record->map) * SECTOR;
+	uint64_t left = mapping_sectors(record->map) * SECTOR;
+	bool all_zero = true;
+
+	if (mapping_zeroed(record->map))
+		return 1;
+	if (!range_fits(off, left, data->size))
+		return 0;
+	record->crc = UPPER_PENDING_SALT;
+	while (left > 0) {
+		size_t n = (size_t)min_u64(left, PIECE);
+		int r = source_pread(data, buffer, n, off, e);
+
+		if (r < 0)
+			return r;
+		record->crc = crc32c_raw(record->crc, buffer, n);
+		all_zero &= is_zero(buffer, n);
+		off += n;
+		left -= n;
+	}
+	*zeroes |= all_zero;
+	return 1;
+}
+
+static int sum_all(struct upper_replay *out, struct source *data, bool *zeroes, struct err *e)
+{
+	AUTO_FREE uint8_t *buffer = malloc(PIECE);
+	size_t left = out->content.count - out->from;
+	int r = 1;
+
+	if (!buffer)
+		return err_set(e, ENOMEM, "out of memory");
+	while (r > 0 && out->count < left) {
+		r = sum_data(data, &out->content.records[out->from + out->count], zeroes, buffer,
+			     e);
+		out->count += r > 0;
+	}
+	out->lost = left - out->count;
+	return r < 0 ? r : 0;
+}
+
+/* The user decides. */
+static int refuse_older(const struct upper_replay_log *log, const struct upper_replay *out,
+			const char *why, struct err *e)
+{
+	return err_set(e, EBUSY,
+		       "%s: an older version, process %" PRIu64
+		       ", acknowledged %zu writes before it was killed, but %s: 'overlaybd repair "
+		       "--acknowledged=apply' makes them part of the layer, '--acknowledged=drop' "
+		       "gives them up",
+		       log->data_path, out->content.pid, out->content.count - out->from, why);
+}
+
+static int replay_older(const struct upper_replay_log *log, struct upper_replay *out,
+			struct err *e)
+{
+	struct entries all = { 0 };
+	bool zeroes = false, newest = false;
+	size_t first;
+	int r = upper_records_each(log->index, 0, log->found->good, add_entry, &all, e);
+
+	if (r == 0) {
+		out->from = match_end(&all, &out->content, &first);
+		newest = is_newest(&all, first, &out->content, out->from);
+		if (log->apply_older && !newest)
+			out->from = 0;
+		r = sum_all(out, log->data, &zeroes, e);
+	}
+	free(all.list);
+	if (r < 0 || log->apply_older)
+		return r;
+	if (!newest)
+		return refuse_older(log, out, "the layer may have been written to since", e);
+	if (zeroes || out->lost > 0)
+		return refuse_older(log, out,
+				    "some of what they wrote reads as zeroes or is gone, as after "
+				    "its file system went down",
+				    e);
+	return 0;
+}
+
+/* ---- as a whole ---- */
+
+static int replay(const struct upper_replay_log *log, struct upper_replay *out, struct err *e)
 {
 	const struct upper_pending_content *c = &out->content;
 	int r = 0;
 
+	if (c->older)
+		return replay_older(log, out, e);
 	if (c->next_base.entries > 0)
-		r = try_base(c, &c->next_base, index, found, &out->from, e);
+		r = try_base(c, &c->next_base, log->index, log->found, &out->from, e);
 	if (r == 0)
-		r = try_base(c, &c->base, index, found, &out->from, e);
+		r = try_base(c, &c->base, log->index, log->found, &out->from, e);
 	if (r > 0)
-		return check_all(out, data, e);
+		return check_all(out, log->data, e);
 	out->stale = c->count;
 	return r;
 }
 
-int upper_replay_read(const struct file_ops *ops, const char *data_path, const char *uuid,
-		      struct source *data, struct source *index, const struct upper_records *found,
-		      struct upper_replay *out, struct err *e)
+int upper_replay_read(const struct upper_replay_log *log, struct upper_replay *out, struct err *e)
 {
 	int r;
 
 	*out = (struct upper_replay){ 0 };
-	r = upper_pending_read(ops, data_path, uuid, &out->content, e);
+	r = upper_pending_read(log->ops, log->data_path, log->uuid, &out->content, e);
 	if (r == 0 && out->content.count > 0)
-		r = replay(out, data, index, found, e);
+		r = replay(log, out, e);
 	if (r < 0)
 		upper_replay_release(out);
 	return r;

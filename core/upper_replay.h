@@ -10,6 +10,12 @@
  * from a file system that went down and forgot.  Then the pending file does not count: it must not
  * undo what is newer.
  *
+ * A file of the older form says nothing of the index, nor of the data.  It is believed as far as the
+ * files themselves tell that it is the newest: the records at the end of the index are its own first
+ * ones, or there is none of it; what is left points behind all the data that the rest of the index
+ * points at; and these data are there, and are not all zeroes.  Where that cannot be told the log is
+ * refused (EBUSY) until the user has decided: `overlaybd repair --acknowledged`.
+ *
  * Threads: no state. */
 #ifndef OVERLAYBD_CORE_UPPER_REPLAY_H
 #define OVERLAYBD_CORE_UPPER_REPLAY_H
@@ -26,11 +32,18 @@ struct upper_replay {
 	size_t stale, lost;
 };
 
-/* Reads the pending file of a log whose index file holds `found`.  The caller releases *out.
- * Errors: those of upper_pending_read, and of reading the files. */
-int upper_replay_read(const struct file_ops *ops, const char *data_path, const char *uuid,
-		      struct source *data, struct source *index, const struct upper_records *found,
-		      struct upper_replay *out, struct err *e);
+/* The files of a log, open, and what names them. */
+struct upper_replay_log {
+	const struct file_ops *ops;
+	const char *data_path, *uuid;
+	struct source *data, *index;
+	const struct upper_records *found; /* in the index file */
+	bool apply_older; /* a file of the older form is believed, as far as its data are there */
+};
+
+/* Reads the pending file of a log.  The caller releases *out.  Errors: EBUSY, see above; those of
+ * upper_pending_read, and of reading the files. */
+int upper_replay_read(const struct upper_replay_log *log, struct upper_replay *out, struct err *e);
 
 /* A line in the log for what does not count. */
 void upper_replay_warn(const struct upper_replay *r, const char *data_path);

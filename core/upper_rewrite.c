@@ -205,12 +205,29 @@ static int replace_index(struct upper_log *u, struct err *e)
 	return r;
 }
 
+/* A pending file of the process before, which still counts, follows on the index file as it is: it
+ * must not wait any more when another one takes its place. */
+static bool end_waiting(struct upper_log *u)
+{
+	struct upper_pending_base base;
+	WITH_LOCK(&u->publish_lock);
+
+	if (!u->pending.waits)
+		return true;
+	base = upper_index_base(u);
+	if (u->queue.count > 0 || upper_pending_begin(&u->pending, &base, NULL, 0, NULL) < 0)
+		return false;
+	upper_sync_moved(u);
+	u->has_pending = true;
+	return true;
+}
+
 int upper_rewrite_index(struct upper_log *u, struct err *e)
 {
 	struct err why;
 	int r;
 
-	if (u->failed || !upper_rewrite_is_due(u))
+	if (u->failed || !upper_rewrite_is_due(u) || !end_waiting(u))
 		return 0;
 	/* Others may have written the files before. */
 	r = u->synced ? 0 : u->ops->datasync(u->data_fd);

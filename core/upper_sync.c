@@ -148,9 +148,10 @@ static int check_rest(struct upper_log *u, uint32_t *crc, struct err *e)
 	if (r < 0)
 		return failed(u, r, u->index_path, e);
 	*crc = upper_records_sum(*crc, raw, 1);
+	u->unchecked = false;
+	WITH_LOCK(&u->publish_lock);
 	u->index_crc = *crc;
 	u->index_records++;
-	u->unchecked = false;
 	return 0;
 }
 

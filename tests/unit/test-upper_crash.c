@@ -271,6 +271,17 @@ static bool is_index(int file)
 	return false;
 }
 
+static bool is_pending(int file)
+{
+	size_t i;
+
+	for (i = 0; i < MEMFS_NAMES; i++)
+		if (memfs->names.list[i].file == file &&
+		    strncmp(memfs->names.list[i].name, "u.pending", 9) == 0)
+			return true;
+	return false;
+}
+
 static void write_during_flush(void);
 
 /* A failed sync: the kernel takes the pages for clean.  It may throw them away, or go on showing
@@ -326,8 +337,9 @@ static int before_operation(enum memfs_kind kind, int file, uint64_t off, const 
 	if (kind == MEMFS_SYNC && (has_name(file, "u.data") || has_name(file, "u.index")) &&
 	    !died && !opening && broken_sync && random_below(broken_sync) == 0)
 		return break_sync(file);
-	if ((kind == MEMFS_WRITE || kind == MEMFS_OPEN) && !opening && !nested && enospc &&
-	    random_below(enospc) == 0) {
+	/* While it is opened, what may have no room is the new pending file. */
+	if ((kind == MEMFS_WRITE || kind == MEMFS_OPEN) && (!opening || is_pending(file)) &&
+	    !nested && enospc && random_below(opening ? 3 : enospc) == 0) {
 		flush_needed = true;
 		refused++;
 		if (kind == MEMFS_WRITE && !(off == 0 && n == 256))

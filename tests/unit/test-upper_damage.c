@@ -253,7 +253,8 @@ static void damage_is_not_cut_by_opening(void **state)
 	assert_non_null(strstr(e.msg, "overlaybd repair"));
 	assert_non_null(strstr(e.msg, "record 2"));
 	assert_int_equal(upper_file_size(upper_index), size);
-	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, &done, &e), 0);
+	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, UPPER_ACKNOWLEDGED_JUDGE,
+					    &done, &e), 0);
 	assert_int_equal(done.kept, 1);
 	assert_true(done.dropped > 0);
 	assert_non_null(strstr(done.damage.msg, "record 2"));
@@ -265,7 +266,8 @@ static void damage_is_not_cut_by_opening(void **state)
 	upper_close(u);
 	/* Nothing is to be done now, and nothing is. */
 	size = upper_file_size(upper_index);
-	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, &done, &e), 0);
+	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, UPPER_ACKNOWLEDGED_JUDGE,
+					    &done, &e), 0);
 	assert_int_equal(done.dropped, 0);
 	assert_string_equal(done.damage.msg, "");
 	assert_int_equal(upper_file_size(upper_index), size);
@@ -285,7 +287,8 @@ static void a_damaged_pending_file_is_dropped(void **state)
 	put(fd, 256 + 3, 77);
 	close(fd);
 	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, NULL, &e), -EBADMSG);
-	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, &done, &e), 0);
+	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, UPPER_ACKNOWLEDGED_JUDGE,
+					    &done, &e), 0);
 	assert_true(done.dropped_pending);
 	assert_int_equal(access(upper_pending, F_OK), -1);
 	u = upper_open_with(NULL);
@@ -294,7 +297,8 @@ static void a_damaged_pending_file_is_dropped(void **state)
 	upper_close(u);
 	/* Somebody's file is not removed for its name. */
 	assert_int_equal(io_replace_file(upper_pending, "letters", 7, NULL), 0);
-	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, &done, &e), -EBADMSG);
+	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, UPPER_ACKNOWLEDGED_JUDGE,
+					    &done, &e), -EBADMSG);
 	assert_int_equal(upper_file_size(upper_pending), 7);
 }
 

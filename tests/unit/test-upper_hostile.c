@@ -3,8 +3,6 @@
  * of other users, damaged and full indexes. */
 #include "tests/unit/upperlib.h"
 
-#include "core/base/crc32c.h"
-#include "core/base/le.h"
 #include "core/layer.h"
 #include "core/upper_compact.h"
 #include "core/upper_seal.h"
@@ -315,56 +313,60 @@ static void an_old_pending_file_undoes_nothing(void **state)
 	free(old);
 }
 
-#define UUID "11111111-2222-3333-4444-555555555555"
+static bool is_full; /* for files of their own; the index may still be replaced */
 
-/* A file of the older form, with so many records of 16 bytes. */
-static void put_older(const char *path, bool this_boot, unsigned records)
+static int open_when_full(const char *path, int flags, mode_t mode)
 {
-	uint8_t raw[128 + 16 * 4] = "OBDPEND1";
-	char boot_id[FILE_BOOT_ID];
-
-	assert_int_equal(file_ops_system.boot_id(boot_id), 0);
-	memcpy(raw + 16, this_boot ? boot_id : "another boot, as long as an id is: ok", 36);
-	memcpy(raw + 52, UUID, 36);
-	le32_put(raw + 124, crc32c_raw(0, raw, 124));
-	assert_int_equal(io_replace_file(path, raw, 128 + 16 * records, NULL), 0);
+	return is_full && strstr(path, ".pending.tmp.") ? -ENOSPC
+							 : file_ops_system.open(path, flags, mode);
 }
 
-/* What an older version acknowledged is not lost without a word, under either name. */
-static void an_older_pending_file_is_not_passed_over(void **state)
+/* Takes up what a process left on a disk that is full, tidies, and is killed. */
+static void tidy_and_die(bool full_for_good)
 {
-	static const struct {
-		bool usual_name, this_boot;
-		unsigned records;
-		int r;
-	} rows[] = {
-		{ true, true, 1, -EBUSY }, { true, true, 4, -EBUSY },  { true, true, 0, 0 },
-		{ true, false, 4, 0 },	   { false, true, 3, -EBUSY }, { false, true, 0, 0 },
-		{ false, false, 3, 0 },
-	};
-	size_t i;
+	struct file_ops ops = file_ops_system;
+	struct upper_log_options options = { .ops = &ops, .garbage = 50, .garbage_records = 10 };
+	struct upper_log *u;
+	int status;
 
-	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
-		char data[300], pending[320];
+	ops.open = open_when_full;
+	if (fork() == 0) {
+		is_full = true;
+		if (upper_log_open(upper_data, upper_index, &options, &u, NULL, NULL) < 0)
+			_exit(1);
+		is_full = full_for_good;
+		if (upper_log_tidy(u, NULL) < 0)
+			_exit(2);
+		raise(SIGKILL);
+	}
+	assert_true(wait(&status) > 0);
+	assert_true(WIFSIGNALED(status));
+}
+
+/* A pending file of the process before that still counts speaks of the index as it is. */
+static void what_waits_outlives_another_index(void **state)
+{
+	unsigned i, full;
+
+	for (full = 0; full < 2; full++) {
+		struct upper_log *u = upper_new(BYTES, NULL);
 		struct upper_findings found;
-		struct upper_log *u;
-		struct err e = { "" };
+		struct err e;
+		uint64_t size;
 
-		snprintf(data, sizeof data, "%s%s", upper_data, rows[i].usual_name ? "" : "-x");
-		snprintf(pending, sizeof pending, "%s.pending", data);
-		upper_clear(NULL);
-		assert_int_equal(upper_log_create(NULL, data, upper_index, BYTES, UUID, NULL, &e),
-				 0);
-		put_older(rows[i].usual_name ? upper_pending : pending, rows[i].this_boot,
-			  rows[i].records);
-		assert_int_equal(upper_log_open(data, upper_index, NULL, &u, &found, &e),
-				 rows[i].r);
-		if (rows[i].r < 0)
-			assert_non_null(strstr(e.msg, "an older version acknowledged"));
-		else
-			upper_close(u);
-		(void)unlink(rows[i].usual_name ? upper_pending : pending);
-		(void)unlink(data);
+		for (i = 0; i < 60; i++)
+			assert_int_equal(upper_log_pwrite(u, "x", 1, i % 3 * 1024, 0, NULL), 0);
+		upper_close(u);
+		write_and_die(NULL);
+		size = upper_file_size(upper_index);
+		tidy_and_die(full);
+		assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, &found, &e), 0);
+		check_at(u, 100, "flushed");
+		check_at(u, 2000, "acknowledged");
+		upper_close(u);
+		/* It was made anew, once there was space. */
+		if (!full)
+			assert_true(upper_file_size(upper_index) < size);
 	}
 }
 
@@ -432,7 +434,7 @@ int main(void)
 		cmocka_unit_test(a_damaged_index_is_not_rewritten),
 		cmocka_unit_test(a_full_index_refuses_writes_not_flushes),
 		cmocka_unit_test(an_old_pending_file_undoes_nothing),
-		cmocka_unit_test(an_older_pending_file_is_not_passed_over),
+		cmocka_unit_test(what_waits_outlives_another_index),
 		cmocka_unit_test(another_program_is_not_undone),
 		cmocka_unit_test(a_record_without_its_data_does_not_count),
 	};

@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-upper_others.c - logs that others left in the middle of something: older versions of ours,
+ * and overlaybd, whose logs have no checksums. */
+#include "tests/unit/upperlib.h"
+
+#include "core/base/crc32c.h"
+#include "core/base/le.h"
+#include "core/base/log.h"
+#include "core/layer.h"
+#include "core/upper_compact.h"
+#include "core/upper_intent.h"
+#include "core/upper_repair.h"
+
+enum { BYTES = 300 * 512 };
+
+static char data[80], index_path[80], pending[96], older[96], intent[96], older_intent[96];
+
+/* The names of a log whose data file's name ends in ".data", or does not. */
+static void name_log(bool usual)
+{
+	snprintf(data, sizeof data, "%s/%s", upper_folder, usual ? "v.data" : "v");
+	snprintf(index_path, sizeof index_path, "%s/v.index", upper_folder);
+	snprintf(pending, sizeof pending, "%s/%s", upper_folder,
+		 usual ? "v.pending" : "v.upper-pending");
+	snprintf(older, sizeof older, "%s/v.pending", upper_folder);
+	snprintf(intent, sizeof intent, "%s/%s", upper_folder,
+		 usual ? "v.intent" : "v.upper-intent");
+	snprintf(older_intent, sizeof older_intent, "%s/v.intent", upper_folder);
+}
+
+static int remove_log(void **state)
+{
+	const char *const all[] = { data, index_path, pending, older, intent, older_intent };
+	size_t i;
+
+	for (i = 0; i < sizeof all / sizeof *all; i++)
+		(void)unlink(all[i]);
+	return 0;
+}
+
+static void make_log(bool usual)
+{
+	struct err e;
+
+	remove_log(NULL);
+	name_log(usual);
+	if (upper_log_create(NULL, data, index_path, BYTES, NULL, NULL, &e) < 0)
+		fail_msg("%s", e.msg);
+}
+
+static struct upper_log *open_log(struct upper_findings *found)
+{
+	struct upper_log *u;
+	struct err e;
+
+	if (upper_log_open(data, index_path, NULL, &u, found, &e) < 0)
+		fail_msg("%s", e.msg);
+	return u;
+}
+
+static void check_at(struct upper_log *u, uint64_t off, const char *text)
+{
+	char found[16] = "";
+
+	assert_int_equal(upper_log_pread(u, found, strlen(text) + 1, off, NULL), 0);
+	assert_string_equal(found, text);
+}
+
+/* ---- what an older version acknowledged ---- */
+
+static uint8_t *read_file(const char *path, size_t *n)
+{
+	char *text;
+
+	assert_int_equal(io_read_file(path, 1 << 20, &text, n, NULL), 0);
+	return (uint8_t *)text;
+}
+
+/* What an older version would have left in the place of this pending file. */
+static void make_older(void)
+{
+	size_t n, i, count;
+	uint8_t *new = read_file(pending, &n), raw[128 + 16 * 64] = "OBDPEND1";
+
+	count = (n - 256) / 32;
+	assert_true(count <= 64);
+	memcpy(raw + 8, new + 8, 80); /* up to the uuid */
+	le32_put(raw + 124, crc32c_raw(0, raw, 124));
+	for (i = 0; i < count; i++)
+		memcpy(raw + 128 + 16 * i, new + 256 + 32 * i, 16);
+	unlink(pending);
+	assert_int_equal(io_replace_file(older, raw, 128 + 16 * count, NULL), 0);
+	free(new);
+}
+
+/* Another process changes the log, and is killed. */
+static void change_and_die(int (*change)(struct upper_log *u))
+{
+	struct upper_log *u;
+	int status;
+
+	if (fork() == 0) {
+		if (upper_log_open(data, index_path, NULL, &u, NULL, NULL) < 0 || change(u) < 0)
+			_exit(1);
+		raise(SIGKILL);
+	}
+	assert_true(wait(&status) > 0);
+	assert_true(WIFSIGNALED(status));
+}
+
+static int write_all_kinds(struct upper_log *u)
+{
+	int r = upper_log_pwrite(u, "first", 6, 512, 0, NULL);
+
+	if (r == 0)
+		r = upper_log_pwrite(u, "flushed", 8, 100, UPPER_FUA, NULL);
+	if (r == 0)
+		r = upper_log_pwrite(u, "acknowledged", 13, 2048, 0, NULL);
+	return r < 0 ? r : upper_log_trim(u, 512, 512, 0, NULL);
+}
+
+static int write_unflushed(struct upper_log *u)
+{
+	int r = upper_log_trim(u, 8192, 512, 0, NULL);
+
+	return r < 0 ? r : upper_log_pwrite(u, "acknowledged", 13, 2048, 0, NULL);
+}
+
+static int trim(struct upper_log *u)
+{
+	return upper_log_trim(u, 512, 512, 0, NULL);
+}
+
+static int write_zeroes(struct upper_log *u)
+{
+	static const uint8_t zeroes[512];
+
+	return upper_log_pwrite(u, zeroes, 512, 2048, 0, NULL);
+}
+
+static int open_status(struct err *e)
+{
+	struct upper_log *u;
+	struct layer layer;
+	int r = upper_log_open(data, index_path, NULL, &u, NULL, e), read_only;
+
+	read_only = upper_open_read_only(data, index_path, 0, &layer, NULL, NULL);
+	assert_int_equal(r, read_only);
+	if (r == 0) {
+		layer_close(&layer);
+		assert_int_equal(upper_log_close(u, NULL), 0);
+	}
+	return r;
+}
+
+/* A server that was killed is started again as a newer version: under either name, and whether or
+ * not some of it was flushed. */
+static void what_an_older_version_acknowledged_is_taken_up(void **state)
+{
+	struct upper_findings found;
+	struct layer layer;
+	struct upper_log *u;
+	unsigned i;
+
+	for (i = 0; i < 4; i++) {
+		bool flushed = i % 2;
+
+		make_log(i < 2);
+		u = open_log(NULL);
+		assert_int_equal(upper_log_pwrite(u, "kept", 5, 1024, 0, NULL), 0);
+		assert_int_equal(upper_log_close(u, NULL), 0);
+		change_and_die(flushed ? write_all_kinds : write_unflushed);
+		make_older();
+		assert_int_equal(
+			upper_open_read_only(data, index_path, 0, &layer, &found, NULL), 0);
+		assert_int_equal(found.pending_records, 2);
+		layer_close(&layer);
+		/* Killed before it flushes: now it is in a file of ours. */
+		change_and_die(trim);
+		assert_int_equal(access(pending, F_OK), 0);
+		assert_int_equal(strcmp(pending, older) == 0 ? -1 : access(older, F_OK), -1);
+		u = open_log(&found);
+		assert_int_equal(found.pending_records, 3);
+		check_at(u, 1024, "kept");
+		check_at(u, 2048, "acknowledged");
+		check_at(u, 100, flushed ? "flushed" : "");
+		check_at(u, 512, "");
+		assert_int_equal(upper_log_close(u, NULL), 0);
+		assert_int_equal(access(pending, F_OK), -1);
+	}
+}
+
+/* It is what it was on an empty log, on one that has all of it, and after a start of the machine. */
+static void what_says_nothing_new_is_no_hindrance(void **state)
+{
+	struct upper_findings found;
+	struct upper_log *u;
+	uint8_t *old;
+	size_t n;
+
+	make_log(false);
+	change_and_die(trim);
+	make_older();
+	u = open_log(&found);
+	assert_int_equal(found.pending_records, 1);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	make_log(false);
+	change_and_die(write_all_kinds);
+	make_older();
+	old = read_file(older, &n);
+	u = open_log(NULL);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	assert_int_equal(io_replace_file(older, old, n, NULL), 0);
+	u = open_log(&found);
+	assert_int_equal(found.pending_records, 0);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	/* Of another boot, and of another log with this name. */
+	make_log(false);
+	memcpy(old + 16, "another boot, as long as an id is: ok", 36);
+	le32_put(old + 124, crc32c_raw(0, old, 124));
+	assert_int_equal(io_replace_file(older, old, n, NULL), 0);
+	u = open_log(&found);
+	assert_int_equal(found.pending_records, 0);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	assert_int_equal(access(older, F_OK), 0);
+	free(old);
+}
+
+enum hidden { NEWER, ONLY_TRIMS, ZEROES, SHORT };
+
+/* Leaves a log of which nobody can tell whether the pending file is the newest. */
+static void make_doubtful(enum hidden what, bool usual)
+{
+	struct upper_log *u;
+	uint8_t *old;
+	size_t n;
+
+	make_log(usual);
+	u = open_log(NULL);
+	assert_int_equal(upper_log_pwrite(u, "newest", 7, 512, 0, NULL), 0);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	change_and_die(what == ONLY_TRIMS ? trim : what == ZEROES ? write_zeroes : write_unflushed);
+	make_older();
+	if (what == SHORT)
+		assert_int_equal(truncate(data, 4096 + 512), 0);
+	if (what != NEWER)
+		return;
+	old = read_file(older, &n);
+	u = open_log(NULL);
+	assert_int_equal(upper_log_pwrite(u, "newer", 6, 2048, 0, NULL), 0);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	assert_int_equal(io_replace_file(older, old, n, NULL), 0);
+	free(old);
+}
+
+/* Nothing that may be newer is undone, nothing acknowledged is lost: the user decides. */
+static void what_cannot_be_told_is_asked(void **state)
+{
+	static const struct {
+		enum hidden what;
+		uint64_t at;
+		const char *applied, *dropped, *why;
+		uint64_t count;
+	} rows[] = {
+		{ NEWER, 2048, "acknowledged", "newer", "written to since", 2 },
+		{ ONLY_TRIMS, 512, "", "newest", "written to since", 1 },
+		{ ZEROES, 2048, "", "", "reads as zeroes", 1 },
+		{ SHORT, 2048, "", "", "reads as zeroes", 1 },
+	};
+	struct upper_repair done;
+	struct upper_log *u;
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < 4 * sizeof rows / sizeof *rows; i++) {
+		enum upper_acknowledged how = i % 2 ? UPPER_ACKNOWLEDGED_APPLY
+						    : UPPER_ACKNOWLEDGED_DROP;
+
+		make_doubtful(rows[i / 4].what, i / 2 % 2);
+		assert_int_equal(open_status(&e), -EBUSY);
+		assert_non_null(strstr(e.msg, rows[i / 4].why));
+		assert_non_null(strstr(e.msg, "overlaybd repair --acknowledged=apply"));
+		assert_int_equal(upper_repair_files(NULL, data, index_path,
+						    UPPER_ACKNOWLEDGED_JUDGE, &done, &e),
+				 -EBUSY);
+		assert_int_equal(access(older, F_OK), 0);
+		assert_int_equal(upper_repair_files(NULL, data, index_path, how, &done, &e), 0);
+		assert_int_equal(done.dropped_pending, how == UPPER_ACKNOWLEDGED_DROP);
+		assert_int_equal(done.applied, i % 2 ? rows[i / 4].count : 0);
+		assert_int_equal(access(older, F_OK), -1);
+		u = open_log(NULL);
+		check_at(u, rows[i / 4].at, i % 2 ? rows[i / 4].applied : rows[i / 4].dropped);
+		assert_int_equal(upper_log_close(u, NULL), 0);
+	}
+}
+
+static void a_damaged_one_is_found(void **state)
+{
+	static const size_t places[] = { 9, 40, 125, 128 + 6 };
+	struct upper_repair done;
+	struct err e;
+	size_t i, n;
+
+	for (i = 0; i < sizeof places / sizeof *places; i++) {
+		uint8_t *raw;
+
+		make_log(false);
+		change_and_die(trim);
+		make_older();
+		raw = read_file(older, &n);
+		raw[places[i]] ^= raw[places[i]] ? raw[places[i]] : 1;
+		assert_int_equal(io_replace_file(older, raw, n, NULL), 0);
+		free(raw);
+		assert_int_equal(open_status(&e), -EBADMSG);
+		assert_non_null(strstr(e.msg, older));
+		assert_int_equal(upper_repair_files(NULL, data, index_path,
+						    UPPER_ACKNOWLEDGED_JUDGE, &done, &e),
+				 0);
+		assert_true(done.dropped_pending);
+		assert_int_equal(open_status(&e), 0);
+	}
+}
+
+/* What an index that was cut does not lead to is not put on top of it. */
+static void what_does_not_follow_is_dropped_by_repair(void **state)
+{
+	struct upper_repair done;
+	struct upper_log *u;
+	struct err e;
+	uint8_t byte;
+	int fd;
+
+	make_log(true);
+	u = open_log(NULL);
+	assert_int_equal(upper_log_pwrite(u, "a", 2, 0, UPPER_FUA, NULL), 0);
+	assert_int_equal(upper_log_pwrite(u, "b", 2, 512, UPPER_FUA, NULL), 0);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	change_and_die(write_unflushed);
+	fd = open(index_path, O_RDWR);
+	assert_int_equal(pread(fd, &byte, 1, 4096 + 32), 1); /* after the first CHECK */
+	byte ^= 1;
+	assert_int_equal(pwrite(fd, &byte, 1, 4096 + 32), 1);
+	close(fd);
+	assert_int_equal(open_status(&e), -EBADMSG);
+	assert_int_equal(upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_JUDGE, &done,
+					    &e),
+			 0);
+	assert_int_equal(done.stale, 2);
+	assert_false(done.dropped_pending);
+	assert_int_equal(access(pending, F_OK), -1);
+	u = open_log(NULL);
+	check_at(u, 0, "a");
+	check_at(u, 512, "");
+	check_at(u, 2048, "");
+	assert_int_equal(upper_log_close(u, NULL), 0);
+}
+
+/* The user may give up what would count, too. */
+static void acknowledged_writes_are_dropped_if_asked(void **state)
+{
+	struct upper_repair done;
+	struct upper_log *u;
+	struct err e;
+
+	make_log(false);
+	change_and_die(write_all_kinds);
+	assert_int_equal(upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_DROP, &done,
+					    &e),
+			 0);
+	assert_true(done.dropped_pending);
+	u = open_log(NULL);
+	check_at(u, 100, "flushed");
+	check_at(u, 2048, "");
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	assert_int_equal(upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_DROP, &done,
+					    &e),
+			 0);
+	assert_false(done.dropped_pending);
+}
+
+/* ---- what an older version had begun ---- */
+
+static void put_intent(const char *uuid, uint64_t size)
+{
+	struct upper_intent what = { .kind = UPPER_INTENT_RESIZE, .virtual_size = size };
+	int fd = open(data, O_RDWR);
+	struct err e;
+
+	memcpy(what.uuid, uuid, FORMAT_UUID);
+	assert_int_equal(upper_intent_write(&file_ops_system, data, fd, &what, &e), 0);
+	close(fd);
+	if (strcmp(intent, older_intent) != 0)
+		assert_int_equal(rename(intent, older_intent), 0);
+}
+
+static void uuid_of_log(char uuid[FORMAT_UUID])
+{
+	struct upper_log *u = open_log(NULL);
+
+	memcpy(uuid, upper_log_header(u)->uuid, FORMAT_UUID);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+}
+
+static uint64_t size_of_log(void)
+{
+	struct upper_log *u = open_log(NULL);
+	uint64_t size = upper_log_size(u);
+
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	return size;
+}
+
+static void an_intent_under_the_older_name_is_carried_out(void **state)
+{
+	char uuid[FORMAT_UUID];
+	struct layer layer;
+	unsigned usual;
+
+	for (usual = 0; usual < 2; usual++) {
+		make_log(usual);
+		uuid_of_log(uuid);
+		put_intent(uuid, 2 * BYTES);
+		/* Who only reads sees it carried out. */
+		assert_int_equal(upper_open_read_only(data, index_path, 0, &layer, NULL, NULL), 0);
+		assert_int_equal(layer.header.virtual_size, 2 * BYTES);
+		layer_close(&layer);
+		assert_int_equal(access(older_intent, F_OK), 0);
+		assert_int_equal(size_of_log(), 2 * BYTES);
+		assert_int_equal(access(older_intent, F_OK), -1);
+	}
+}
+
+/* "v" and "v.data" had one name for it. */
+static void an_intent_of_another_log_stays(void **state)
+{
+	char uuid[FORMAT_UUID] = "11111111-2222-3333-4444-555555555555";
+	uint8_t *raw;
+	size_t n;
+	struct err e;
+
+	make_log(false);
+	put_intent(uuid, 2 * BYTES);
+	assert_int_equal(size_of_log(), BYTES);
+	assert_int_equal(access(older_intent, F_OK), 0);
+	/* Nor is it judged. */
+	raw = read_file(older_intent, &n);
+	raw[16]++;
+	assert_int_equal(io_replace_file(older_intent, raw, n, NULL), 0);
+	free(raw);
+	assert_int_equal(size_of_log(), BYTES);
+	assert_int_equal(io_replace_file(older_intent, "OBDINTN1", 8, NULL), 0);
+	assert_int_equal(size_of_log(), BYTES);
+	/* One of this log is. */
+	uuid_of_log(uuid);
+	put_intent(uuid, 2 * BYTES);
+	raw = read_file(older_intent, &n);
+	raw[16]++;
+	assert_int_equal(io_replace_file(older_intent, raw, n, NULL), 0);
+	free(raw);
+	assert_int_equal(open_status(&e), -EBADMSG);
+	assert_non_null(strstr(e.msg, older_intent));
+}
+
+/* ---- what a crash of overlaybd leaves ---- */
+
+enum { DATA_END = 18, MOST = 8 }; /* sectors of the data file; records */
+
+#define DATA(from, n) { .start = 3, .sectors = (n), .moffset = (from) }
+#define ZERO { .start = 5, .sectors = 2, .moffset = 8, .zeroed = true }
+
+static const struct {
+	const char *what;
+	struct format_entry entries[MOST];
+	unsigned good; /* records that count */
+	bool damaged;
+} tails[] = {
+	{ "whole", { DATA(8, 4), DATA(12, 6), ZERO }, 3, false },
+	{ "behind the end", { DATA(8, 4), DATA(12, 6), DATA(18, 6), ZERO }, 2, false },
+	{ "over the end", { DATA(8, 4), DATA(12, 8), ZERO, ZERO }, 1, false },
+	{ "several", { DATA(8, 4), DATA(12, 8), DATA(20, 1), ZERO, DATA(21, 9) }, 1, false },
+	{ "after zeroes", { ZERO, DATA(8, 40), ZERO }, 1, false },
+	{ "one", { DATA(8, 11), ZERO }, 0, false },
+	/* No crash cuts these. */
+	{ "far behind the end", { DATA(8, 4), DATA(19, 4), ZERO }, 1, true },
+	{ "among data", { DATA(8, 4), DATA(11, 8), ZERO }, 1, true },
+	{ "data behind", { DATA(8, 4), DATA(12, 8), ZERO, DATA(12, 2) }, 1, true },
+	{ "no length", { DATA(8, 4), DATA(12, 0), ZERO }, 1, true },
+	{ "zeroes without end", { DATA(8, 4), { .start = 1, .zeroed = true }, ZERO }, 1, true },
+	{ "in the header", { DATA(8, 4), DATA(7, 20), ZERO }, 1, true },
+};
+
+static unsigned put_tail(const struct format_entry entries[MOST])
+{
+	uint8_t raw[MOST * FORMAT_ENTRY];
+	unsigned n;
+	int fd = open(index_path, O_WRONLY);
+
+	for (n = 0; n < MOST && entries[n].start > 0; n++)
+		format_encode_entry(&entries[n], raw + n * FORMAT_ENTRY);
+	assert_int_equal(pwrite(fd, raw, n * FORMAT_ENTRY, FORMAT_SPACE), n * FORMAT_ENTRY);
+	close(fd);
+	assert_int_equal(truncate(data, DATA_END * 512), 0);
+	return n;
+}
+
+static void what_a_crash_of_overlaybd_leaves_is_cut(void **state)
+{
+	struct upper_findings found;
+	struct upper_repair done;
+	struct upper_log *u;
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < sizeof tails / sizeof *tails; i++) {
+		unsigned n;
+		int r;
+
+		make_log(true);
+		n = put_tail(tails[i].entries);
+		r = upper_log_open(data, index_path, NULL, &u, &found, &e);
+		if (r != (tails[i].damaged ? -EBADMSG : 0))
+			fail_msg("%s: %d, %s", tails[i].what, r, r < 0 ? e.msg : "");
+		if (r < 0) {
+			assert_non_null(strstr(e.msg, "'overlaybd repair' cuts it there"));
+			assert_int_equal(upper_repair_files(NULL, data, index_path,
+							    UPPER_ACKNOWLEDGED_JUDGE, &done, &e),
+					 0);
+			assert_int_equal(done.kept, tails[i].good);
+			assert_int_equal(done.dropped, n - tails[i].good);
+			u = open_log(&found);
+		} else {
+			assert_int_equal(found.ignored_records, n - tails[i].good);
+		}
+		if (found.records != tails[i].good)
+			fail_msg("%s: %u", tails[i].what, (unsigned)found.records);
+		assert_int_equal(upper_log_close(u, NULL), 0);
+	}
+}
+
+static int remove_all(void **state)
+{
+	remove_log(NULL);
+	return upper_remove_folder(state);
+}
+
+static void ignore_line(enum log_level level, const char *line)
+{
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_an_older_version_acknowledged_is_taken_up),
+		cmocka_unit_test(what_says_nothing_new_is_no_hindrance),
+		cmocka_unit_test(what_cannot_be_told_is_asked),
+		cmocka_unit_test(a_damaged_one_is_found),
+		cmocka_unit_test(what_does_not_follow_is_dropped_by_repair),
+		cmocka_unit_test(acknowledged_writes_are_dropped_if_asked),
+		cmocka_unit_test(an_intent_under_the_older_name_is_carried_out),
+		cmocka_unit_test(an_intent_of_another_log_stays),
+		cmocka_unit_test(what_a_crash_of_overlaybd_leaves_is_cut),
+	};
+
+	log_set_sink(ignore_line);
+	name_log(true);
+	return cmocka_run_group_tests(tests, upper_make_folder, remove_all);
+}
