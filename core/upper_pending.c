@@ -43,7 +43,7 @@ enum {
 };
 
 static const char magic[8] = "OBDPEND2";
-static const char magic_1[8] = "OBDPEND1"; /* of older versions: no base, records of an index file */
+static const char magic_1[8] = "OBDPEND1"; /* of older versions, see upper_pending.h */
 
 uint64_t upper_pending_begins(void)
 {
@@ -309,8 +309,8 @@ static int look(const struct file_ops *ops, const char *path, struct header *h)
 	return r < 0 ? r : 1;
 }
 
-/* Whether the file at `path` is a pending file of the log with this uuid, whole or damaged: magic or
- * uuid may be what is damaged. */
+/* Whether the file at `path` is a pending file of the log with this uuid, whole or damaged: magic
+ * or uuid may be what is damaged. */
 static bool is_of(const struct file_ops *ops, const char *path, const char *uuid)
 {
 	int fd = ops->open(path, O_RDONLY, 0), r;

@@ -72,7 +72,8 @@ static int look_at_pending(struct repair *p, struct err *e)
 					.data_path = p->data_path,
 					.uuid = p->header.uuid,
 					.found = &p->found,
-					.apply_older = p->acknowledged == UPPER_ACKNOWLEDGED_APPLY };
+					.apply_older =
+						p->acknowledged == UPPER_ACKNOWLEDGED_APPLY };
 	struct upper_replay replay;
 	int r = upper_file_source(p->ops, p->data_fd, &log.data, e);
 

@@ -25,7 +25,7 @@ struct upper_repair {
 	struct err damage; /* of the index file; "": there was none */
 	uint64_t kept, dropped; /* records that stay; entries that were cut off */
 	bool dropped_pending; /* the pending file, for its damage or as it was asked for */
-	uint64_t stale; /* acknowledged writes that do not follow on what is left, and were dropped */
+	uint64_t stale; /* acknowledged writes that do not follow on what is left: dropped */
 	uint64_t applied; /* that were written to the index: UPPER_ACKNOWLEDGED_APPLY */
 };
 

@@ -11,6 +11,7 @@
 #include "core/base/le.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
+#include "core/upper_intent.h"
 
 enum { PIECE = 1 << 20 }; /* bytes of data read at once */
 
@@ -233,16 +234,18 @@ static int sum_all(struct upper_replay *out, struct source *data, bool *zeroes, 
 static int refuse_older(const struct upper_replay_log *log, const struct upper_replay *out,
 			const char *why, struct err *e)
 {
+	AUTO_FREE char *path = upper_intent_older_name(log->ops, log->data_path, "pending");
+
 	return err_set(e, EBUSY,
 		       "%s: an older version, process %" PRIu64
 		       ", acknowledged %zu writes before it was killed, but %s: 'overlaybd repair "
 		       "--acknowledged=apply' makes them part of the layer, '--acknowledged=drop' "
 		       "gives them up",
-		       log->data_path, out->content.pid, out->content.count - out->from, why);
+		       path ? path : log->data_path, out->content.pid,
+		       out->content.count - out->from, why);
 }
 
-static int replay_older(const struct upper_replay_log *log, struct upper_replay *out,
-			struct err *e)
+static int replay_older(const struct upper_replay_log *log, struct upper_replay *out, struct err *e)
 {
 	struct entries all = { 0 };
 	bool zeroes = false, newest = false;

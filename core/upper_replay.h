@@ -10,11 +10,11 @@
  * from a file system that went down and forgot.  Then the pending file does not count: it must not
  * undo what is newer.
  *
- * A file of the older form says nothing of the index, nor of the data.  It is believed as far as the
- * files themselves tell that it is the newest: the records at the end of the index are its own first
- * ones, or there is none of it; what is left points behind all the data that the rest of the index
- * points at; and these data are there, and are not all zeroes.  Where that cannot be told the log is
- * refused (EBUSY) until the user has decided: `overlaybd repair --acknowledged`.
+ * A file of the older form says nothing of the index, nor of the data.  It is believed when the
+ * files themselves tell that it is the newest: the records at the end of the index are its own
+ * first ones, or none is there; what is left points behind all the data that the rest of the index
+ * points at; and these data are there, and are not all zeroes.  Where that cannot be told the log
+ * is refused (EBUSY) until the user has decided: `overlaybd repair --acknowledged`.
  *
  * Threads: no state. */
 #ifndef OVERLAYBD_CORE_UPPER_REPLAY_H

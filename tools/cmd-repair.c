@@ -28,8 +28,7 @@ static void print(const struct pair *pair, const struct upper_repair *done, bool
 	if (done->dropped_pending)
 		show_line(stdout,
 			  "%s: what a process acknowledged and did not flush %s, and is removed",
-			  pair->data,
-			  drop ? "is given up as you asked" : "was damaged");
+			  pair->data, drop ? "is given up as you asked" : "was damaged");
 	if (done->stale > 0)
 		show_line(stdout,
 			  "%s: %" PRIu64 " writes that a process acknowledged and did not flush do "

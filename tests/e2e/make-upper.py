@@ -132,4 +132,5 @@ def main():
         os.fsync(f.fileno())
 
 
-main()
+if __name__ == "__main__":
+    main()

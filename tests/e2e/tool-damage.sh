@@ -39,6 +39,40 @@ complains 1 "$work/log.data: is in use by another process" repair "$work/log"
 release
 say "ok: found, refused, repaired"
 
+# ---- what an older version acknowledged ----
+
+# older: a pending file of its form, which marks zeroes and so tells nobody how new it is
+older()
+{
+	"$python" - "$work/log.index" "$work/log.pending" "$(dirname "$0")" <<-'END'
+		import importlib.util, struct, sys
+		spec = importlib.util.spec_from_file_location("maker", sys.argv[3] + "/make-upper.py")
+		maker = importlib.util.module_from_spec(spec)
+		spec.loader.exec_module(maker)
+		uuid = open(sys.argv[1], "rb").read(93)[56:92]
+		boot = open("/proc/sys/kernel/random/boot_id", "rb").read()[:36]
+		head = (b"OBDPEND1" + struct.pack("<Q", 4321) + boot + uuid).ljust(124, b"\0")
+		head += struct.pack("<I", maker.crc(head))
+		record = struct.pack("<QQ", 2 | 3 << 50, 8 | 1 << 55)
+		open(sys.argv[2], "wb").write(head + record)
+	END
+}
+older
+for tool in check info map; do
+	exits 1 "process 4321, acknowledged 1 writes" "$overlaybd" $tool "$work/log.yaml"
+done
+exits 1 "overlaybd repair --acknowledged=apply" "$overlaybd" repair "$work/log"
+exits 2 "is 'apply' or 'drop', not 'keep'" "$overlaybd" repair --acknowledged keep "$work/log"
+log_is_given_up="acknowledged and did not flush is given up as you asked"
+exits 0 "$log_is_given_up" "$overlaybd" repair --acknowledged=drop "$work/log"
+log_is "$work/log" "$work/log.raw"
+older
+exits 0 "1 writes that a process acknowledged" "$overlaybd" repair --acknowledged=apply "$work/log"
+dd if=/dev/zero of="$work/log.raw" bs=512 seek=2 count=3 conv=notrunc status=none
+log_is "$work/log" "$work/log.raw"
+[ ! -e "$work/log.pending" ] || fail "what was applied is still there"
+say "ok: asked for, given up, applied"
+
 # ---- while snapshots are made ----
 
 mkdir "$work/disk"

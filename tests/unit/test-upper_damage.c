@@ -254,7 +254,8 @@ static void damage_is_not_cut_by_opening(void **state)
 	assert_non_null(strstr(e.msg, "record 2"));
 	assert_int_equal(upper_file_size(upper_index), size);
 	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, UPPER_ACKNOWLEDGED_JUDGE,
-					    &done, &e), 0);
+					    &done, &e),
+			 0);
 	assert_int_equal(done.kept, 1);
 	assert_true(done.dropped > 0);
 	assert_non_null(strstr(done.damage.msg, "record 2"));
@@ -267,7 +268,8 @@ static void damage_is_not_cut_by_opening(void **state)
 	/* Nothing is to be done now, and nothing is. */
 	size = upper_file_size(upper_index);
 	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, UPPER_ACKNOWLEDGED_JUDGE,
-					    &done, &e), 0);
+					    &done, &e),
+			 0);
 	assert_int_equal(done.dropped, 0);
 	assert_string_equal(done.damage.msg, "");
 	assert_int_equal(upper_file_size(upper_index), size);
@@ -288,7 +290,8 @@ static void a_damaged_pending_file_is_dropped(void **state)
 	close(fd);
 	assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, NULL, &e), -EBADMSG);
 	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, UPPER_ACKNOWLEDGED_JUDGE,
-					    &done, &e), 0);
+					    &done, &e),
+			 0);
 	assert_true(done.dropped_pending);
 	assert_int_equal(access(upper_pending, F_OK), -1);
 	u = upper_open_with(NULL);
@@ -298,7 +301,8 @@ static void a_damaged_pending_file_is_dropped(void **state)
 	/* Somebody's file is not removed for its name. */
 	assert_int_equal(io_replace_file(upper_pending, "letters", 7, NULL), 0);
 	assert_int_equal(upper_repair_files(NULL, upper_data, upper_index, UPPER_ACKNOWLEDGED_JUDGE,
-					    &done, &e), -EBADMSG);
+					    &done, &e),
+			 -EBADMSG);
 	assert_int_equal(upper_file_size(upper_pending), 7);
 }
 

@@ -318,7 +318,7 @@ static bool is_full; /* for files of their own; the index may still be replaced 
 static int open_when_full(const char *path, int flags, mode_t mode)
 {
 	return is_full && strstr(path, ".pending.tmp.") ? -ENOSPC
-							 : file_ops_system.open(path, flags, mode);
+							: file_ops_system.open(path, flags, mode);
 }
 
 /* Takes up what a process left on a disk that is full, tidies, and is killed. */

@@ -171,8 +171,8 @@ static void what_an_older_version_acknowledged_is_taken_up(void **state)
 		assert_int_equal(upper_log_close(u, NULL), 0);
 		change_and_die(flushed ? write_all_kinds : write_unflushed);
 		make_older();
-		assert_int_equal(
-			upper_open_read_only(data, index_path, 0, &layer, &found, NULL), 0);
+		assert_int_equal(upper_open_read_only(data, index_path, 0, &layer, &found, NULL),
+				 0);
 		assert_int_equal(found.pending_records, 2);
 		layer_close(&layer);
 		/* Killed before it flushes: now it is in a file of ours. */
@@ -190,7 +190,7 @@ static void what_an_older_version_acknowledged_is_taken_up(void **state)
 	}
 }
 
-/* It is what it was on an empty log, on one that has all of it, and after a start of the machine. */
+/* On an empty log, on one that has all of it, after a start of the machine. */
 static void what_says_nothing_new_is_no_hindrance(void **state)
 {
 	struct upper_findings found;
@@ -273,8 +273,8 @@ static void what_cannot_be_told_is_asked(void **state)
 	size_t i;
 
 	for (i = 0; i < 4 * sizeof rows / sizeof *rows; i++) {
-		enum upper_acknowledged how = i % 2 ? UPPER_ACKNOWLEDGED_APPLY
-						    : UPPER_ACKNOWLEDGED_DROP;
+		enum upper_acknowledged how =
+			i % 2 ? UPPER_ACKNOWLEDGED_APPLY : UPPER_ACKNOWLEDGED_DROP;
 
 		make_doubtful(rows[i / 4].what, i / 2 % 2);
 		assert_int_equal(open_status(&e), -EBUSY);
@@ -342,9 +342,8 @@ static void what_does_not_follow_is_dropped_by_repair(void **state)
 	assert_int_equal(pwrite(fd, &byte, 1, 4096 + 32), 1);
 	close(fd);
 	assert_int_equal(open_status(&e), -EBADMSG);
-	assert_int_equal(upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_JUDGE, &done,
-					    &e),
-			 0);
+	assert_int_equal(
+		upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_JUDGE, &done, &e), 0);
 	assert_int_equal(done.stale, 2);
 	assert_false(done.dropped_pending);
 	assert_int_equal(access(pending, F_OK), -1);
@@ -364,17 +363,15 @@ static void acknowledged_writes_are_dropped_if_asked(void **state)
 
 	make_log(false);
 	change_and_die(write_all_kinds);
-	assert_int_equal(upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_DROP, &done,
-					    &e),
-			 0);
+	assert_int_equal(
+		upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_DROP, &done, &e), 0);
 	assert_true(done.dropped_pending);
 	u = open_log(NULL);
 	check_at(u, 100, "flushed");
 	check_at(u, 2048, "");
 	assert_int_equal(upper_log_close(u, NULL), 0);
-	assert_int_equal(upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_DROP, &done,
-					    &e),
-			 0);
+	assert_int_equal(
+		upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_DROP, &done, &e), 0);
 	assert_false(done.dropped_pending);
 }
 
@@ -465,8 +462,14 @@ static void an_intent_of_another_log_stays(void **state)
 
 enum { DATA_END = 18, MOST = 8 }; /* sectors of the data file; records */
 
-#define DATA(from, n) { .start = 3, .sectors = (n), .moffset = (from) }
-#define ZERO { .start = 5, .sectors = 2, .moffset = 8, .zeroed = true }
+#define DATA(from, n)                                                                              \
+	{                                                                                          \
+		.start = 3, .sectors = (n), .moffset = (from)                                      \
+	}
+#define ZERO                                                                                       \
+	{                                                                                          \
+		.start = 5, .sectors = 2, .moffset = 8, .zeroed = true                             \
+	}
 
 static const struct {
 	const char *what;
