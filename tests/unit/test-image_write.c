@@ -647,6 +647,48 @@ static void a_snapshot_waits_for_no_sync(void **state)
 	clean();
 }
 
+enum { EACH = 3 }; /* snapshots of each thread */
+
+static void *snapshot_some(void *arg)
+{
+	const struct part *p = arg;
+	char path[256];
+	uint64_t blocked;
+	struct err e;
+	unsigned i;
+
+	for (i = 0; i < EACH; i++) {
+		snprintf(path, sizeof path, "%s/l-%u-%u.obd", folder, (unsigned)p->from, i);
+		if (image_snapshot(p->image, path, &blocked, &e) < 0)
+			fail_msg("%s", e.msg);
+	}
+	return NULL;
+}
+
+/* One waits for the other: each makes a layer, and all are in the config. */
+static void two_snapshots_at_once(void **state)
+{
+	struct part parts[2];
+	pthread_t threads[2];
+	struct opened o;
+	unsigned i;
+
+	write_lower();
+	make_upper();
+	o = open_disk(true);
+	change(o.image, 0, DISK);
+	for (i = 0; i < 2; i++) {
+		parts[i] = (struct part){ .image = o.image, .from = i };
+		assert_int_equal(pthread_create(&threads[i], NULL, snapshot_some, &parts[i]), 0);
+	}
+	for (i = 0; i < 2; i++)
+		pthread_join(threads[i], NULL);
+	for (i = 0; i < 2 * EACH; i++)
+		assert_non_null(strstr(image_layer(o.image, 1 + i)->path, "/l-"));
+	compare_and_reopen(&o);
+	clean();
+}
+
 static void read_only_images_have_no_snapshots(void **state)
 {
 	struct opened o;
@@ -672,6 +714,7 @@ int main(void)
 		cmocka_unit_test(a_good_snapshot_syncs_its_folder_and_says_nothing),
 		cmocka_unit_test(an_upper_that_failed_is_read_only),
 		cmocka_unit_test(a_snapshot_waits_for_no_sync),
+		cmocka_unit_test(two_snapshots_at_once),
 		cmocka_unit_test(read_only_images_have_no_snapshots),
 	};
 

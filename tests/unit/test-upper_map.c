@@ -142,12 +142,53 @@ static void a_disk_may_be_large(void **state)
 	upper_map_release(&m);
 }
 
+static _Atomic bool stop;
+
+static void *look_all_over(void *arg)
+{
+	struct segment pieces[64];
+	uint64_t lba = 0;
+	size_t i, n;
+
+	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+		n = upper_map_pieces(&m, lba, 2048 - lba, pieces, 64);
+		for (i = 0; i < n; i++)
+			lba += pieces[i].sectors;
+		lba %= 2048;
+	}
+	return NULL;
+}
+
+/* One region's array grows and shrinks under a reader (TSan notices). */
+static void a_reader_looks_while_it_changes(void **state)
+{
+	unsigned i, k;
+	pthread_t reader;
+
+	assert_int_equal(upper_map_init(&m, SECTORS), 0);
+	stop = false;
+	assert_int_equal(pthread_create(&reader, NULL, look_all_over, NULL), 0);
+	for (k = 0; k < 20; k++) {
+		for (i = 0; i < 1024; i++) {
+			assert_int_equal(upper_map_reserve(&m, 2 * i, 1), 0);
+			upper_map_set(&m, 2 * i, 1, 8 + i * 4, false, NULL);
+		}
+		assert_int_equal(upper_map_reserve(&m, 0, 2048), 0);
+		upper_map_set(&m, 0, 2048, 0, true, NULL);
+	}
+	stop = true;
+	pthread_join(reader, NULL);
+	assert_int_equal(m.count, 1);
+	upper_map_release(&m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_map_is_an_array_of_sectors),
 		cmocka_unit_test(a_sequential_write_is_one_mapping),
 		cmocka_unit_test(a_disk_may_be_large),
+		cmocka_unit_test(a_reader_looks_while_it_changes),
 	};
 
 	loops_seed();
