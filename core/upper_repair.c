@@ -44,7 +44,7 @@ static int cut(struct repair *p, struct err *e)
 	return r < 0 ? err_set(e, -r, "cutting it: %s", strerror(-r)) : 0;
 }
 
-static int repair_index(struct repair *p, struct err *e)
+static int scan_index(struct repair *p, struct err *e)
 {
 	struct format_header header;
 	struct source *index;
@@ -62,7 +62,7 @@ static int repair_index(struct repair *p, struct err *e)
 	if (r == 0)
 		r = upper_records_scan(index, data_size, &p->found, e);
 	source_close(index);
-	return r < 0 ? r : cut(p, e);
+	return r;
 }
 
 /* What opening will find of the pending file. */
@@ -94,15 +94,16 @@ static int look_at_pending(struct repair *p, struct err *e)
 	return 0;
 }
 
-/* What is whole may be what a process acknowledged: opening the log takes it up. */
-static int repair_pending(struct repair *p, struct err *e)
+/* What is whole may be what a process acknowledged: opening the log takes it up.  `r`: what
+ * look_at_pending gave. */
+static int repair_pending(struct repair *p, int r, struct err *e)
 {
-	bool drop = p->acknowledged == UPPER_ACKNOWLEDGED_DROP, removed;
-	int r = drop ? 0 : look_at_pending(p, e), discarded;
+	bool removed;
 	struct err why;
+	int discarded;
 
-	if (!drop && r != -EBADMSG && (r < 0 || p->out->stale == 0))
-		return r;
+	if (r == 0 && p->out->stale == 0 && p->acknowledged != UPPER_ACKNOWLEDGED_DROP)
+		return 0;
 	discarded = upper_pending_discard(p->ops, p->data_path, p->header.uuid, &removed, &why);
 	if (discarded < 0)
 		return err_set(e, -discarded, "%s", why.msg);
@@ -110,6 +111,24 @@ static int repair_pending(struct repair *p, struct err *e)
 		return r; /* something else has its name */
 	p->out->dropped_pending = removed && p->out->stale == 0;
 	return 0;
+}
+
+/* Where the user has to decide nothing is changed before. */
+static int repair_files(struct repair *p, struct err *e)
+{
+	bool drop = p->acknowledged == UPPER_ACKNOWLEDGED_DROP;
+	int r = scan_index(p, e), looked;
+	struct err why;
+
+	if (r < 0)
+		return err_wrap(e, r, "%s", p->index_path);
+	looked = drop ? 0 : look_at_pending(p, e);
+	if (looked < 0 && looked != -EBADMSG)
+		return looked;
+	r = cut(p, &why);
+	if (r < 0)
+		return err_set(e, -r, "%s: %s", p->index_path, why.msg);
+	return repair_pending(p, looked, e);
 }
 
 static int read_header(struct repair *p, struct err *e)
@@ -137,11 +156,7 @@ static int repair(struct repair *p, struct err *e)
 	p->index_fd = upper_file_open(p->ops, p->index_path, O_RDWR, e);
 	if (p->index_fd < 0)
 		return p->index_fd;
-	r = repair_index(p, e);
-	if (r < 0)
-		(void)err_wrap(e, r, "%s", p->index_path);
-	else
-		r = repair_pending(p, e);
+	r = repair_files(p, e);
 	p->ops->close(p->index_fd);
 	return r;
 }

@@ -254,7 +254,8 @@ static int replay_older(const struct upper_replay_log *log, struct upper_replay 
 
 	if (r == 0) {
 		out->from = match_end(&all, &out->content, &first);
-		newest = is_newest(&all, first, &out->content, out->from);
+		newest = !log->found->damage.msg[0] &&
+			 is_newest(&all, first, &out->content, out->from);
 		if (log->apply_older && !newest)
 			out->from = 0;
 		r = sum_all(out, log->data, &zeroes, e);

@@ -17,7 +17,8 @@ static const struct tool_option options[OPTIONS] = {
 			   "where it cannot be told whether they count: apply or drop" },
 };
 
-static void print(const struct pair *pair, const struct upper_repair *done, bool drop)
+/* What was done to the index, also where something else then failed. */
+static void print_index(const struct pair *pair, const struct upper_repair *done)
 {
 	if (done->damage.msg[0])
 		show_line(stdout, "%s: was damaged: %s", pair->index, done->damage.msg);
@@ -25,6 +26,10 @@ static void print(const struct pair *pair, const struct upper_repair *done, bool
 		show_line(stdout,
 			  "%s: %" PRIu64 " records stay, %" PRIu64 " entries behind them go",
 			  pair->index, done->kept, done->dropped);
+}
+
+static void print_pending(const struct pair *pair, const struct upper_repair *done, bool drop)
+{
 	if (done->dropped_pending)
 		show_line(stdout,
 			  "%s: what a process acknowledged and did not flush %s, and is removed",
@@ -68,8 +73,9 @@ static int run(const struct tool_args *args, struct err *e)
 	if (r != 0)
 		return r;
 	r = upper_repair_files(NULL, pair.data, pair.index, acknowledged, &done, e);
+	print_index(&pair, &done);
 	if (r == 0)
-		print(&pair, &done, acknowledged == UPPER_ACKNOWLEDGED_DROP);
+		print_pending(&pair, &done, acknowledged == UPPER_ACKNOWLEDGED_DROP);
 	pair_release(&pair);
 	return r;
 }

@@ -62,6 +62,10 @@ for tool in check info map; do
 	exits 1 "process 4321, acknowledged 1 writes" "$overlaybd" $tool "$work/log.yaml"
 done
 exits 1 "overlaybd repair --acknowledged=apply" "$overlaybd" repair "$work/log"
+cp "$work/damaged" "$work/log.index"
+exits 1 "overlaybd repair --acknowledged=apply" "$overlaybd" repair "$work/log"
+cmp "$work/damaged" "$work/log.index" || fail "repaired before it was known what becomes of the rest"
+cp "$work/whole" "$work/log.index"
 exits 2 "is 'apply' or 'drop', not 'keep'" "$overlaybd" repair --acknowledged keep "$work/log"
 log_is_given_up="acknowledged and did not flush is given up as you asked"
 exits 0 "$log_is_given_up" "$overlaybd" repair --acknowledged=drop "$work/log"

@@ -157,10 +157,9 @@ static void records_of_others_are_checked_while_somebody_writes(void **state)
 /* A log whose index is due to be made anew, and whose pending file waits for space. */
 static void open_full(void)
 {
-	static const struct upper_log_options options = { .ops = &ops,
-							  .garbage = 50,
-							  .garbage_records = 10,
-							  .garbage_bytes = BYTES };
+	static const struct upper_log_options options = {
+		.ops = &ops, .garbage = 50, .garbage_records = 10, .garbage_bytes = BYTES
+	};
 	unsigned i;
 
 	set_ops();

@@ -321,12 +321,10 @@ static void a_damaged_one_is_found(void **state)
 	}
 }
 
-/* What an index that was cut does not lead to is not put on top of it. */
-static void what_does_not_follow_is_dropped_by_repair(void **state)
+/* Leaves a log with acknowledged writes, of which the second record of the index is damaged. */
+static void make_damaged(void)
 {
-	struct upper_repair done;
 	struct upper_log *u;
-	struct err e;
 	uint8_t byte;
 	int fd;
 
@@ -341,16 +339,51 @@ static void what_does_not_follow_is_dropped_by_repair(void **state)
 	byte ^= 1;
 	assert_int_equal(pwrite(fd, &byte, 1, 4096 + 32), 1);
 	close(fd);
+}
+
+/* What an index that was cut does not lead to is not put on top of it. */
+static void what_does_not_follow_is_dropped_by_repair(void **state)
+{
+	struct upper_repair done;
+	struct upper_log *u;
+	struct err e;
+
+	make_damaged();
 	assert_int_equal(open_status(&e), -EBADMSG);
 	assert_int_equal(
 		upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_JUDGE, &done, &e), 0);
 	assert_int_equal(done.stale, 2);
+	assert_int_equal(done.kept, 1);
 	assert_false(done.dropped_pending);
 	assert_int_equal(access(pending, F_OK), -1);
 	u = open_log(NULL);
 	check_at(u, 0, "a");
 	check_at(u, 512, "");
 	check_at(u, 2048, "");
+	assert_int_equal(upper_log_close(u, NULL), 0);
+}
+
+/* Of an older version's nobody can tell: before it is decided, nothing is cut. */
+static void repair_asks_before_it_cuts(void **state)
+{
+	struct upper_repair done;
+	struct upper_log *u;
+	struct err e;
+
+	make_damaged();
+	make_older();
+	assert_int_equal(
+		upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_JUDGE, &done, &e),
+		-EBUSY);
+	assert_int_equal(done.dropped, 0);
+	assert_int_equal(open_status(&e), -EBADMSG);
+	assert_int_equal(
+		upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_APPLY, &done, &e), 0);
+	assert_int_equal(done.kept, 1);
+	assert_int_equal(done.applied, 2);
+	u = open_log(NULL);
+	check_at(u, 0, "a");
+	check_at(u, 2048, "acknowledged");
 	assert_int_equal(upper_log_close(u, NULL), 0);
 }
 
@@ -558,6 +591,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_told_is_asked),
 		cmocka_unit_test(a_damaged_one_is_found),
 		cmocka_unit_test(what_does_not_follow_is_dropped_by_repair),
+		cmocka_unit_test(repair_asks_before_it_cuts),
 		cmocka_unit_test(acknowledged_writes_are_dropped_if_asked),
 		cmocka_unit_test(an_intent_under_the_older_name_is_carried_out),
 		cmocka_unit_test(an_intent_of_another_log_stays),
