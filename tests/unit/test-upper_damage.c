@@ -306,6 +306,89 @@ static void a_damaged_pending_file_is_dropped(void **state)
 	assert_int_equal(upper_file_size(upper_pending), 7);
 }
 
+/* ---- what a crash of overlaybd leaves ---- */
+
+enum { DATA_END = 18, MOST = 8 }; /* sectors of the data file; records */
+
+#define DATA(from, n)                                                                              \
+	{                                                                                          \
+		.start = 3, .sectors = (n), .moffset = (from)                                      \
+	}
+#define ZERO                                                                                       \
+	{                                                                                          \
+		.start = 5, .sectors = 2, .moffset = 8, .zeroed = true                             \
+	}
+
+static const struct {
+	const char *what;
+	struct format_entry entries[MOST];
+	unsigned good; /* records that count */
+	bool damaged;
+} tails[] = {
+	{ "whole", { DATA(8, 4), DATA(12, 6), ZERO }, 3, false },
+	{ "behind the end", { DATA(8, 4), DATA(12, 6), DATA(18, 6), ZERO }, 2, false },
+	{ "over the end", { DATA(8, 4), DATA(12, 8), ZERO, ZERO }, 1, false },
+	{ "several", { DATA(8, 4), DATA(12, 8), DATA(20, 1), ZERO, DATA(21, 9) }, 1, false },
+	{ "after zeroes", { ZERO, DATA(8, 40), ZERO }, 1, false },
+	{ "one", { DATA(8, 11), ZERO }, 0, false },
+	/* No crash cuts these. */
+	{ "far behind the end", { DATA(8, 4), DATA(19, 4), ZERO }, 1, true },
+	{ "among data", { DATA(8, 4), DATA(11, 8), ZERO }, 1, true },
+	{ "data behind", { DATA(8, 4), DATA(12, 8), ZERO, DATA(12, 2) }, 1, true },
+	{ "no length", { DATA(8, 4), DATA(12, 0), ZERO }, 1, true },
+	{ "zeroes without end", { DATA(8, 4), { .start = 1, .zeroed = true }, ZERO }, 1, true },
+	{ "in the header", { DATA(8, 4), DATA(7, 20), ZERO }, 1, true },
+};
+
+static unsigned put_tail(const struct format_entry entries[MOST])
+{
+	uint8_t raw[MOST * FORMAT_ENTRY];
+	unsigned n;
+	int fd = open(upper_index, O_WRONLY);
+
+	for (n = 0; n < MOST && entries[n].start > 0; n++)
+		format_encode_entry(&entries[n], raw + n * FORMAT_ENTRY);
+	assert_int_equal(pwrite(fd, raw, n * FORMAT_ENTRY, FORMAT_SPACE), n * FORMAT_ENTRY);
+	close(fd);
+	assert_int_equal(truncate(upper_data, DATA_END * 512), 0);
+	return n;
+}
+
+static void what_a_crash_of_overlaybd_leaves_is_cut(void **state)
+{
+	struct upper_findings seen;
+	struct upper_repair done;
+	struct upper_log *u;
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < sizeof tails / sizeof *tails; i++) {
+		unsigned n;
+		int r;
+
+		upper_close(upper_new(SIZE, NULL));
+		n = put_tail(tails[i].entries);
+		r = upper_log_open(upper_data, upper_index, NULL, &u, &seen, &e);
+		if (r != (tails[i].damaged ? -EBADMSG : 0))
+			fail_msg("%s: %d, %s", tails[i].what, r, r < 0 ? e.msg : "");
+		if (r < 0) {
+			assert_non_null(strstr(e.msg, "'overlaybd repair' cuts it there"));
+			assert_int_equal(upper_repair_files(NULL, upper_data, upper_index,
+							    UPPER_ACKNOWLEDGED_JUDGE, &done, &e),
+					 0);
+			assert_int_equal(done.kept, tails[i].good);
+			assert_int_equal(done.dropped, n - tails[i].good);
+			assert_int_equal(
+				upper_log_open(upper_data, upper_index, NULL, &u, &seen, &e), 0);
+		} else {
+			assert_int_equal(seen.ignored_records, n - tails[i].good);
+		}
+		if (seen.records != tails[i].good)
+			fail_msg("%s: %u", tails[i].what, (unsigned)seen.records);
+		assert_int_equal(upper_log_close(u, NULL), 0);
+	}
+}
+
 static void ignore_line(enum log_level level, const char *line)
 {
 }
@@ -318,6 +401,7 @@ int main(void)
 		cmocka_unit_test(a_log_of_the_reference),
 		cmocka_unit_test(damage_is_not_cut_by_opening),
 		cmocka_unit_test(a_damaged_pending_file_is_dropped),
+		cmocka_unit_test(what_a_crash_of_overlaybd_leaves_is_cut),
 	};
 
 	loops_seed();

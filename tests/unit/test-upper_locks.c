@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-upper_locks.c - threads that meet in an append log where a lock is all that keeps them apart.
- * Mostly it is TSan that notices; so the threads wait for one another without anything that would
- * order what they do. */
+/* test-upper_locks.c - threads that meet in an append log where a lock is all that keeps them
+ * apart.  Mostly it is TSan that notices; so the threads wait for one another without anything that
+ * would order what they do. */
 #include "tests/unit/upperlib.h"
 
 #include <sched.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-upper_others.c - logs that others left in the middle of something: older versions of ours,
- * and overlaybd, whose logs have no checksums. */
+/* test-upper_older.c - what older versions left in the middle of something: acknowledged writes and
+ * intents; and what becomes of acknowledged writes when a log is repaired. */
 #include "tests/unit/upperlib.h"
 
 #include "core/base/crc32c.h"
@@ -491,88 +491,6 @@ static void an_intent_of_another_log_stays(void **state)
 	assert_non_null(strstr(e.msg, older_intent));
 }
 
-/* ---- what a crash of overlaybd leaves ---- */
-
-enum { DATA_END = 18, MOST = 8 }; /* sectors of the data file; records */
-
-#define DATA(from, n)                                                                              \
-	{                                                                                          \
-		.start = 3, .sectors = (n), .moffset = (from)                                      \
-	}
-#define ZERO                                                                                       \
-	{                                                                                          \
-		.start = 5, .sectors = 2, .moffset = 8, .zeroed = true                             \
-	}
-
-static const struct {
-	const char *what;
-	struct format_entry entries[MOST];
-	unsigned good; /* records that count */
-	bool damaged;
-} tails[] = {
-	{ "whole", { DATA(8, 4), DATA(12, 6), ZERO }, 3, false },
-	{ "behind the end", { DATA(8, 4), DATA(12, 6), DATA(18, 6), ZERO }, 2, false },
-	{ "over the end", { DATA(8, 4), DATA(12, 8), ZERO, ZERO }, 1, false },
-	{ "several", { DATA(8, 4), DATA(12, 8), DATA(20, 1), ZERO, DATA(21, 9) }, 1, false },
-	{ "after zeroes", { ZERO, DATA(8, 40), ZERO }, 1, false },
-	{ "one", { DATA(8, 11), ZERO }, 0, false },
-	/* No crash cuts these. */
-	{ "far behind the end", { DATA(8, 4), DATA(19, 4), ZERO }, 1, true },
-	{ "among data", { DATA(8, 4), DATA(11, 8), ZERO }, 1, true },
-	{ "data behind", { DATA(8, 4), DATA(12, 8), ZERO, DATA(12, 2) }, 1, true },
-	{ "no length", { DATA(8, 4), DATA(12, 0), ZERO }, 1, true },
-	{ "zeroes without end", { DATA(8, 4), { .start = 1, .zeroed = true }, ZERO }, 1, true },
-	{ "in the header", { DATA(8, 4), DATA(7, 20), ZERO }, 1, true },
-};
-
-static unsigned put_tail(const struct format_entry entries[MOST])
-{
-	uint8_t raw[MOST * FORMAT_ENTRY];
-	unsigned n;
-	int fd = open(index_path, O_WRONLY);
-
-	for (n = 0; n < MOST && entries[n].start > 0; n++)
-		format_encode_entry(&entries[n], raw + n * FORMAT_ENTRY);
-	assert_int_equal(pwrite(fd, raw, n * FORMAT_ENTRY, FORMAT_SPACE), n * FORMAT_ENTRY);
-	close(fd);
-	assert_int_equal(truncate(data, DATA_END * 512), 0);
-	return n;
-}
-
-static void what_a_crash_of_overlaybd_leaves_is_cut(void **state)
-{
-	struct upper_findings found;
-	struct upper_repair done;
-	struct upper_log *u;
-	struct err e;
-	size_t i;
-
-	for (i = 0; i < sizeof tails / sizeof *tails; i++) {
-		unsigned n;
-		int r;
-
-		make_log(true);
-		n = put_tail(tails[i].entries);
-		r = upper_log_open(data, index_path, NULL, &u, &found, &e);
-		if (r != (tails[i].damaged ? -EBADMSG : 0))
-			fail_msg("%s: %d, %s", tails[i].what, r, r < 0 ? e.msg : "");
-		if (r < 0) {
-			assert_non_null(strstr(e.msg, "'overlaybd repair' cuts it there"));
-			assert_int_equal(upper_repair_files(NULL, data, index_path,
-							    UPPER_ACKNOWLEDGED_JUDGE, &done, &e),
-					 0);
-			assert_int_equal(done.kept, tails[i].good);
-			assert_int_equal(done.dropped, n - tails[i].good);
-			u = open_log(&found);
-		} else {
-			assert_int_equal(found.ignored_records, n - tails[i].good);
-		}
-		if (found.records != tails[i].good)
-			fail_msg("%s: %u", tails[i].what, (unsigned)found.records);
-		assert_int_equal(upper_log_close(u, NULL), 0);
-	}
-}
-
 static int remove_all(void **state)
 {
 	remove_log(NULL);
@@ -595,7 +513,6 @@ int main(void)
 		cmocka_unit_test(acknowledged_writes_are_dropped_if_asked),
 		cmocka_unit_test(an_intent_under_the_older_name_is_carried_out),
 		cmocka_unit_test(an_intent_of_another_log_stays),
-		cmocka_unit_test(what_a_crash_of_overlaybd_leaves_is_cut),
 	};
 
 	log_set_sink(ignore_line);
