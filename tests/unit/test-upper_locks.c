@@ -43,7 +43,7 @@ static void meet(void)
 
 static _Atomic int index_fd, pending_fd;
 static bool is_full, pending_fails;
-static enum { AT_SYNC, AT_STATUS, AT_CONFIRM } place; /* of the first */
+static enum { AT_SYNC, AT_STATUS, AT_CONFIRM, AT_FAILURE } place; /* of the first */
 
 static int note_open(const char *path, int flags, mode_t mode)
 {
@@ -67,6 +67,10 @@ static int sync_and_meet(int fd)
 {
 	int r = file_ops_system.datasync(fd);
 
+	if (place == AT_FAILURE && is_there(&do_meet) && fd != index_fd) {
+		meet();
+		return -EIO;
+	}
 	if (place == AT_SYNC && fd == index_fd)
 		meet();
 	return r;
@@ -84,6 +88,9 @@ static ssize_t write_and_meet(int fd, const void *buf, size_t n, uint64_t off)
 {
 	if (pending_fails && fd == pending_fd)
 		return -EIO;
+	/* The second, with publish_lock too. */
+	if (place == AT_FAILURE && fd == pending_fd && is_there(&first_is_there))
+		tell(&second_is_there);
 	if (place == AT_CONFIRM && fd == index_fd && n == 2 * FORMAT_ENTRY)
 		meet();
 	return file_ops_system.pwrite(fd, buf, n, off);
@@ -193,6 +200,25 @@ static void an_index_is_made_anew_while_somebody_writes(void **state)
 		check_second();
 		upper_close(u);
 	}
+}
+
+/* What is being acknowledged as a sync fails goes to the pending file before that is removed. */
+static void a_sync_fails_while_somebody_writes(void **state)
+{
+	const struct upper_log_options options = { .ops = &ops };
+	pthread_t second;
+
+	set_ops();
+	u = upper_new(BYTES, &options);
+	assert_int_equal(upper_log_pwrite(u, "a", 1, 0, 0, NULL), 0);
+	place = AT_FAILURE;
+	tell(&do_meet);
+	assert_int_equal(pthread_create(&second, NULL, write_then, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), -EIO);
+	pthread_join(second, NULL);
+	check_second();
+	assert_int_equal(access(upper_pending, F_OK), -1);
+	assert_int_equal(upper_log_close(u, NULL), -EIO);
 }
 
 /* ---- crowds ---- */
@@ -341,6 +367,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(records_of_others_are_checked_while_somebody_writes),
 		cmocka_unit_test(an_index_is_made_anew_while_somebody_writes),
+		cmocka_unit_test(a_sync_fails_while_somebody_writes),
 		cmocka_unit_test(one_makes_room_at_a_time),
 		cmocka_unit_test(a_sync_fails_under_writers),
 		cmocka_unit_test(a_log_retires_under_those_who_tidy),
