@@ -43,7 +43,8 @@ static void meet(void)
 
 static _Atomic int index_fd, pending_fd;
 static bool is_full, pending_fails;
-static enum { AT_SYNC, AT_STATUS, AT_CONFIRM, AT_FAILURE } place; /* of the first */
+enum place { AT_SYNC, AT_STATUS, AT_CONFIRM, AT_FAILURE };
+static enum place place; /* of the first */
 
 static int note_open(const char *path, int flags, mode_t mode)
 {
@@ -182,7 +183,7 @@ static void open_full(void)
 
 static void an_index_is_made_anew_while_somebody_writes(void **state)
 {
-	static const int places[] = { AT_STATUS, AT_CONFIRM };
+	static const enum place places[] = { AT_STATUS, AT_CONFIRM };
 	pthread_t second;
 	size_t i;
 
