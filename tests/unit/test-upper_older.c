@@ -363,6 +363,46 @@ static void what_does_not_follow_is_dropped_by_repair(void **state)
 	assert_int_equal(upper_log_close(u, NULL), 0);
 }
 
+static int cut_fd = -1, syncs_of_cut;
+
+static int note_truncate(int fd, uint64_t size)
+{
+	cut_fd = fd;
+	return file_ops_system.truncate(fd, size);
+}
+
+static int note_sync(int fd)
+{
+	syncs_of_cut += fd == cut_fd;
+	return file_ops_system.datasync(fd);
+}
+
+static int refuse_sync(int fd)
+{
+	return -EIO;
+}
+
+/* What was cut must not come back with the power. */
+static void what_repair_cut_is_durable(void **state)
+{
+	struct file_ops ops = file_ops_system;
+	struct upper_repair done;
+	struct err e;
+
+	make_damaged();
+	ops.truncate = note_truncate;
+	ops.datasync = note_sync;
+	assert_int_equal(
+		upper_repair_files(&ops, data, index_path, UPPER_ACKNOWLEDGED_JUDGE, &done, &e), 0);
+	assert_int_equal(syncs_of_cut, 1);
+	make_damaged();
+	ops.datasync = refuse_sync;
+	assert_int_equal(
+		upper_repair_files(&ops, data, index_path, UPPER_ACKNOWLEDGED_JUDGE, &done, &e),
+		-EIO);
+	assert_non_null(strstr(e.msg, index_path));
+}
+
 /* Of an older version's nobody can tell: before it is decided, nothing is cut. */
 static void repair_asks_before_it_cuts(void **state)
 {
@@ -509,6 +549,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_told_is_asked),
 		cmocka_unit_test(a_damaged_one_is_found),
 		cmocka_unit_test(what_does_not_follow_is_dropped_by_repair),
+		cmocka_unit_test(what_repair_cut_is_durable),
 		cmocka_unit_test(repair_asks_before_it_cuts),
 		cmocka_unit_test(acknowledged_writes_are_dropped_if_asked),
 		cmocka_unit_test(an_intent_under_the_older_name_is_carried_out),
