@@ -448,6 +448,63 @@ static void acknowledged_writes_are_dropped_if_asked(void **state)
 	assert_false(done.dropped_pending);
 }
 
+/* ---- records without a CHECK ---- */
+
+static int index_fd = -1;
+static bool check_waits; /* a CHECK is written and not synced */
+static unsigned checks;
+
+static int note_open(const char *path, int flags, mode_t mode)
+{
+	int fd = file_ops_system.open(path, flags, mode);
+
+	if (strcmp(path, index_path) == 0)
+		index_fd = fd;
+	return fd;
+}
+
+static ssize_t note_write(int fd, const void *buf, size_t n, uint64_t off)
+{
+	if (fd == index_fd) {
+		assert_false(check_waits);
+		check_waits = n == FORMAT_ENTRY;
+		checks += check_waits;
+	}
+	return file_ops_system.pwrite(fd, buf, n, off);
+}
+
+static int end_wait(int fd)
+{
+	check_waits &= fd != index_fd;
+	return file_ops_system.datasync(fd);
+}
+
+/* It is durable before anything follows: what comes after it may be cut off, down to it. */
+static void records_of_others_get_a_durable_check(void **state)
+{
+	struct format_entry entry = { .start = 1, .sectors = 1, .moffset = 8, .zeroed = true };
+	struct file_ops ops = file_ops_system;
+	struct upper_log_options options = { .ops = &ops };
+	uint8_t raw[FORMAT_ENTRY];
+	struct upper_log *u;
+	int fd;
+
+	make_log(true);
+	format_encode_entry(&entry, raw);
+	fd = open(index_path, O_WRONLY);
+	assert_int_equal(pwrite(fd, raw, sizeof raw, FORMAT_SPACE), sizeof raw);
+	close(fd);
+	ops.open = note_open;
+	ops.pwrite = note_write;
+	ops.datasync = end_wait;
+	assert_int_equal(upper_log_open(data, index_path, &options, &u, NULL, NULL), 0);
+	assert_int_equal(upper_log_pwrite(u, "a", 2, 0, UPPER_FUA, NULL), 0);
+	assert_int_equal(checks, 1);
+	assert_int_equal(upper_log_pwrite(u, "b", 2, 0, UPPER_FUA, NULL), 0);
+	assert_int_equal(checks, 1);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+}
+
 /* ---- what an older version had begun ---- */
 
 static void put_intent(const char *uuid, uint64_t size)
@@ -552,6 +609,7 @@ int main(void)
 		cmocka_unit_test(what_repair_cut_is_durable),
 		cmocka_unit_test(repair_asks_before_it_cuts),
 		cmocka_unit_test(acknowledged_writes_are_dropped_if_asked),
+		cmocka_unit_test(records_of_others_get_a_durable_check),
 		cmocka_unit_test(an_intent_under_the_older_name_is_carried_out),
 		cmocka_unit_test(an_intent_of_another_log_stays),
 	};
