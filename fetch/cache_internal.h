@@ -76,7 +76,8 @@ struct cache_blob {
 	uint64_t cursor; /* the keeper's: all chunks before it were seen present */
 	bool held; /* cache_blob_hold; guarded by change */
 	atomic_bool told_map; /* a warning was given: its map is too large */
-	bool hopeless; /* the keeper's: checking it failed, and a warning was given */
+	uint64_t check_at; /* ms, the keeper's: not before then, for a check has failed */
+	bool told_check; /* the keeper's: a warning was given about that */
 };
 
 /* Opens anew what was removed or replaced of the folder itself: DIR/v1, usage, lock. */

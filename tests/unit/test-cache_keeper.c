@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-cache_keeper.c - what the keeper does about a blob that is all there when the machine does
+ * not let it: a right whole is readable meanwhile, and moved once that works.  On a disk in memory,
+ * with a clock of our own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <errno.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/memcache.h"
+
+enum { CHUNKS = 8, SIZE = 7 * CACHE_CHUNK + 1000, MINUTE = 60 * 1000 /* ms */ };
+
+static struct test_blob blob, forged;
+
+static int set_up(void **state)
+{
+	blob = cachelib_blob(1, SIZE);
+	forged = cachelib_forge(&blob);
+	return memcache_set_up(state);
+}
+
+static struct process use(unsigned number, const char *origin)
+{
+	return memcache_use(number, origin, &blob, 0);
+}
+
+static void keep(struct process *p)
+{
+	memdisk_as(p->number);
+	cache_keep_once(p->c);
+}
+
+static enum cache_state state_of(struct process *p)
+{
+	memdisk_as(p->number);
+	return cache_blob_state(p->b);
+}
+
+/* ---- what fails ---- */
+
+struct fault {
+	enum memdisk_op op;
+	int error;
+	const char *of; /* part of the name that it is done to, "": any */
+	unsigned count; /* how often it struck */
+};
+
+static int strike(void *arg, enum memdisk_op op, unsigned process, const char *name)
+{
+	struct fault *f = arg;
+
+	if (op != f->op || !strstr(name, f->of))
+		return 0;
+	f->count++;
+	return -f->error;
+}
+
+/* What moving a right whole to v1/sha256 can fail of. */
+static const struct fault moves[] = {
+	{ .op = MEMDISK_RENAME, .error = ENOSPC, .of = "sha256:" },
+	{ .op = MEMDISK_RENAME, .error = EACCES, .of = "sha256:" },
+	{ .op = MEMDISK_RENAME, .error = EROFS, .of = "sha256:" },
+	{ .op = MEMDISK_DATASYNC, .error = EIO, .of = "" },
+};
+
+/* A minute after the check that failed, and not before, it is tried again; it is said once. */
+static void check_retried(struct process *p, struct fault *f)
+{
+	unsigned before;
+
+	assert_int_equal(f->count, 1);
+	assert_int_equal(warnings, 1);
+	assert_non_null(strstr(last_warning, strerror(f->error)));
+	assert_non_null(strstr(last_warning, "this is tried again each minute"));
+	memcache_sleep(MINUTE - 1000);
+	keep(p);
+	assert_int_equal(f->count, 1);
+	memcache_sleep(1000);
+	keep(p);
+	assert_int_equal(f->count, 2);
+	assert_int_equal(warnings, 1);
+	memdisk_set_hook(NULL, NULL);
+	before = f->count;
+	memcache_sleep(MINUTE - 1);
+	keep(p);
+	assert_int_equal(state_of(p), CACHE_PARTIAL);
+	memcache_sleep(1);
+	keep(p);
+	assert_int_equal(f->count, before);
+	assert_int_equal(state_of(p), CACHE_WHOLE);
+	assert_int_equal(cachelib_count(p->b, &blob), CHUNKS);
+	assert_true(memdisk_exists(memcache_path(NULL, &blob, "data")));
+	assert_false(memdisk_exists(memcache_path(GOOD, &blob, NULL)));
+	assert_int_equal(warnings, 1);
+}
+
+/* ---- tests ---- */
+
+static void moved_later(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof moves / sizeof *moves; i++) {
+		struct fault f = moves[i];
+		struct process p;
+
+		memdisk_make(0);
+		warnings = 0;
+		p = use(1, GOOD);
+		cachelib_publish_all(p.b, &blob);
+		memdisk_set_hook(strike, &f);
+		keep(&p);
+		assert_int_equal(state_of(&p), CACHE_PARTIAL);
+		check_retried(&p, &f);
+		memcache_leave(&p);
+	}
+}
+
+/* What was found wrong and is right now is read by all at once, whether it can be moved or not. */
+static void acquitted(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof moves / sizeof *moves; i++) {
+		struct fault f = moves[i];
+		struct process p, q;
+
+		memdisk_make(0);
+		p = use(1, GOOD);
+		cachelib_publish_all(p.b, &forged);
+		q = use(2, GOOD);
+		keep(&p);
+		assert_int_equal(state_of(&p), CACHE_WRONG);
+		assert_int_equal(state_of(&q), CACHE_WRONG);
+		memdisk_as(1);
+		cachelib_publish_all(p.b, &blob);
+		warnings = 0;
+		memdisk_set_hook(strike, &f);
+		keep(&p);
+		assert_int_equal(state_of(&p), CACHE_PARTIAL);
+		assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+		assert_int_equal(state_of(&q), CACHE_PARTIAL);
+		assert_int_equal(cachelib_count(q.b, &blob), CHUNKS);
+		check_retried(&p, &f);
+		memcache_leave(&q);
+		memcache_leave(&p);
+	}
+}
+
+/* The same where v1/sha256's copy was the wrong one, and what came is to be copied into it. */
+static void acquitted_in_shared(void **state)
+{
+	struct fault f = { .op = MEMDISK_PWRITE, .error = EIO, .of = "" };
+	struct process p = use(1, GOOD);
+	uint8_t chunk[CACHE_CHUNK];
+	uint64_t i;
+
+	cachelib_publish_all(p.b, &blob);
+	keep(&p);
+	assert_int_equal(state_of(&p), CACHE_WHOLE);
+	cache_map_drop(p.b->shared, 4);
+	cachelib_chunk(&forged, 4, chunk);
+	assert_int_equal(cache_map_publish(p.b->shared, 4, chunk, true), 0);
+	assert_int_equal(cache_blob_verify(p.b, NULL), -EBADMSG);
+	assert_int_equal(cache_map_flags(p.b->shared) & CACHE_MAP_WRONG, CACHE_MAP_WRONG);
+	keep(&p);
+	for (i = 0; i < CHUNKS; i++)
+		assert_int_equal(cachelib_publish(p.b, &blob, i), 0);
+	warnings = 0;
+	memdisk_set_hook(strike, &f);
+	keep(&p);
+	assert_int_equal(f.count, 1);
+	assert_int_equal(state_of(&p), CACHE_PARTIAL);
+	assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+	assert_int_equal(warnings, 1);
+	memdisk_set_hook(NULL, NULL);
+	memcache_sleep(MINUTE);
+	keep(&p);
+	assert_int_equal(state_of(&p), CACHE_WHOLE);
+	assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+	memcache_leave(&p);
+}
+
+/* Reads of the disk in so many seconds. */
+static uint64_t reads_in(struct process *p, unsigned seconds)
+{
+	uint64_t before = memdisk_calls(MEMDISK_PREAD);
+	unsigned i;
+
+	for (i = 0; i < seconds; i++) {
+		memcache_sleep(1000);
+		keep(p);
+	}
+	return memdisk_calls(MEMDISK_PREAD) - before;
+}
+
+/* A map whose blocks are shared takes no flag on a full disk: the whole is not hashed each second
+ * for that. */
+static void no_room_for_the_flag(void **state)
+{
+	struct process p = use(1, GOOD);
+	uint64_t idle;
+
+	cachelib_publish_all(p.b, &blob);
+	keep(&p);
+	idle = reads_in(&p, 20); /* the limits */
+	assert_int_equal(cache_map_change_flags(p.b->shared, 0, CACHE_MAP_WHOLE), 0);
+	memdisk_fail(MEMDISK_PREPARE, 1, ENOSPC, true);
+	keep(&p);
+	assert_int_equal(reads_in(&p, 20), idle);
+	assert_int_equal(state_of(&p), CACHE_PARTIAL);
+	assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+	memdisk_heal();
+	memcache_sleep(MINUTE);
+	keep(&p);
+	assert_int_equal(state_of(&p), CACHE_WHOLE);
+	memcache_leave(&p);
+}
+
+/* Once it has worked, the next failure is news. */
+static void told_again(void **state)
+{
+	struct fault f = moves[1];
+	struct process p = use(1, GOOD);
+
+	cachelib_publish_all(p.b, &blob);
+	memdisk_set_hook(strike, &f);
+	keep(&p);
+	assert_int_equal(warnings, 1);
+	memdisk_set_hook(NULL, NULL);
+	memcache_sleep(MINUTE);
+	keep(&p);
+	assert_int_equal(state_of(&p), CACHE_WHOLE);
+	assert_int_equal(cache_folder_remove(p.c->root, p.b->shared_path, NULL), 0);
+	keep(&p);
+	cachelib_publish_all(p.b, &blob);
+	memdisk_set_hook(strike, &f);
+	keep(&p);
+	assert_int_equal(warnings, 2);
+	memdisk_set_hook(NULL, NULL);
+	memcache_leave(&p);
+}
+
+/* What the other side's bytes are is no trouble of the machine's: the next try is judged at once. */
+static void wrong_is_not_paused(void **state)
+{
+	struct process p = use(1, GOOD);
+
+	cachelib_publish_all(p.b, &forged);
+	keep(&p);
+	assert_int_equal(state_of(&p), CACHE_WRONG);
+	assert_int_equal(warnings, 1);
+	assert_non_null(strstr(last_warning, "the blob is wrong"));
+	cachelib_publish_all(p.b, &blob);
+	keep(&p);
+	assert_int_equal(state_of(&p), CACHE_WHOLE);
+	assert_int_equal(warnings, 1);
+	memcache_leave(&p);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, memcache_tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(moved_later),	    TEST(acquitted),  TEST(acquitted_in_shared),
+		TEST(no_room_for_the_flag), TEST(told_again), TEST(wrong_is_not_paused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
