@@ -30,6 +30,8 @@ static int find(struct cache *c, const char *origin, const char *name, bool crea
 	char place[CACHE_PLACE] = CACHE_SHARED, path[sizeof place + sizeof "/" CACHE_DOCUMENTS];
 	int r = origin ? cache_hash(origin, strlen(origin), place, e) : 0;
 
+	if (!cache_is_open(c))
+		return err_set(e, ENOENT, "the folder cannot be used at the moment");
 	if (r == 0 && digest_is_valid(name))
 		memcpy(file, name, DIGEST_TEXT);
 	else if (r == 0)

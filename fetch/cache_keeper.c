@@ -83,17 +83,6 @@ static void sleep_locked(struct cache *c, uint64_t until)
 		clock_wait(&c->changed, &c->lock, until);
 }
 
-/* The blobs; once a second is enough. */
-static void look_after_blobs(struct cache *c)
-{
-	cache_renew(c);
-	cache_limit_load(c);
-	cache_limit_look_at_disk(c);
-	pthread_mutex_lock(&c->lock);
-	tend_blobs_locked(c);
-	pthread_mutex_unlock(&c->lock);
-}
-
 /* After a crash the count may be wrong. */
 static void count_once(struct cache *c)
 {
@@ -102,11 +91,30 @@ static void count_once(struct cache *c)
 	c->counted = true;
 }
 
+/* The blobs; once a second is enough. */
+static void look_after_blobs(struct cache *c)
+{
+	cache_renew(c);
+	if (!cache_is_open(c))
+		return;
+	count_once(c);
+	cache_limit_load(c);
+	cache_limit_look_at_disk(c);
+	pthread_mutex_lock(&c->lock);
+	tend_blobs_locked(c);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void evict(struct cache *c)
+{
+	if (cache_is_open(c))
+		cache_limit_evict(c);
+}
+
 void cache_keep_once(struct cache *c)
 {
-	count_once(c);
 	look_after_blobs(c);
-	cache_limit_evict(c);
+	evict(c);
 }
 
 static void *keep(void *arg)
@@ -114,14 +122,13 @@ static void *keep(void *arg)
 	struct cache *c = arg;
 	uint64_t now, next = 0; /* ms */
 
-	count_once(c);
 	while (!atomic_load(&c->stopping)) {
 		now = clock_ms();
 		if (now >= next) {
 			look_after_blobs(c);
 			next = now + TEND_EVERY;
 		}
-		cache_limit_evict(c);
+		evict(c);
 		pthread_mutex_lock(&c->lock);
 		sleep_locked(c, next);
 		pthread_mutex_unlock(&c->lock);

@@ -262,13 +262,143 @@ static void wrong_is_not_paused(void **state)
 	memcache_leave(&p);
 }
 
+/* ---- (16): a folder that cannot be opened at first ---- */
+
+static const struct fault openings[] = {
+	{ .op = MEMDISK_MAKE_FOLDER, .error = EACCES },
+	{ .op = MEMDISK_MAKE_FOLDER, .error = EROFS },
+	{ .op = MEMDISK_OPEN, .error = ENOTDIR },
+	{ .op = MEMDISK_OPEN, .error = EMFILE },
+	{ .op = MEMDISK_ALLOCATE, .error = ENOSPC },
+	{ .op = MEMDISK_MAP, .error = ENODEV },
+	{ .op = MEMDISK_PUNCH, .error = EOPNOTSUPP },
+};
+
+static struct process use_late(uint64_t limit, int expected)
+{
+	struct process p = { .number = 1 };
+	struct err e;
+
+	memdisk_as(1);
+	assert_int_equal(cache_open_late_on(&memdisk_ops, DIR, limit, &p.c, &e), expected);
+	assert_int_equal(memcache_open_blob(&p, GOOD, &blob, &e), 0);
+	return p;
+}
+
+/* Nothing is found, nothing kept, nobody kept waiting. */
+static void check_closed(struct process *p)
+{
+	struct err e;
+	char *text;
+	size_t n;
+
+	assert_false(cache_is_filling(p->c));
+	assert_int_equal(cachelib_publish(p->b, &blob, 3), -EROFS);
+	assert_int_equal(cachelib_count(p->b, &blob), 0);
+	assert_int_equal(state_of(p), CACHE_PARTIAL);
+	assert_int_equal(cache_blob_verify(p->b, &e), 1);
+	assert_int_equal(cache_blob_claim(p->b, 2, 5, 0), 5);
+	cache_blob_unclaim(p->b, 2, 5, 0);
+	assert_true(cache_blob_claim_download(p->b));
+	cache_blob_unclaim_download(p->b);
+	assert_int_equal(cache_blob_hold(p->b, &e), -ENOSPC);
+	assert_non_null(strstr(e.msg, "cannot be used at the moment"));
+	assert_true(cache_put_document(p->c, GOOD, "x", "x", 1, &e) < 0);
+	assert_true(cache_get_document(p->c, GOOD, "x", &text, &n, &e) < 0);
+	cache_blob_drop(p->b, 0, SIZE);
+	cache_blob_empty(p->b);
+}
+
+static void opened_later(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof openings / sizeof *openings; i++) {
+		struct process p;
+		struct cache_limits limits = { 1 << 20, 4096 };
+		struct err e;
+
+		memdisk_make(0);
+		warnings = 0;
+		memdisk_fail(openings[i].op, 1, openings[i].error, true);
+		p = use_late(1 << 21, 1);
+		check_closed(&p);
+		cache_set_limits(p.c, &limits);
+		limits = (struct cache_limits){ CACHE_LIMIT_FOLDER, 8192 };
+		cache_set_limits(p.c, &limits);
+		memcache_sleep(MINUTE);
+		keep(&p); /* in vain */
+		check_closed(&p);
+		memdisk_heal();
+		memcache_sleep(MINUTE - 1);
+		keep(&p);
+		check_closed(&p);
+		assert_int_equal(warnings, 0); /* who opened it has told */
+		memcache_sleep(1);
+		keep(&p);
+		assert_int_equal(warnings, 1);
+		assert_non_null(strstr(last_warning, "it works now"));
+		assert_true(cache_is_filling(p.c));
+		cachelib_publish_all(p.b, &blob);
+		keep(&p);
+		assert_int_equal(state_of(&p), CACHE_WHOLE);
+		assert_int_equal(cache_put_document(p.c, GOOD, "x", "x", 1, &e), 0);
+		cache_get_limits(p.c, &limits);
+		assert_int_equal(limits.limit, 1 << 20);
+		assert_int_equal(limits.keep_free, 8192);
+		memcache_leave(&p);
+		p = use(2, EVIL); /* and so it is for another */
+		assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+		cache_get_limits(p.c, &limits);
+		assert_int_equal(limits.keep_free, 8192);
+		memcache_leave(&p);
+	}
+}
+
+/* Whichever operation fails, nothing stays open, and the next try begins anew. */
+static void each_operation(void **state)
+{
+	uint64_t nth;
+	bool struck = true;
+
+	for (nth = 1; struck; nth++) {
+		struct process p = { .number = 1 };
+		struct err e;
+		int r;
+
+		memdisk_make(0);
+		memdisk_as(1);
+		memdisk_fail(MEMDISK_ANY, nth, EIO, false);
+		r = cache_open_late_on(&memdisk_ops, DIR, 0, &p.c, &e);
+		struck = memdisk_failed();
+		memdisk_heal();
+		if (r == 1 && nth % 2 == 0) {
+			cache_close(p.c); /* before it could be opened */
+			memdisk_free();
+			continue;
+		}
+		assert_true(r == 0 || r == 1);
+		assert_int_equal(memcache_open_blob(&p, GOOD, &blob, &e), 0);
+		memcache_sleep(MINUTE);
+		keep(&p);
+		assert_true(cache_is_filling(p.c));
+		cachelib_publish_all(p.b, &blob);
+		assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+		memcache_leave(&p);
+		memdisk_free();
+	}
+	assert_true(nth > 20);
+	memdisk_make(0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, memcache_tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(moved_later),	    TEST(acquitted),  TEST(acquitted_in_shared),
-		TEST(no_room_for_the_flag), TEST(told_again), TEST(wrong_is_not_paused),
+		TEST(moved_later),	    TEST(acquitted),	  TEST(acquitted_in_shared),
+		TEST(no_room_for_the_flag), TEST(told_again),	  TEST(wrong_is_not_paused),
+		TEST(opened_later),	    TEST(each_operation),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
