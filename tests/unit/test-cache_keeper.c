@@ -245,7 +245,7 @@ static void told_again(void **state)
 	memcache_leave(&p);
 }
 
-/* What the other side's bytes are is no trouble of the machine's: the next try is judged at once. */
+/* The other side's bytes are no trouble of the machine's: the next try is judged at once. */
 static void wrong_is_not_paused(void **state)
 {
 	struct process p = use(1, GOOD);

@@ -324,8 +324,8 @@ static void no_room(void **state)
 	assert_string_equal(e.msg, "there is no cache to download it to");
 }
 
-/* While the cache keeps nothing, nothing is fetched for it: a folder of the user's is filled all the
- * same. */
+/* While the cache keeps nothing, nothing is fetched for it: a folder of the user's is filled all
+ * the same. */
 static void cache_keeps_nothing(void **state)
 {
 	struct err e;
