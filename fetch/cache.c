@@ -211,11 +211,11 @@ static int init_blob(struct cache_blob *b, const char *origin, const char *diges
 	pthread_rwlockattr_t fair;
 	size_t i;
 
-	if (!digest_is_valid(digest))
-		return err_set(e, EINVAL, "'%.136s' is not a sha256 digest", digest);
+	if (!digest_is_any(digest))
+		return err_set(e, EINVAL, "'%.136s' is not " DIGEST_FORM, digest);
 	b->size = size;
 	b->chunks = size / CACHE_CHUNK + (size % CACHE_CHUNK != 0);
-	memcpy(b->digest, digest, DIGEST_TEXT);
+	digest_copy(b->digest, digest);
 	b->origin = strdup(origin);
 	if (!b->origin)
 		return err_set(e, ENOMEM, "out of memory");

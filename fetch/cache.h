@@ -10,7 +10,8 @@
  *   DIR/v1/<sha256 of origin>/{origin,documents/}
  *                   the origin's text, for people; small files
  *   DIR/v1/sha256/<digest>/{data,map,lock}
- *                   whole and checked against its sha256: shared by all origins
+ *                   whole and checked against its digest, a sha256 or sha512: shared by all
+ *                   origins
  *
  * data: the blob's raw bytes at their own offsets, sparse.  map: see cache_map.h.  lock: claims of
  * fetchers (OFD byte locks), no bytes.

@@ -59,7 +59,7 @@ struct cache_blob {
 	struct cache *cache;
 	struct cache_blob *next; /* guarded by cache->lock */
 	char *origin;
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	char place[CACHE_PLACE]; /* of the origin */
 	char own_path[CACHE_PATH], shared_path[CACHE_PATH];
 	uint64_t size, chunks;

@@ -69,12 +69,12 @@ static int whole_pread(struct source *s, void *buf, size_t n, uint64_t off, stru
 	return 0;
 }
 
-int cache_whole_digest(const struct cache_whole *w, uint64_t size, char out[DIGEST_TEXT],
-		       struct err *e)
+int cache_whole_digest(const struct cache_whole *w, const char *like, uint64_t size,
+		       char out[DIGEST_ANY_TEXT], struct err *e)
 {
 	static const struct source_ops ops = { .name = "cache", .pread = whole_pread };
 	struct whole_source s = { .source = { .ops = &ops, .size = size }, .whole = w };
-	int r = digest_source(&s.source, out, e);
+	int r = digest_source_like(like, &s.source, out, e);
 
 	return r == -ENODATA ? 1 : r;
 }
@@ -219,14 +219,14 @@ static int check_locked(struct cache_blob *b, struct err *e)
 		.progress = see_to_limit,
 		.arg = b->cache,
 	};
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	int r;
 
 	if (b->own && !cache_map_is_at(b->own, b->cache->root, b->own_path))
 		return err_set(e, EAGAIN, "another process has just moved it");
 	r = seal(b, e);
 	if (r == 0)
-		r = cache_whole_digest(&w, b->size, digest, e);
+		r = cache_whole_digest(&w, b->digest, b->size, digest, e);
 	if (r == 0 && strcmp(digest, b->digest) == 0) {
 		acquit(b);
 		r = promote(b, e);
