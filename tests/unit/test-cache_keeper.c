@@ -262,6 +262,29 @@ static void wrong_is_not_paused(void **state)
 	memcache_leave(&p);
 }
 
+/* Room is made for what is missing of a blob that is filled: not for less, and not for all of it. */
+static void room_for_the_rest(void **state)
+{
+	const struct test_blob other = cachelib_blob(2, SIZE);
+	const uint64_t limit = 20 * CACHE_CHUNK;
+	struct process p = memcache_use(1, GOOD, &other, limit);
+	uint64_t i, usage;
+	struct err e;
+
+	cachelib_publish_all(p.b, &other);
+	cache_blob_close(p.b);
+	assert_int_equal(memcache_open_blob(&p, GOOD, &blob, &e), 0);
+	for (i = 0; i < 2; i++)
+		assert_int_equal(cachelib_publish(p.b, &blob, i), 0);
+	cache_set_limits(p.c, &(struct cache_limits){ 12 * CACHE_CHUNK, 0 });
+	assert_int_equal(cache_blob_hold(p.b, &e), 0);
+	usage = atomic_load(p.c->usage);
+	assert_true(usage + SIZE - 2 * CACHE_CHUNK <= 12 * CACHE_CHUNK);
+	assert_true(usage + SIZE > 12 * CACHE_CHUNK);
+	assert_int_equal(cachelib_count(p.b, &blob), 2);
+	memcache_leave(&p);
+}
+
 /* ---- (16): a folder that cannot be opened at first ---- */
 
 static const struct fault openings[] = {
@@ -396,9 +419,9 @@ static void each_operation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(moved_later),	    TEST(acquitted),	  TEST(acquitted_in_shared),
-		TEST(no_room_for_the_flag), TEST(told_again),	  TEST(wrong_is_not_paused),
-		TEST(opened_later),	    TEST(each_operation),
+		TEST(moved_later),	    TEST(acquitted),	     TEST(acquitted_in_shared),
+		TEST(no_room_for_the_flag), TEST(told_again),	     TEST(wrong_is_not_paused),
+		TEST(opened_later),	    TEST(room_for_the_rest), TEST(each_operation),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
