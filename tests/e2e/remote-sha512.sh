@@ -60,7 +60,7 @@ say "ok: verify, drop and prune"
 
 # The wrong bytes of a sha512 are found.
 tell reg /faults '[{"kind": "corrupt", "every": 1}]'
-complains 1 "$reg/app:obd: layer 0 ($(digest_of "${layers[0]}")): the blob is wrong: its bytes have the digest sha512:" cache fill "$reg/app:obd" \
+exits 1 "the blob is wrong: its bytes have the digest sha512:" "$overlaybd" cache fill "$reg/app:obd" \
 	--cache-dir "$work/wrong"
 tell reg /faults '[]'
 say "ok: wrong bytes"

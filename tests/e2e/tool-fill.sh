@@ -68,8 +68,4 @@ say "ok: too large"
 fill large --cache-limit 20M
 limit=$((20 << 20))
 same "of the large one" "$(has large)" "$(stat -c %s "$work/large.obd")"
-fill first --cache-limit 6M
-limit=$((6 << 20))
-same "of the first, when there is less room" "$(has first)" "$size"
-[ "$(has large)" -le $((limit - size)) ] || fail "the large one takes what is the first's"
 say "ok: another limit"

@@ -262,7 +262,7 @@ static void wrong_is_not_paused(void **state)
 	memcache_leave(&p);
 }
 
-/* Room is made for what is missing of a blob that is filled: not for less, and not for all of it. */
+/* Room is made for what is missing of a blob that is filled: not for less, nor for all of it. */
 static void room_for_the_rest(void **state)
 {
 	const struct test_blob other = cachelib_blob(2, SIZE);
