@@ -122,9 +122,7 @@ static int read_digest(const struct reader *rd, const struct yaml_node *value, c
 		return 0;
 	if (!digest_is_any(value->text))
 		return keys_fail(&rd->place, value->line, EINVAL,
-				 "digest '%.96s' is not 'sha256:' and 64 hex digits in lower case, "
-				 "nor 'sha512:' and 128",
-				 value->text);
+				 "digest '%.96s' is not " DIGEST_FORM, value->text);
 	return copy_text(rd, value, out);
 }
 
@@ -400,11 +398,9 @@ static int pin(const char *digest, struct image_config *c, struct err *e)
 	const char *has = c->image ? strchr(c->image, '@') : NULL;
 	char *pinned;
 
-	if (!digest_is_valid(digest))
-		return err_set(
-			e, EINVAL,
-			"%s: digest '%.96s' is not 'sha256:' and 64 hex digits in lower case",
-			c->path, digest);
+	if (!digest_is_any(digest))
+		return err_set(e, EINVAL, "%s: digest '%.96s' is not " DIGEST_FORM, c->path,
+			       digest);
 	if (!c->image)
 		return err_set(e, EINVAL, "%s: a digest is given, but it names no 'image'",
 			       c->path);
@@ -541,7 +537,7 @@ int config_check_reference(const char *text, struct err *e)
 {
 	const char *at = strchr(text, '@'), *p;
 
-	if (at && strncmp(at, "@sha256:", 8) != 0)
+	if (at && digest_in_name(text) != at + 8)
 		return err_set(e, EINVAL,
 			       "a name is HOST/REPOSITORY:TAG or ...@sha256:DIGEST, "
 			       "without user and password");

@@ -17,7 +17,7 @@ struct lowers {
 	const struct image_config *config;
 	const struct lower_config *list; /* the config's, or what its `image` was resolved to */
 	size_t count;
-	char digest[DIGEST_TEXT]; /* of the manifest, "" when there was none */
+	char digest[DIGEST_ANY_TEXT]; /* of the manifest, "" when there was none */
 	struct lower_config acceleration; /* the acceleration layer; no digest and dir: none */
 	struct stats_group *stats; /* of the image; layers in order */
 

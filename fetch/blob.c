@@ -212,7 +212,8 @@ static uint64_t note_miss_locked(struct blob *b, uint64_t first, uint64_t end)
 {
 	uint64_t least = end;
 
-	if (b->cache && readaround_miss(&b->around, first, end) && !queue_is_replaying(b->queue)) {
+	if (flight_is_kept(b) && readaround_miss(&b->around, first, end) &&
+	    !queue_is_replaying(b->queue)) {
 		least = max_u64(end, first + around_chunks(b));
 		readaround_mark(&b->around, end, least);
 	}
@@ -240,7 +241,7 @@ static int ask_locked(struct blob *b, struct reading *rd, struct request **made,
 	if (rd->ahead == 0) /* once a read, however often it comes by */
 		rd->ahead = note_miss_locked(b, first, end_chunk(rd));
 	/* Without a cache, only as much as is sure to be kept until it is read. */
-	end = b->cache ? rd->ahead : min_u64(rd->ahead, first + FLIGHT_CHUNKS);
+	end = flight_is_kept(b) ? rd->ahead : min_u64(rd->ahead, first + FLIGHT_CHUNKS);
 	/* Another's claim may have ended with its process. */
 	r = flight_make_locked(b, first, end, 0, REQUEST_DEMAND, made);
 	if (r == 1 && rank > 0)
@@ -457,7 +458,7 @@ static void get_unstuck(struct blob *b, struct reading *rd)
 
 static void note_cache(const struct blob *b)
 {
-	stats_set(b->stats, STATS_CACHE_ENABLED, b->cache && cache_blob_is_filling(b->cache));
+	stats_set(b->stats, STATS_CACHE_ENABLED, flight_is_kept(b));
 }
 
 static int read_rest(struct blob *b, struct reading *rd, struct err *e)
@@ -527,7 +528,7 @@ static uint64_t wanted_end_locked(struct blob *b, uint64_t first, uint64_t end)
 {
 	uint64_t ahead = note_miss_locked(b, first, end);
 
-	return b->cache ? ahead : min_u64(ahead, first + FLIGHT_CHUNKS);
+	return flight_is_kept(b) ? ahead : min_u64(ahead, first + FLIGHT_CHUNKS);
 }
 
 static void blob_want(struct source *s, uint64_t off, uint64_t n)
@@ -538,7 +539,7 @@ static void blob_want(struct source *s, uint64_t off, uint64_t n)
 
 	if (is_wrong(b) || blob_present(b, off, n) == n)
 		return;
-	if (!b->cache) /* only as much as is sure to be kept until it is read */
+	if (!flight_is_kept(b)) /* only as much as is sure to be kept until it is read */
 		end = min_u64(end, first + FLIGHT_CHUNKS);
 	pthread_mutex_lock(&b->lock);
 	/* A read that finds all of it under way is no miss for read-ahead either. */

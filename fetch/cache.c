@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cache.c - the cache folder and the blobs open in it, see cache.h.  Invariants 1 to 6 are those of
+/* cache.c - the blobs that are open in a cache folder, see cache.h.  Invariants 1 to 6 are those of
  * cache_map.c; these are about the two levels of a blob.
  *
  * (7) A reader of an origin's blob sees v1/sha256's copy and that origin's, nothing else.  What was
@@ -28,156 +28,6 @@
 #include "fetch/cache_limit.h"
 
 enum { TRIES = 8 }; /* of opening what others remove meanwhile */
-
-/* ---- the folder ---- */
-
-/* The folder and all above it. */
-static int make_folders(const struct cache_disk_ops *ops, const char *dir, struct err *e)
-{
-	AUTO_FREE char *path = strdup(dir);
-	char *slash = path;
-	int r;
-
-	if (!path)
-		return err_set(e, ENOMEM, "out of memory");
-	do {
-		slash = strchr(slash + 1, '/');
-		if (slash)
-			*slash = '\0';
-		r = ops->make_folder(AT_FDCWD, path, 0700);
-		if (r < 0 && r != -EEXIST && ops->exists(AT_FDCWD, path) < 0)
-			return err_set(e, -r, "creating %s: %s", path, strerror(-r));
-		if (slash)
-			*slash = '/';
-	} while (slash);
-	return 0;
-}
-
-/* DIR/v1, as *root. */
-static int open_root(const struct cache *c, struct cache_file *root, struct err *e)
-{
-	const struct cache_file cwd = { c->ops, AT_FDCWD };
-	AUTO_CLOSE_FILE struct cache_file top = CACHE_FILE_NONE;
-	int r = make_folders(c->ops, c->dir, e);
-
-	if (r < 0)
-		return r;
-	r = cache_disk_open(cwd, c->dir, O_RDONLY | O_DIRECTORY, 0, &top);
-	if (r < 0)
-		return err_set(e, -r, "%s", strerror(-r));
-	r = cache_folder_enter(top, "v1", true, root, e);
-	if (r == 0)
-		r = cache_folder_check(*root, e);
-	return r < 0 ? r : cache_folder_make(*root, CACHE_SHARED, e);
-}
-
-static bool is_root_there(const struct cache *c)
-{
-	AUTO_FREE char *path = NULL;
-
-	if (asprintf(&path, "%s/v1", c->dir) < 0) {
-		path = NULL;
-		return true;
-	}
-	return cache_folder_is_at((struct cache_file){ c->ops, AT_FDCWD }, path, c->root);
-}
-
-/* The descriptor keeps its number, for other threads use it. */
-static int renew_root(struct cache *c, struct err *e)
-{
-	AUTO_CLOSE_FILE struct cache_file root = CACHE_FILE_NONE;
-	int r = open_root(c, &root, e);
-
-	if (r < 0)
-		return r;
-	r = c->ops->replace(c->root.fd, root.fd);
-	return r < 0 ? err_set(e, -r, "%s", strerror(-r)) : 0;
-}
-
-void cache_renew(struct cache *c)
-{
-	bool anew = false;
-	struct err e;
-	int r = 0;
-
-	if (!cache_is_filling(c))
-		return;
-	if (!is_root_there(c)) {
-		r = renew_root(c, &e);
-		anew = r == 0;
-	}
-	if (r == 0)
-		r = cache_evict_renew(c, &e);
-	if (r < 0)
-		cache_limit_trouble(c, r, e.msg);
-	else if (anew)
-		cache_limit_keep(c);
-}
-
-static struct cache *new_cache(const struct cache_disk_ops *ops, const char *dir)
-{
-	struct cache *c = calloc(1, sizeof *c);
-
-	if (!c)
-		return NULL;
-	c->ops = ops;
-	c->root = c->lock_file = c->usage_file = CACHE_FILE_NONE;
-	c->disk_free = UINT64_MAX;
-	c->recheck = CACHE_RECHECK;
-	c->dir = io_absolute_path(NULL, dir);
-	pthread_mutex_init(&c->evicting, NULL); /* plain ones cannot fail */
-	pthread_mutex_init(&c->limiting, NULL);
-	pthread_mutex_init(&c->lock, NULL);
-	clock_init_cond(&c->changed);
-	return c;
-}
-
-int cache_open_on(const struct cache_disk_ops *ops, const char *dir, uint64_t limit,
-		  struct cache **out, struct err *e)
-{
-	const struct cache_limits limits = { limit, CACHE_LIMIT_FOLDER };
-	struct cache *c = new_cache(ops, dir);
-	int r;
-
-	if (!c || !c->dir)
-		r = err_set(e, ENOMEM, "out of memory");
-	else
-		r = open_root(c, &c->root, e);
-	if (r == 0)
-		r = cache_evict_open(c, e);
-	if (r < 0) {
-		cache_close(c);
-		return err_wrap(e, r, "cache %s", dir);
-	}
-	cache_set_limits(c, &limits);
-	*out = c;
-	return 0;
-}
-
-int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e)
-{
-	return cache_open_on(&cache_disk_system, dir, limit, out, e);
-}
-
-void cache_close(struct cache *c)
-{
-	if (!c)
-		return;
-	cache_stop(c);
-	cache_evict_close(c);
-	cache_disk_close(&c->root);
-	pthread_cond_destroy(&c->changed);
-	pthread_mutex_destroy(&c->lock);
-	pthread_mutex_destroy(&c->limiting);
-	pthread_mutex_destroy(&c->evicting);
-	free(c->dir);
-	free(c);
-}
-
-void cache_set_recheck(struct cache *c, uint32_t seconds)
-{
-	atomic_store(&c->recheck, seconds);
-}
 
 int cache_hash(const void *bytes, size_t n, char out[CACHE_PLACE], struct err *e)
 {
@@ -335,6 +185,8 @@ int cache_blob_renew_locked(struct cache_blob *b, struct err *e)
 	struct cache_map *shared = b->shared, *own = b->own;
 	int r = 0;
 
+	if (!cache_is_open(b->cache))
+		return 0;
 	if (shared && !cache_map_is_at(shared, b->cache->root, b->shared_path))
 		shared = NULL;
 	if (own && !cache_map_is_at(own, b->cache->root, b->own_path))
@@ -359,11 +211,11 @@ static int init_blob(struct cache_blob *b, const char *origin, const char *diges
 	pthread_rwlockattr_t fair;
 	size_t i;
 
-	if (!digest_is_valid(digest))
-		return err_set(e, EINVAL, "'%.136s' is not a sha256 digest", digest);
+	if (!digest_is_any(digest))
+		return err_set(e, EINVAL, "'%.136s' is not " DIGEST_FORM, digest);
 	b->size = size;
 	b->chunks = size / CACHE_CHUNK + (size % CACHE_CHUNK != 0);
-	memcpy(b->digest, digest, DIGEST_TEXT);
+	digest_copy(b->digest, digest);
 	b->origin = strdup(origin);
 	if (!b->origin)
 		return err_set(e, ENOMEM, "out of memory");
@@ -383,7 +235,7 @@ static void free_blob(struct cache_blob *b)
 
 	cache_map_close(b->shared);
 	cache_map_close(b->own);
-	if (b->own_path[0] && !made)
+	if (b->own_path[0] && !made && cache_is_open(b->cache))
 		cache_map_remove_unmade(b->cache->root, b->own_path);
 	if (b->origin) { /* as far as init_blob came */
 		for (i = 0; i < LEVEL_LOCKS; i++)

@@ -10,7 +10,8 @@
  *   DIR/v1/<sha256 of origin>/{origin,documents/}
  *                   the origin's text, for people; small files
  *   DIR/v1/sha256/<digest>/{data,map,lock}
- *                   whole and checked against its sha256: shared by all origins
+ *                   whole and checked against its digest, a sha256 or sha512: shared by all
+ *                   origins
  *
  * data: the blob's raw bytes at their own offsets, sparse.  map: see cache_map.h.  lock: claims of
  * fetchers (OFD byte locks), no bytes.
@@ -55,10 +56,17 @@ struct cache_limits {
  * -EOPNOTSUPP.  The text then says why; the caller goes on without a cache. */
 int cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e);
 
+/* As cache_open, but 1 where the folder cannot be used now, with the text that says why: *out then
+ * holds and keeps nothing, until the keeper, which tries each minute, can open it.  That is
+ * said with a log_warn. */
+int cache_open_late(const char *dir, uint64_t limit, struct cache **out, struct err *e);
+
 /* The same on another disk than the system's: for tests.  The table must outlive the cache. */
 struct cache_disk_ops;
 int cache_open_on(const struct cache_disk_ops *ops, const char *dir, uint64_t limit,
 		  struct cache **out, struct err *e);
+int cache_open_late_on(const struct cache_disk_ops *ops, const char *dir, uint64_t limit,
+		       struct cache **out, struct err *e);
 
 /* Sets the folder's limits, as far as they are not CACHE_LIMIT_FOLDER, with a log_warn when others
  * were set before. */
@@ -142,7 +150,8 @@ int cache_blob_hold(struct cache_blob *b, struct err *e);
  * it is of no use, and discarded.  Does nothing in another state. */
 void cache_blob_empty(struct cache_blob *b);
 
-/* Whether this process may fill now: not for a minute after a full disk or missing rights. */
+/* Whether this process may fill now: not for a minute after a full disk or missing rights, and not
+ * before the folder could be opened. */
 bool cache_is_filling(const struct cache *c);
 
 bool cache_blob_is_filling(const struct cache_blob *b); /* the same of its cache */

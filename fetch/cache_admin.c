@@ -101,7 +101,7 @@ static int add_entry(void *arg, struct visit *v, struct err *e)
 	}
 	entry = &l->entries[l->count];
 	*entry = (struct cache_entry){ 0 };
-	memcpy(entry->digest, v->digest, DIGEST_TEXT);
+	digest_copy(entry->digest, v->digest);
 	if (!v->shared) {
 		entry->origin = read_origin(l->c, v->path);
 		if (!entry->origin)
@@ -189,12 +189,12 @@ static int verify_whole(struct verification *v, struct visit *at, struct err *e)
 	const struct cache_whole w = { .levels = { at->m },
 				       .progress = v->progress,
 				       .arg = v->arg };
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	int r;
 
 	if (!at->shared || !(cache_map_flags(at->m) & CACHE_MAP_WHOLE))
 		return 0;
-	r = cache_whole_digest(&w, cache_map_size(at->m), digest, e);
+	r = cache_whole_digest(&w, at->digest, cache_map_size(at->m), digest, e);
 	if (r == 0 && strcmp(digest, at->digest) != 0) {
 		v->bad += cache_map_chunks(at->m);
 		remove_visited(v->c, at);

@@ -9,7 +9,7 @@
 #include "fetch/cache.h"
 
 struct cache_entry {
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	char *origin; /* "https://host/repo"; NULL: v1/sha256 */
 	uint64_t size; /* bytes of the blob */
 	uint64_t present; /* bytes of it that are there */

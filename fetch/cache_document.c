@@ -25,13 +25,15 @@ static uint64_t cost_of(const struct stat *st)
 
 /* Opens the folder of an origin's documents, and finds a document's name in it. */
 static int find(struct cache *c, const char *origin, const char *name, bool create,
-		struct cache_file *folder, char file[DIGEST_TEXT], struct err *e)
+		struct cache_file *folder, char file[DIGEST_ANY_TEXT], struct err *e)
 {
 	char place[CACHE_PLACE] = CACHE_SHARED, path[sizeof place + sizeof "/" CACHE_DOCUMENTS];
 	int r = origin ? cache_hash(origin, strlen(origin), place, e) : 0;
 
-	if (r == 0 && digest_is_valid(name))
-		memcpy(file, name, DIGEST_TEXT);
+	if (!cache_is_open(c))
+		return err_set(e, ENOENT, "the folder cannot be used at the moment");
+	if (r == 0 && digest_is_any(name))
+		digest_copy(file, name);
 	else if (r == 0)
 		r = cache_hash(name, strlen(name), file, e);
 	if (r == 0 && create)
@@ -47,7 +49,7 @@ int cache_put_document(struct cache *c, const char *origin, const char *name, co
 {
 	AUTO_CLOSE_FILE struct cache_file folder = CACHE_FILE_NONE;
 	struct stat old = { 0 }, now = { .st_size = (off_t)n };
-	char file[DIGEST_TEXT];
+	char file[DIGEST_ANY_TEXT];
 	int r;
 
 	if (n > DOCUMENT_MAX)
@@ -69,13 +71,13 @@ int cache_put_document(struct cache *c, const char *origin, const char *name, co
 /* A document whose name is its digest must have it. */
 static int check_document(const char *name, const char *text, size_t n, struct err *e)
 {
-	char digest[CACHE_PLACE];
+	char digest[DIGEST_ANY_TEXT];
 	int r;
 
-	if (!digest_is_valid(name))
+	if (!digest_is_any(name))
 		return 0;
-	r = cache_hash(text, n, digest, e);
-	if (r == 0 && strcmp(digest, name + strlen("sha256:")) != 0)
+	r = digest_bytes_like(name, text, n, digest, e);
+	if (r == 0 && strcmp(digest, name) != 0)
 		return err_set(e, ENOENT, "it was damaged");
 	return r;
 }
@@ -97,7 +99,7 @@ int cache_get_document(struct cache *c, const char *origin, const char *name, ch
 {
 	AUTO_FREE char *text = NULL;
 	AUTO_CLOSE_FILE struct cache_file folder = CACHE_FILE_NONE;
-	char file[DIGEST_TEXT];
+	char file[DIGEST_ANY_TEXT];
 	int r = find(c, origin, name, false, &folder, file, e);
 
 	if (r == 0)

@@ -506,7 +506,7 @@ static int list_places(struct cache_file root, const char *inside, bool (*wanted
 
 int cache_folder_list(struct cache_file root, struct cache_names *out, struct err *e)
 {
-	return list_places(root, "", digest_is_valid, out, e);
+	return list_places(root, "", digest_is_any, out, e);
 }
 
 int cache_folder_list_documents(struct cache_file root, struct cache_names *out, struct err *e)

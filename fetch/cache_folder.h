@@ -17,11 +17,12 @@
 #include "fetch/cache_disk.h"
 
 #define CACHE_DOCUMENTS "documents" /* the folder of a place's small files */
-#define CACHE_SHARED "sha256" /* the place of blobs that were checked as a whole */
+/* The place of blobs that were checked as a whole, by whichever digest names them. */
+#define CACHE_SHARED "sha256"
 
 enum {
 	CACHE_PLACE = 64 + 1, /* "sha256", or 64 hex digits */
-	CACHE_PATH = CACHE_PLACE + DIGEST_TEXT,
+	CACHE_PATH = CACHE_PLACE + DIGEST_ANY_TEXT,
 };
 
 /* Whether the file system is one that is known to do what cache_map.h needs, and punches holes.

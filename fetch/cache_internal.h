@@ -19,7 +19,10 @@ struct cache_usage_page {
 struct cache {
 	const struct cache_disk_ops *ops;
 	char *dir; /* as given, for messages and documents */
-	_Atomic uint64_t limit, keep_free; /* bytes, 0: none; see cache_limit.h */
+	atomic_bool closed; /* (16): the folder could not be opened yet */
+	uint64_t open_at; /* ms, the keeper's: not before then */
+	/* bytes, 0: none; see cache_limit.h.  While closed: what was asked for. */
+	_Atomic uint64_t limit, keep_free;
 	_Atomic uint64_t disk_free; /* bytes, when we looked last; UINT64_MAX: it does not matter */
 	/* DIR/v1, and what is held by who evicts.  Their descriptors keep their numbers when they
 	 * are opened anew, for other threads use them. */
@@ -56,7 +59,7 @@ struct cache_blob {
 	struct cache *cache;
 	struct cache_blob *next; /* guarded by cache->lock */
 	char *origin;
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	char place[CACHE_PLACE]; /* of the origin */
 	char own_path[CACHE_PATH], shared_path[CACHE_PATH];
 	uint64_t size, chunks;
@@ -76,10 +79,18 @@ struct cache_blob {
 	uint64_t cursor; /* the keeper's: all chunks before it were seen present */
 	bool held; /* cache_blob_hold; guarded by change */
 	atomic_bool told_map; /* a warning was given: its map is too large */
-	bool hopeless; /* the keeper's: checking it failed, and a warning was given */
+	uint64_t check_at; /* ms, the keeper's: not before then, for a check has failed */
+	bool told_check; /* the keeper's: a warning was given about that */
 };
 
-/* Opens anew what was removed or replaced of the folder itself: DIR/v1, usage, lock. */
+/* (16) */
+static inline bool cache_is_open(const struct cache *c)
+{
+	return !atomic_load(&c->closed);
+}
+
+/* Opens anew what was removed or replaced of the folder itself: DIR/v1, usage, lock; or all of it,
+ * when that was not possible before. */
 void cache_renew(struct cache *c);
 
 struct cache_map_counters cache_blob_counters(struct cache_blob *b);

@@ -14,7 +14,10 @@
 #include "fetch/cache_evict.h"
 #include "fetch/cache_limit.h"
 
-enum { TEND_EVERY = 1000 }; /* ms */
+enum {
+	TEND_EVERY = 1000, /* ms */
+	CHECK_PAUSE = 60 * 1000, /* ms until a check that failed is tried again: it costs a hash */
+};
 
 /* Looks whether all chunks are there, from where it last met a missing one. */
 static bool is_complete(struct cache_blob *b)
@@ -24,16 +27,26 @@ static bool is_complete(struct cache_blob *b)
 	return b->cursor == b->chunks;
 }
 
+/* Why a check fails, the machine knows (a full disk, missing rights): that may pass. */
 static void check_whole(struct cache_blob *b)
 {
 	struct err e = { .msg = "" };
 	int r = cache_blob_verify(b, &e);
 
 	b->cursor = 0; /* right and moved; or a chunk behind it had gone; or all of them have */
-	if (r == 0 || r == 1 || r == -EAGAIN || r == -ECANCELED)
+	if (r == 1 || r == -EAGAIN || r == -ECANCELED)
 		return;
-	log_warn("cache %s: %s: %s", b->cache->dir, b->digest, e.msg);
-	b->hopeless = r != -EBADMSG;
+	if (r == 0) {
+		b->told_check = false;
+	} else if (r == -EBADMSG) {
+		log_warn("cache %s: %s: %s", b->cache->dir, b->digest, e.msg);
+	} else {
+		b->check_at = clock_ms() + CHECK_PAUSE;
+		if (!b->told_check)
+			log_warn("cache %s: %s: %s; this is tried again each minute", b->cache->dir,
+				 b->digest, e.msg);
+		b->told_check = true;
+	}
 }
 
 static void tend(struct cache_blob *b)
@@ -42,7 +55,7 @@ static void tend(struct cache_blob *b)
 		return; /* somebody checks the whole */
 	(void)cache_blob_renew_locked(b, NULL);
 	pthread_mutex_unlock(&b->change);
-	if (cache_blob_state(b) != CACHE_WHOLE && !b->hopeless && is_complete(b))
+	if (cache_blob_state(b) != CACHE_WHOLE && clock_ms() >= b->check_at && is_complete(b))
 		check_whole(b);
 }
 
@@ -70,17 +83,6 @@ static void sleep_locked(struct cache *c, uint64_t until)
 		clock_wait(&c->changed, &c->lock, until);
 }
 
-/* The blobs; once a second is enough. */
-static void look_after_blobs(struct cache *c)
-{
-	cache_renew(c);
-	cache_limit_load(c);
-	cache_limit_look_at_disk(c);
-	pthread_mutex_lock(&c->lock);
-	tend_blobs_locked(c);
-	pthread_mutex_unlock(&c->lock);
-}
-
 /* After a crash the count may be wrong. */
 static void count_once(struct cache *c)
 {
@@ -89,11 +91,30 @@ static void count_once(struct cache *c)
 	c->counted = true;
 }
 
+/* The blobs; once a second is enough. */
+static void look_after_blobs(struct cache *c)
+{
+	cache_renew(c);
+	if (!cache_is_open(c))
+		return;
+	count_once(c);
+	cache_limit_load(c);
+	cache_limit_look_at_disk(c);
+	pthread_mutex_lock(&c->lock);
+	tend_blobs_locked(c);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void evict(struct cache *c)
+{
+	if (cache_is_open(c))
+		cache_limit_evict(c);
+}
+
 void cache_keep_once(struct cache *c)
 {
-	count_once(c);
 	look_after_blobs(c);
-	cache_limit_evict(c);
+	evict(c);
 }
 
 static void *keep(void *arg)
@@ -101,14 +122,13 @@ static void *keep(void *arg)
 	struct cache *c = arg;
 	uint64_t now, next = 0; /* ms */
 
-	count_once(c);
 	while (!atomic_load(&c->stopping)) {
 		now = clock_ms();
 		if (now >= next) {
 			look_after_blobs(c);
 			next = now + TEND_EVERY;
 		}
-		cache_limit_evict(c);
+		evict(c);
 		pthread_mutex_lock(&c->lock);
 		sleep_locked(c, next);
 		pthread_mutex_unlock(&c->lock);

@@ -110,19 +110,41 @@ static void tell_change(const struct cache *c, const char *what, uint64_t old, u
 			 c->dir, what, describe(now, b), describe(old, a));
 }
 
+static void merge(struct cache_limits *into, const struct cache_limits *l)
+{
+	if (l->limit != CACHE_LIMIT_FOLDER)
+		into->limit = l->limit;
+	if (l->keep_free != CACHE_LIMIT_FOLDER)
+		into->keep_free = l->keep_free;
+}
+
+/* (16) False: it is open. */
+static bool note_limits(struct cache *c, const struct cache_limits *l)
+{
+	struct cache_limits asked;
+
+	WITH_LOCK(&c->lock); /* for the keeper, who may open it now */
+	if (cache_is_open(c))
+		return false;
+	cache_get_limits(c, &asked);
+	merge(&asked, l);
+	use_limits(c, &asked);
+	return true;
+}
+
 void cache_set_limits(struct cache *c, const struct cache_limits *l)
 {
 	struct cache_limits old, now;
 	struct err e;
-	int known = read_limits(c, &old);
+	int known;
 
+	if (note_limits(c, l))
+		return;
+	known = read_limits(c, &old);
 	if (known < 0)
 		old = (struct cache_limits){ CACHE_LIMIT_DEFAULT, 0 };
 	now = old;
-	if (l->limit != CACHE_LIMIT_FOLDER)
-		now.limit = l->limit;
-	if (l->keep_free != CACHE_LIMIT_FOLDER)
-		now.keep_free = l->keep_free;
+	merge(&now, l);
 	use_limits(c, &now);
 	if (known == -EUCLEAN && l->limit == CACHE_LIMIT_FOLDER &&
 	    l->keep_free == CACHE_LIMIT_FOLDER)
@@ -274,6 +296,8 @@ int cache_limit_make_room(struct cache *c, uint64_t bytes, struct err *e)
 	char text[24];
 	int r;
 
+	if (!cache_is_open(c))
+		return err_set(e, ENOSPC, "cache %s: it cannot be used at the moment", c->dir);
 	if (limit == 0 || atomic_load(c->usage) + bytes <= limit)
 		return 0;
 	if (bytes > limit)
@@ -296,7 +320,7 @@ bool cache_is_filling(const struct cache *c)
 {
 	uint64_t until = atomic_load(&c->paused_until);
 
-	return until == 0 || clock_ms() >= until;
+	return cache_is_open(c) && (until == 0 || clock_ms() >= until);
 }
 
 static void pause_filling(struct cache *c, bool full, const char *why)

@@ -23,10 +23,15 @@ enum {
 	AT_CHUNK = 12,
 	AT_SIZE = 16,
 	AT_DIGEST = 24,
-	AT_CRC = AT_DIGEST + DIGEST_TEXT,
 };
 
 static const char magic[8] = "obdcache";
+
+/* The CRC comes behind the digest, whose length is its kind's, and its NUL. */
+static size_t crc_offset(const char *digest)
+{
+	return AT_DIGEST + strlen(digest) + 1;
+}
 
 static uint64_t chunks_of(uint64_t size)
 {
@@ -51,14 +56,15 @@ static uint64_t load_word(const struct cache_map *m, uint64_t i)
 static int make_map(const struct cache_map *m, struct err *e)
 {
 	uint8_t raw[CACHE_MAP_HEADER] = { 0 };
+	size_t at = crc_offset(m->digest);
 	int r;
 
 	memcpy(raw, magic, sizeof magic);
 	le32_put(raw + AT_VERSION, VERSION);
 	le32_put(raw + AT_CHUNK, CACHE_CHUNK);
 	le64_put(raw + AT_SIZE, m->size);
-	memcpy(raw + AT_DIGEST, m->digest, DIGEST_TEXT);
-	le32_put(raw + AT_CRC, crc32c_raw(CACHE_MAP_SEED, raw, AT_CRC));
+	memcpy(raw + AT_DIGEST, m->digest, at - AT_DIGEST);
+	le32_put(raw + at, crc32c_raw(CACHE_MAP_SEED, raw, at));
 	r = cache_folder_make_file(m->folder, "map", raw, sizeof raw, map_bytes(m->size), e);
 	if (r == 0)
 		cache_map_add(m->lock.ops, m->counters.usage, map_bytes(m->size));
@@ -70,15 +76,16 @@ static int parse_header(const uint8_t raw[CACHE_MAP_HEADER], const char *digest,
 			uint64_t *size, struct err *e)
 {
 	uint64_t told = le64_get(raw + AT_SIZE);
+	size_t at = crc_offset(digest);
 
 	if (memcmp(raw, magic, sizeof magic) != 0)
 		return err_set(e, EUCLEAN, "not a map (bad magic)");
-	if (le32_get(raw + AT_CRC) != crc32c_raw(CACHE_MAP_SEED, raw, AT_CRC))
+	if (le32_get(raw + at) != crc32c_raw(CACHE_MAP_SEED, raw, at))
 		return err_set(e, EUCLEAN, "wrong CRC of the map's header");
 	if (le32_get(raw + AT_VERSION) != VERSION || le32_get(raw + AT_CHUNK) != CACHE_CHUNK)
 		return err_set(e, EUCLEAN, "map of version %u with chunks of %u bytes",
 			       le32_get(raw + AT_VERSION), le32_get(raw + AT_CHUNK));
-	if (memcmp(raw + AT_DIGEST, digest, DIGEST_TEXT) != 0)
+	if (memcmp(raw + AT_DIGEST, digest, at - AT_DIGEST) != 0)
 		return err_set(e, EUCLEAN, "map of another blob");
 	if (told > CACHE_MAP_SIZE_MAX || map_bytes(told) != file_size)
 		return err_set(e, EUCLEAN, "map of %" PRIu64 " bytes for a blob of %" PRIu64,
@@ -269,7 +276,7 @@ static struct cache_map *new_map(const char *digest, uint64_t size,
 	m->size = size;
 	m->chunks = size == CACHE_MAP_ANY_SIZE ? 0 : chunks_of(size);
 	m->counters = *counters;
-	memcpy(m->digest, digest, DIGEST_TEXT);
+	digest_copy(m->digest, digest);
 	pthread_mutex_init(&m->making, NULL); /* a plain one cannot fail */
 	for (i = 0; i < CACHE_MAP_MUTEXES; i++)
 		pthread_mutex_init(&m->mutexes[i], NULL);

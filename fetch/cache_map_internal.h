@@ -16,7 +16,7 @@ enum {
 struct cache_map {
 	struct cache_file lock;
 	struct cache_file folder; /* where the map is made, or appears */
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	uint64_t size, chunks;
 	struct cache_map_counters counters;
 	pthread_mutex_t mutexes[CACHE_MAP_MUTEXES]; /* (3): of chunk i, [i % CACHE_MAP_MUTEXES] */

@@ -69,12 +69,12 @@ static int whole_pread(struct source *s, void *buf, size_t n, uint64_t off, stru
 	return 0;
 }
 
-int cache_whole_digest(const struct cache_whole *w, uint64_t size, char out[DIGEST_TEXT],
-		       struct err *e)
+int cache_whole_digest(const struct cache_whole *w, const char *like, uint64_t size,
+		       char out[DIGEST_ANY_TEXT], struct err *e)
 {
 	static const struct source_ops ops = { .name = "cache", .pread = whole_pread };
 	struct whole_source s = { .source = { .ops = &ops, .size = size }, .whole = w };
-	int r = digest_source(&s.source, out, e);
+	int r = digest_source_like(like, &s.source, out, e);
 
 	return r == -ENODATA ? 1 : r;
 }
@@ -103,6 +103,16 @@ static int copy_missing(struct cache_map *from, struct cache_map *to, struct err
 	return 0;
 }
 
+/* Says of what lies in v1/sha256 that it is right.  1: a chunk has gone meanwhile. */
+static int say_whole(struct cache_map *m, struct err *e)
+{
+	if (cache_map_set_whole(m))
+		return 0;
+	if (cache_map_present(m) < cache_map_size(m))
+		return 1;
+	return err_set(e, ENOSPC, "marking it as whole: %s", strerror(ENOSPC));
+}
+
 /* v1/sha256 has the blob, in part. */
 static int merge(struct cache_blob *b, struct err *e)
 {
@@ -111,8 +121,9 @@ static int merge(struct cache_blob *b, struct err *e)
 
 	if (r != 0)
 		return r;
-	if (!cache_map_set_whole(b->shared))
-		return 1;
+	r = say_whole(b->shared, e);
+	if (r != 0)
+		return r;
 	if (cache_folder_remove(c->root, b->own_path, NULL) == 0)
 		cache_map_subtract(c->ops, c->usage,
 				   cache_map_present(b->own) + cache_map_file_size(b->own));
@@ -138,7 +149,6 @@ static int promote(struct cache_blob *b, struct err *e)
 	for (tries = 0; r == 0 && b->own && tries < 3; tries++) {
 		if (b->shared)
 			return merge(b, e);
-		(void)cache_map_change_flags(b->own, 0, CACHE_MAP_WRONG);
 		r = b->cache->ops->rename(b->cache->root.fd, b->own_path, b->shared_path);
 		if (r == 0)
 			cache_blob_set_levels_locked(b, b->own, NULL);
@@ -149,7 +159,16 @@ static int promote(struct cache_blob *b, struct err *e)
 	}
 	if (r < 0)
 		return r;
-	return b->shared && cache_map_set_whole(b->shared) ? 0 : 1;
+	return b->shared ? say_whole(b->shared, e) : 1;
+}
+
+/* Readers need not wait for its move, which may fail. */
+static void acquit(struct cache_blob *b)
+{
+	if (b->own)
+		(void)cache_map_change_flags(b->own, 0, CACHE_MAP_WRONG);
+	if (b->shared)
+		(void)cache_map_change_flags(b->shared, 0, CACHE_MAP_WRONG);
 }
 
 /* ---- a wrong one ---- */
@@ -200,16 +219,20 @@ static int check_locked(struct cache_blob *b, struct err *e)
 		.progress = see_to_limit,
 		.arg = b->cache,
 	};
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	int r;
 
 	if (b->own && !cache_map_is_at(b->own, b->cache->root, b->own_path))
 		return err_set(e, EAGAIN, "another process has just moved it");
 	r = seal(b, e);
 	if (r == 0)
-		r = cache_whole_digest(&w, b->size, digest, e);
-	if (r == 0)
-		r = strcmp(digest, b->digest) == 0 ? promote(b, e) : condemn(b, digest, e);
+		r = cache_whole_digest(&w, b->digest, b->size, digest, e);
+	if (r == 0 && strcmp(digest, b->digest) == 0) {
+		acquit(b);
+		r = promote(b, e);
+	} else if (r == 0) {
+		r = condemn(b, digest, e);
+	}
 	if (b->own)
 		(void)cache_map_change_flags(b->own, 0, CACHE_MAP_SEALED);
 	return r;

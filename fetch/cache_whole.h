@@ -14,7 +14,7 @@ struct cache_whole {
 };
 
 /* 1: a chunk is missing.  Does not move the clock's marks. */
-int cache_whole_digest(const struct cache_whole *w, uint64_t size, char out[DIGEST_TEXT],
-		       struct err *e);
+int cache_whole_digest(const struct cache_whole *w, const char *like, uint64_t size,
+		       char out[DIGEST_ANY_TEXT], struct err *e);
 
 #endif

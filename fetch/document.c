@@ -119,8 +119,8 @@ int document_fetch(struct document *d, struct err *e)
 
 int document_check_digest(const struct document *d, const struct http_answer *answer, struct err *e)
 {
-	char got[DIGEST_TEXT];
-	int r = digest_bytes(d->text ? d->text : "", d->n, got, e);
+	char got[DIGEST_ANY_TEXT];
+	int r = digest_bytes_like(d->digest, d->text ? d->text : "", d->n, got, e);
 
 	if (r == 0 && strcmp(got, d->digest) != 0)
 		return err_set(e, EBADMSG, "what came for %s has the digest %s", d->digest, got);

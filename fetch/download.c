@@ -53,6 +53,11 @@ struct download {
 	size_t count;
 };
 
+static bool has_dir(const struct job *j)
+{
+	return j->what->dir && j->what->dir[0] != '\0';
+}
+
 static bool tell(struct job *j, uint64_t present)
 {
 	stats_set(blob_stats(j->blob), STATS_DOWNLOAD_BYTES, present);
@@ -88,6 +93,8 @@ static int pass(struct job *j, uint64_t *missing, struct err *e)
 		uint64_t n = min_u64(step, size - off);
 		uint64_t before = blob_present(j->blob, off, n), after;
 
+		if (before < n && !cache_blob_is_filling(blob_cache(j->blob)))
+			return err_set(e, ENOSPC, "the cache keeps nothing at the moment");
 		r = before < n ? blob_fill(j->blob, off, n, e) : 0;
 		if (r < 0)
 			return r;
@@ -147,6 +154,13 @@ static int fill(struct job *j, struct err *e)
 	}
 }
 
+/* In the background there is time, until the cache keeps what comes; but what is also to be a file
+ * elsewhere needs no cache. */
+static bool waits_for_cache(const struct job *j)
+{
+	return j->owner && !has_dir(j) && !cache_blob_is_filling(blob_cache(j->blob));
+}
+
 /* Waits for the claim, or until another process has done it. */
 static int download(struct job *j, struct err *e)
 {
@@ -164,7 +178,8 @@ static int download(struct job *j, struct err *e)
 		if (cache_blob_claim_download(c)) {
 			r = fill(j, e);
 			cache_blob_unclaim_download(c);
-			return r;
+			if (r != -ENOSPC || !waits_for_cache(j))
+				return r;
 		}
 		if (!tell(j, blob_present(j->blob, 0, blob_size(j->blob))) ||
 		    !j->rest(j, LOOK_EVERY))
@@ -184,13 +199,15 @@ static int copy_bytes(struct job *j, int fd, struct digest *sum, void *piece, st
 
 	for (off = 0; r == 0 && off < s->size; off += STEP) {
 		size_t n = (size_t)min_u64(STEP, s->size - off);
+		uint64_t present =
+			blob_present(j->blob, off, n); /* what comes from the cache is free */
 
 		r = source_pread(s, piece, n, off, e);
 		if (r == 0)
 			r = digest_update(sum, piece, n, e);
 		if (r == 0)
 			r = io_pwrite(fd, piece, n, off, e);
-		if (r == 0 && !pace(j, blob_cache(j->blob) ? 0 : n))
+		if (r == 0 && !pace(j, n - min_u64(present, n)))
 			r = stopped(e);
 	}
 	return r;
@@ -287,15 +304,14 @@ static int place(struct job *j, struct err *e)
 
 static int run_job(struct job *j, struct err *e)
 {
-	bool has_dir = j->what->dir && j->what->dir[0] != '\0';
 	int r = 0;
 
 	j->blob = blob_of(j->what->blob);
 	j->began = clock_ms();
-	if (blob_cache(j->blob) || !has_dir)
+	if (blob_cache(j->blob) || !has_dir(j))
 		r = download(j, e);
 	/* A cache that is too small for it is no reason to do without the folder. */
-	if (has_dir && (r == 0 || r == -ENOSPC))
+	if (has_dir(j) && (r == 0 || r == -ENOSPC))
 		r = place(j, e);
 	return r;
 }

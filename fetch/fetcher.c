@@ -11,13 +11,14 @@
 #include "core/base/log.h"
 #include "core/base/scope.h"
 
-enum { TRY_EVERY = 60 * 1000 /* ms */ };
+enum { TRY_EVERY = 60 * 1000 /* ms until a thread that could not be started is tried again */ };
 
 struct folder {
 	struct folder *next;
-	struct cache *cache; /* NULL: it cannot be used */
-	bool told; /* which was said */
-	uint64_t tried_at; /* ms */
+	struct cache *cache;
+	bool kept; /* its keeper runs */
+	bool told; /* that it does not */
+	uint64_t try_at; /* ms: not before then */
 	char dir[];
 };
 
@@ -46,18 +47,40 @@ int fetcher_open(struct fetcher **out, struct err *e)
 	return 0;
 }
 
-static int start_locked(struct fetcher *f, struct err *e)
+/* A cache without its keeper serves, but is neither evicted nor checked. */
+static void start_keeper(struct folder *p)
+{
+	struct err e;
+
+	if (!p->cache || p->kept || clock_ms() < p->try_at)
+		return;
+	p->kept = cache_start(p->cache, &e) == 0;
+	if (p->kept && p->told)
+		log_warn("cache %s: its keeper works now: it is evicted and checked", p->dir);
+	else if (!p->kept && !p->told)
+		log_warn("%s; nothing is evicted or checked there; this is tried again each minute",
+			 e.msg);
+	p->told = !p->kept;
+	p->try_at = clock_ms() + TRY_EVERY;
+}
+
+static void start_keepers_locked(struct fetcher *f)
 {
 	struct folder *p;
+
+	for (p = f->folders; f->started && p; p = p->next)
+		start_keeper(p);
+}
+
+static int start_locked(struct fetcher *f, struct err *e)
+{
 	int r = f->started ? 0 : http_start(f->http, e);
 
-	if (r < 0 || f->started)
+	if (r < 0)
 		return r;
-	for (p = f->folders; p && r == 0; p = p->next)
-		if (p->cache)
-			r = cache_start(p->cache, e);
-	f->started = true; /* as far as it went: stop ends it */
-	return r;
+	f->started = true;
+	start_keepers_locked(f);
+	return 0;
 }
 
 int fetcher_use(struct fetcher *f, struct err *e)
@@ -71,6 +94,12 @@ int fetcher_resume(struct fetcher *f, struct err *e)
 {
 	WITH_LOCK(&f->lock);
 	return f->used ? start_locked(f, e) : 0;
+}
+
+void fetcher_look(struct fetcher *f)
+{
+	WITH_LOCK(&f->lock);
+	start_keepers_locked(f);
 }
 
 bool fetcher_is_used(struct fetcher *f)
@@ -91,9 +120,12 @@ void fetcher_stop(struct fetcher *f)
 	http_stop(f->http);
 	WITH_LOCK(&f->lock);
 	f->started = false;
-	for (p = f->folders; p; p = p->next)
+	for (p = f->folders; p; p = p->next) {
 		if (p->cache)
 			cache_stop(p->cache);
+		p->kept = false;
+		p->try_at = 0;
+	}
 }
 
 void fetcher_close(struct fetcher *f)
@@ -118,18 +150,21 @@ struct http *fetcher_http(struct fetcher *f)
 	return f->http;
 }
 
-/* With a warning where it cannot be used, but for the first time only. */
-static void open_cache(struct folder *p, const struct fetch_settings *settings)
+/* One that cannot be opened yet is opened later. */
+static int open_cache(struct folder *p, const struct fetch_settings *settings, struct err *e)
 {
-	struct err e;
+	struct err why;
+	int r = cache_open_late(p->dir, settings->cache_limit, &p->cache, &why);
 
-	p->tried_at = clock_ms();
-	if (cache_open(p->dir, settings->cache_limit, &p->cache, &e) == 0)
-		return;
-	p->cache = NULL;
-	if (!p->told)
-		log_warn("no cache: %s; reads go to the registry each time", e.msg);
-	p->told = true;
+	if (r < 0) {
+		p->cache = NULL;
+		return err_set(e, -r, "%s", why.msg);
+	}
+	if (r > 0)
+		log_warn("no cache: %s; reads go to the registry each time; this is tried again "
+			 "each minute",
+			 why.msg);
+	return 0;
 }
 
 static struct folder *find_locked(struct fetcher *f, const char *dir)
@@ -154,20 +189,18 @@ int fetcher_cache(struct fetcher *f, const struct fetch_settings *settings, stru
 {
 	const struct cache_limits limits = { settings->cache_limit, settings->cache_keep_free };
 	struct folder *p;
+	int r;
 
 	WITH_LOCK(&f->lock);
 	p = find_locked(f, settings->cache_dir);
 	if (!p)
 		return err_set(e, ENOMEM, "out of memory");
-	if (!p->cache && (!p->told || clock_ms() - p->tried_at >= TRY_EVERY)) {
-		open_cache(p, settings);
-		if (f->started && p->cache && cache_start(p->cache, e) < 0)
-			log_warn("%s: no thread for eviction: %s", p->dir, e ? e->msg : "");
-	}
-	if (p->cache) {
-		cache_set_limits(p->cache, &limits);
-		cache_set_recheck(p->cache, settings->verify_cache);
-	}
+	r = p->cache ? 0 : open_cache(p, settings, e);
+	if (r < 0)
+		return r;
+	start_keepers_locked(f);
+	cache_set_limits(p->cache, &limits);
+	cache_set_recheck(p->cache, settings->verify_cache);
 	*out = p->cache;
 	return 0;
 }

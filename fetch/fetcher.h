@@ -16,11 +16,15 @@ struct fetcher;
 
 int fetcher_open(struct fetcher **out, struct err *e);
 
-/* Starts the threads, unless they run.  -EAGAIN when the system refuses one. */
+/* Starts the threads, unless they run.  -EAGAIN when the system refuses the engine's.  A cache
+ * folder whose keeper cannot be started goes on without it, with one warning. */
 int fetcher_use(struct fetcher *f, struct err *e);
 
 /* Starts them again if they ran before fetcher_stop. */
 int fetcher_resume(struct fetcher *f, struct err *e);
+
+/* Once a second or so: starts keepers that could not be started a minute ago. */
+void fetcher_look(struct fetcher *f);
 
 /* Whether some image has needed the threads. */
 bool fetcher_is_used(struct fetcher *f);
@@ -37,8 +41,8 @@ void fetcher_close(struct fetcher *f);
 struct http *fetcher_http(struct fetcher *f);
 
 /* The cache in the folder that the settings name, opened once a process and open until the end;
- * what they say about it is the folder's from now on.  A folder that cannot be used is *out NULL,
- * with one warning; after a minute it is tried again for the next image.  -ENOMEM. */
+ * what they say about it is the folder's from now on.  A folder that cannot be used is one that
+ * keeps nothing, with one warning, until it can be opened, see cache_open_late.  -ENOMEM. */
 int fetcher_cache(struct fetcher *f, const struct fetch_settings *settings, struct cache **out,
 		  struct err *e);
 

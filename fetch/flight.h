@@ -156,6 +156,13 @@ static inline bool flight_has_cache(const struct blob *b)
 	return b->cache && (until == 0 || clock_ms() >= until);
 }
 
+/* Whether what is fetched now is kept.  If not, no more should be fetched than is sure to be read
+ * before it is forgotten. */
+static inline bool flight_is_kept(const struct blob *b)
+{
+	return b->cache && cache_blob_is_filling(b->cache);
+}
+
 /* Whether the chunk can be had from the cache (it may be gone the next moment). */
 static inline bool flight_is_cached(const struct blob *b, uint64_t chunk)
 {

@@ -23,15 +23,13 @@ enum {
 
 /* ---- images ---- */
 
-static int read_digest(const char *text, char out[DIGEST_TEXT], struct err *e)
+static int read_digest(const char *text, char out[DIGEST_ANY_TEXT], struct err *e)
 {
 	if (!text)
 		return err_set(e, EINVAL, "has no digest");
-	if (!digest_is_valid(text))
-		return err_set(e, EINVAL,
-			       "digest '%.96s' is not 'sha256:' and 64 hex digits in lower case",
-			       text);
-	memcpy(out, text, DIGEST_TEXT);
+	if (!digest_is_any(text))
+		return err_set(e, EINVAL, "digest '%.96s' is not " DIGEST_FORM, text);
+	digest_copy(out, text);
 	return 0;
 }
 
@@ -209,7 +207,7 @@ static void list_platform(const json_t *entry, char *list, size_t room)
 	snprintf(list + used, room - used, "%s%s", used > 0 ? ", " : "", text);
 }
 
-static int choose(const json_t *entries, const char *platform, char chosen[DIGEST_TEXT],
+static int choose(const json_t *entries, const char *platform, char chosen[DIGEST_ANY_TEXT],
 		  struct err *e)
 {
 	char list[600] = "";
@@ -278,7 +276,7 @@ static bool says_image(const char *type)
 }
 
 static int read_document(const json_t *root, const char *platform, struct manifest *m,
-			 char chosen[DIGEST_TEXT], struct err *e)
+			 char chosen[DIGEST_ANY_TEXT], struct err *e)
 {
 	const json_t *layers = json_object_get(root, "layers");
 	const json_t *entries = json_object_get(root, "manifests");
@@ -300,7 +298,7 @@ static int read_document(const json_t *root, const char *platform, struct manife
 }
 
 int manifest_parse(const char *text, size_t n, const char *platform, struct manifest *out,
-		   char chosen[DIGEST_TEXT], struct err *e)
+		   char chosen[DIGEST_ANY_TEXT], struct err *e)
 {
 	struct manifest m = { 0 };
 	json_t *root;

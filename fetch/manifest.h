@@ -26,7 +26,7 @@ enum { MANIFEST_MAX = 4 * 1024 * 1024 }; /* bytes, what registries allow */
 	"application/vnd.docker.distribution.manifest.list.v2+json"
 
 struct manifest_layer {
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	uint64_t size; /* bytes of the blob, > 0 */
 };
 
@@ -46,7 +46,7 @@ enum manifest_kind {
  *   "not an overlaybd image: layer 0 has no overlaybd annotation; convert it first"
  *   "no manifest for platform linux/arm64; there is: linux/amd64, linux/s390x" */
 int manifest_parse(const char *text, size_t n, const char *platform, struct manifest *out,
-		   char chosen[DIGEST_TEXT], struct err *e);
+		   char chosen[DIGEST_ANY_TEXT], struct err *e);
 
 /* "linux/amd64" and so on: this machine's platform. */
 const char *manifest_platform(void);

@@ -162,11 +162,12 @@ static int parse(const char *text, struct reference *t, struct err *e)
 	const char *host = HUB, *why;
 	char *repository, *tag;
 
-	if (at && !digest_is_valid(at + 1))
-		return refuse(what, text,
-			      "'@' must be followed by a digest ('sha256:' and 64 hex digits in "
-			      "lower case); names and passwords have no place here",
-			      e);
+	if (at && !digest_is_any(at + 1))
+		return refuse(
+			what, text,
+			"'@' must be followed by a digest ('sha256:' and 64 hex digits in "
+			"lower case, or 'sha512:' and 128); names and passwords have no place here",
+			e);
 	if (strstr(name, "://"))
 		return refuse(what, text, "no scheme but http:// and https:// is known", e);
 	copy = strndup(name, at ? (size_t)(at - name) : strlen(name));
@@ -193,7 +194,7 @@ static int parse(const char *text, struct reference *t, struct err *e)
 	if (why)
 		return refuse(what, text, why, e);
 	if (at)
-		memcpy(t->digest, at + 1, DIGEST_TEXT);
+		digest_copy(t->digest, at + 1);
 	return fill(t, host, repository, at ? NULL : tag ? tag : "latest", e);
 }
 

@@ -27,7 +27,7 @@ struct reference {
 	char *api_host; /* who answers for it: "registry-1.docker.io"; else as host */
 	char *repository; /* "library/debian" */
 	char *tag; /* NULL when a digest counts */
-	char digest[DIGEST_TEXT]; /* "" when a tag counts */
+	char digest[DIGEST_ANY_TEXT]; /* "" when a tag counts */
 	char *text; /* canonical, for messages: host/repository:tag or ...@digest */
 };
 

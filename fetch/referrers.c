@@ -21,7 +21,8 @@
 
 enum {
 	SECONDS = 60, /* that a request may take, tries included */
-	PATH = 64 + DIGEST_TEXT, /* bytes of a path */
+	PATH = 64 + DIGEST_ANY_TEXT, /* bytes of a path */
+	TAG_DIGITS = 64, /* of a digest in a tag, as the distribution spec cuts it */
 };
 
 /* `digest` is what the body must have; NULL: nothing. */
@@ -69,12 +70,12 @@ static bool has_digest(const json_t *descriptor)
 {
 	const char *digest = text_of(descriptor, "digest");
 
-	return digest && digest_is_valid(digest);
+	return digest && digest_is_any(digest);
 }
 
 static void tag_of(const char *subject, char out[PATH])
 {
-	snprintf(out, PATH, "/manifests/sha256-%s", strchr(subject, ':') + 1);
+	snprintf(out, PATH, "/manifests/%.6s-%.*s", subject, TAG_DIGITS, strchr(subject, ':') + 1);
 }
 
 /* The index at a path, NULL when what is there is none. */

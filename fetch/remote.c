@@ -206,16 +206,16 @@ static int explain(const struct remote *r, int x, struct err *e)
 /* What a tag means nobody knows, but it is something of JSON, and what the answer says it is. */
 static int check_tagged(const struct document *d, const struct http_answer *answer, struct err *e)
 {
-	char got[DIGEST_TEXT];
+	char got[DIGEST_ANY_TEXT];
+	const char *told = answer->digest && digest_is_any(answer->digest) ? answer->digest : NULL;
 	json_t *root;
 	int x = answer_parse(d->text ? d->text : "", d->n, ANSWER_PUBLIC, &root, e);
 
 	if (x < 0)
 		return x;
 	json_decref(root);
-	x = digest_bytes(d->text, d->n, got, e);
-	if (x == 0 && answer->digest && strncmp(answer->digest, "sha256:", 7) == 0 &&
-	    strcmp(answer->digest, got) != 0)
+	x = told ? digest_bytes_like(told, d->text, d->n, got, e) : 0;
+	if (x == 0 && told && strcmp(told, got) != 0)
 		return err_set(e, EBADMSG, "the manifest is not the one that %s names",
 			       "Docker-Content-Digest");
 	return x;
@@ -224,7 +224,7 @@ static int check_tagged(const struct document *d, const struct http_answer *answ
 static int fetch_by_digest(struct remote *r, const char *digest, char **text, size_t *n,
 			   struct err *e)
 {
-	char path[sizeof "/manifests/" + DIGEST_TEXT];
+	char path[sizeof "/manifests/" + DIGEST_ANY_TEXT];
 	struct document d;
 	int x;
 
@@ -248,8 +248,8 @@ static int fetch_by_digest(struct remote *r, const char *digest, char **text, si
 }
 
 /* What the tag meant last, as far as its manifest is here too. */
-static bool recall_tag(struct remote *r, const char *name, char digest[DIGEST_TEXT], char **text,
-		       size_t *n)
+static bool recall_tag(struct remote *r, const char *name, char digest[DIGEST_ANY_TEXT],
+		       char **text, size_t *n)
 {
 	AUTO_FREE char *last = NULL;
 	size_t m;
@@ -257,12 +257,12 @@ static bool recall_tag(struct remote *r, const char *name, char digest[DIGEST_TE
 	if (!r->cache || cache_get_document(r->cache, r->origin, name, &last, &m, NULL) < 0 ||
 	    !digest_is_valid(last))
 		return false;
-	memcpy(digest, last, DIGEST_TEXT);
+	digest_copy(digest, last);
 	return recall(r, digest, text, n);
 }
 
 static int take_tag(struct remote *r, const char *name, struct document *d,
-		    char digest[DIGEST_TEXT], struct err *e)
+		    char digest[DIGEST_ANY_TEXT], struct err *e)
 {
 	int x = digest_bytes(d->text ? d->text : "", d->n, digest, e);
 
@@ -279,11 +279,11 @@ static bool is_away(int x)
 	return x != -EACCES && x != -ENOENT && x != -EBADMSG && x != -ESHUTDOWN && x != -EFBIG;
 }
 
-static int fetch_by_tag(struct remote *r, char digest[DIGEST_TEXT], char **text, size_t *n,
+static int fetch_by_tag(struct remote *r, char digest[DIGEST_ANY_TEXT], char **text, size_t *n,
 			struct err *e)
 {
 	AUTO_FREE char *path = NULL, *name = NULL, *known = NULL;
-	char etag[DIGEST_TEXT + 2];
+	char etag[DIGEST_ANY_TEXT + 2];
 	struct document d;
 	size_t known_n = 0;
 	int x;
@@ -326,10 +326,10 @@ static int fetch_by_tag(struct remote *r, char digest[DIGEST_TEXT], char **text,
 }
 
 /* Reads a manifest, and follows indexes. */
-static int read_manifest(struct remote *r, char **text, size_t n, char digest[DIGEST_TEXT],
+static int read_manifest(struct remote *r, char **text, size_t n, char digest[DIGEST_ANY_TEXT],
 			 struct manifest *out, struct err *e)
 {
-	char chosen[DIGEST_TEXT];
+	char chosen[DIGEST_ANY_TEXT];
 	int x, depth;
 
 	for (depth = 0; depth < INDEX_DEPTH; depth++) {
@@ -340,7 +340,7 @@ static int read_manifest(struct remote *r, char **text, size_t n, char digest[DI
 			return 0;
 		free(*text);
 		*text = NULL;
-		memcpy(digest, chosen, DIGEST_TEXT);
+		digest_copy(digest, chosen);
 		x = fetch_by_digest(r, digest, text, &n, e);
 		if (x < 0)
 			return x;
@@ -348,14 +348,15 @@ static int read_manifest(struct remote *r, char **text, size_t n, char digest[DI
 	return err_set(e, EINVAL, "%s: indexes that lead to indexes", r->ref.text);
 }
 
-int remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_TEXT], struct err *e)
+int remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_ANY_TEXT],
+		   struct err *e)
 {
 	AUTO_FREE char *text = NULL;
 	size_t n = 0;
 	int x;
 
 	if (r->ref.digest[0] != '\0') {
-		memcpy(digest, r->ref.digest, DIGEST_TEXT);
+		digest_copy(digest, r->ref.digest);
 		x = fetch_by_digest(r, digest, &text, &n, e);
 	} else {
 		x = fetch_by_tag(r, digest, &text, &n, e);

@@ -39,7 +39,8 @@ void remote_close(struct remote *r);
 /* The blobs of the image that the reference names, and the digest of its manifest.  A digest that
  * is in the cache asks nobody; a tag asks once, and when the registry is away means what it meant
  * last, with a warning.  Errors say what to do. */
-int remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_TEXT], struct err *e);
+int remote_resolve(struct remote *r, struct manifest *out, char digest[DIGEST_ANY_TEXT],
+		   struct err *e);
 
 /* The size of a blob, from the registry.  ENOENT: it is not there. */
 int remote_blob_size(struct remote *r, const char *digest, uint64_t *size, struct err *e);

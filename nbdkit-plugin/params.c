@@ -16,8 +16,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* All but the settings, which config_setting.c knows. */
-static const char *const known[] = { "config",  "control", "digest", "dir",
-				     "image",   "service", "upper",  "upper-garbage" };
+static const char *const known[] = { "config", "control", "digest", "dir",
+				     "image",  "service", "upper",  "upper-garbage" };
 
 static bool ends_with(const char *text, const char *end)
 {
@@ -35,7 +35,7 @@ bool params_is_reference(const char *text)
 	if (text[0] == '/' || text[0] == '.' || ends_with(text, ".yaml") ||
 	    ends_with(text, ".json"))
 		return false;
-	if (strchr(last ? last : text, ':') || strstr(text, "@sha256:"))
+	if (strchr(last ? last : text, ':') || digest_in_name(text))
 		return true;
 	return host > 0 && (memchr(text, '.', host) || memchr(text, ':', host) ||
 			    strncmp(text, "localhost/", host + 1) == 0);
@@ -81,8 +81,8 @@ static int set_digest(struct params *p, const char *value, struct err *e)
 {
 	if (p->digest)
 		return err_set(e, EINVAL, "digest= is given twice");
-	if (!digest_is_valid(value))
-		return err_set(e, EINVAL, "digest=: not 'sha256:' and 64 hex digits in lower case");
+	if (!digest_is_any(value))
+		return err_set(e, EINVAL, "digest=: not " DIGEST_FORM);
 	p->digest = strdup(value);
 	p->options.digest = p->digest;
 	return p->digest ? 0 : err_set(e, ENOMEM, "digest=: out of memory");

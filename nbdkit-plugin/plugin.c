@@ -303,6 +303,7 @@ static void *watch(void *arg)
 
 	while (!quit_wait(LOOK_EVERY * 1000)) {
 		with_disks(look);
+		fetcher_look(fetcher);
 		if (++seconds % (REPORT_EVERY / LOOK_EVERY) == 0)
 			report(false);
 	}

@@ -10,7 +10,7 @@
 #include "fetch/remote.h"
 
 static int ask(const struct image_config *config, const struct reference *ref,
-	       char digest[DIGEST_TEXT], struct err *e)
+	       char digest[DIGEST_ANY_TEXT], struct err *e)
 {
 	struct manifest manifest = { 0 };
 	struct fetcher *fetcher;
@@ -30,7 +30,7 @@ static int ask(const struct image_config *config, const struct reference *ref,
 	return r;
 }
 
-static int pin_image(const struct image_config *config, char digest[DIGEST_TEXT], struct err *e)
+static int pin_image(const struct image_config *config, char digest[DIGEST_ANY_TEXT], struct err *e)
 {
 	struct reference ref;
 	int r = reference_parse(config->image, &ref, e);
@@ -38,7 +38,7 @@ static int pin_image(const struct image_config *config, char digest[DIGEST_TEXT]
 	if (r < 0)
 		return r;
 	if (ref.digest[0] != '\0')
-		memcpy(digest, ref.digest, DIGEST_TEXT);
+		digest_copy(digest, ref.digest);
 	else
 		r = ask(config, &ref, digest, e);
 	reference_release(&ref);
@@ -46,7 +46,7 @@ static int pin_image(const struct image_config *config, char digest[DIGEST_TEXT]
 }
 
 int attach_pin(const char *source, bool is_config, const struct settings *settings,
-	       char digest[DIGEST_TEXT], struct err *e)
+	       char digest[DIGEST_ANY_TEXT], struct err *e)
 {
 	struct image_config *config;
 	int r;

@@ -13,6 +13,6 @@
 /* Checks a config file, or a reference, and finds the digest of the manifest that it means now; ""
  * when it names no image of a registry.  Errors as those of opening the image. */
 int attach_pin(const char *source, bool is_config, const struct settings *settings,
-	       char digest[DIGEST_TEXT], struct err *e);
+	       char digest[DIGEST_ANY_TEXT], struct err *e);
 
 #endif

@@ -32,7 +32,7 @@ enum {
 /* What is kept in the file. */
 struct attach_saved {
 	char *source; /* absolute path of a config, or a reference, as it was asked for */
-	char digest[DIGEST_TEXT]; /* of the image's manifest, "" when it comes from none */
+	char digest[DIGEST_ANY_TEXT]; /* of the image's manifest, "" when it comes from none */
 	char identity[ATTACH_IDENTITY]; /* what the kernel knows the device by */
 	char *folder; /* where the server is started: relative paths count from there */
 	char *words[ATTACH_WORDS + 1]; /* the server's program and what it is told; but for socket

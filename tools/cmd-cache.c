@@ -215,9 +215,8 @@ static int check_drop(const struct tool_args *args, struct err *e)
 
 	if (!digest + !args->values[OPT_ORIGIN] + !args->values[OPT_ALL] != 2)
 		return err_set(e, EINVAL, "drop needs a digest, or --origin, or --all");
-	if (digest && !digest_is_valid(digest))
-		return err_set(e, EINVAL, "'%s' is not 'sha256:' and 64 hex digits in lower case",
-			       digest);
+	if (digest && !digest_is_any(digest))
+		return err_set(e, EINVAL, "'%s' is not " DIGEST_FORM, digest);
 	return 0;
 }
 

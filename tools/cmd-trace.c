@@ -448,10 +448,10 @@ static char *short_name(const char *name)
 {
 	const char *slash = strrchr(name, '/');
 	char *out = strdup(slash && slash[1] != '\0' ? slash + 1 : name);
-	char *digest = out ? strstr(out, "@sha256:") : NULL;
+	const char *digits = out ? digest_in_name(out) : NULL;
 
-	if (digest && strlen(digest) > strlen("@sha256:") + SHORT_HEX)
-		digest[strlen("@sha256:") + SHORT_HEX] = '\0';
+	if (digits && strlen(digits) > SHORT_HEX)
+		out[digits - out + SHORT_HEX] = '\0';
 	return out;
 }
 

@@ -29,6 +29,20 @@ bool digest_is_any(const char *text)
 	return digest_is_valid(text) || has_form(text, "sha512:", 128);
 }
 
+const char *digest_in_name(const char *name)
+{
+	const char *at = strstr(name, "@sha256:");
+
+	if (!at)
+		at = strstr(name, "@sha512:");
+	return at ? at + 8 : NULL;
+}
+
+void digest_copy(char out[DIGEST_ANY_TEXT], const char *digest)
+{
+	snprintf(out, DIGEST_ANY_TEXT, "%s", digest);
+}
+
 int digest_open(struct digest *d, struct err *e)
 {
 	return digest_open_like("sha256:", d, e);
@@ -82,18 +96,30 @@ void digest_close(struct digest *d)
 	d->context = NULL;
 }
 
-int digest_bytes(const void *bytes, size_t n, char out[DIGEST_TEXT], struct err *e)
+/* `out` has room for the kind of `like`. */
+static int of_bytes(const char *like, const void *bytes, size_t n, char *out, struct err *e)
 {
 	struct digest d;
-	int r = digest_open(&d, e);
+	int r = digest_open_like(like, &d, e);
 
 	if (r < 0)
 		return r;
 	r = digest_update(&d, bytes, n, e);
 	if (r == 0)
-		r = digest_finish(&d, out, e);
+		r = finish(&d, out, e);
 	digest_close(&d);
 	return r;
+}
+
+int digest_bytes(const void *bytes, size_t n, char out[DIGEST_TEXT], struct err *e)
+{
+	return of_bytes("sha256:", bytes, n, out, e);
+}
+
+int digest_bytes_like(const char *like, const void *bytes, size_t n, char out[DIGEST_ANY_TEXT],
+		      struct err *e)
+{
+	return of_bytes(like, bytes, n, out, e);
 }
 
 static int feed(struct digest *d, struct source *s, void *piece, struct err *e)

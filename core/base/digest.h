@@ -2,8 +2,8 @@
 /* digest.h - digests as the registries write them: "sha256:" and 64 hex digits in lower case, or
  * "sha512:" and 128.
  *
- * Ours are all sha256: manifests, blobs in the cache, what we write.  A sha512 digest comes from a
- * config only, and is compared, never made. */
+ * What we write is named by a sha256.  What others have named by a sha512, in a config, a reference
+ * or a manifest, is fetched, compared and kept in the cache by that. */
 #ifndef OVERLAYBD_BASE_DIGEST_H
 #define OVERLAYBD_BASE_DIGEST_H
 
@@ -19,8 +19,17 @@ enum {
 /* Whether text is a sha256 digest of exactly this form. */
 bool digest_is_valid(const char *text);
 
-/* Whether it is a digest of either form. */
+/* Whether it is a digest of either form: what everybody asks who takes one from outside. */
 bool digest_is_any(const char *text);
+
+/* What a digest must be, for messages. */
+#define DIGEST_FORM "'sha256:' and 64 hex digits in lower case, nor 'sha512:' and 128"
+
+/* Where a name has "@sha256:" or "@sha512:": what comes behind that, else NULL. */
+const char *digest_in_name(const char *name);
+
+/* Copies one that is of either form. */
+void digest_copy(char out[DIGEST_ANY_TEXT], const char *digest);
 
 /* Of bytes that come one after the other.  Threads: one at a time. */
 struct digest {
@@ -41,6 +50,10 @@ void digest_close(struct digest *d);
 
 /* The digest of n bytes of memory. */
 int digest_bytes(const void *bytes, size_t n, char out[DIGEST_TEXT], struct err *e);
+
+/* The same, of the kind that `like` is. */
+int digest_bytes_like(const char *like, const void *bytes, size_t n, char out[DIGEST_ANY_TEXT],
+		      struct err *e);
 
 /* The digest of all bytes of s, read in large pieces. */
 int digest_source(struct source *s, char out[DIGEST_TEXT], struct err *e);

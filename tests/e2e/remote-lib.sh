@@ -293,12 +293,20 @@ curl_()
 	curl -sS --fail-with-body "${push_options[@]}" "$@"
 }
 
+digests=sha256 # or sha512: what push_blob and push_image name blobs by
+
+# digest_of FILE
+digest_of()
+{
+	echo "$digests:$("${digests}sum" "$1" | cut -d' ' -f1)"
+}
+
 # push_blob URL REPOSITORY FILE: unless it is there.
 push_blob()
 {
 	local base=$1/v2/$2/blobs digest place mark='?'
 
-	digest=sha256:$(sha256 "$3")
+	digest=$(digest_of "$3")
 	if curl_ --head -o /dev/null "$base/$digest" 2>/dev/null; then
 		return
 	fi
@@ -328,7 +336,7 @@ push_image()
 	for layer; do
 		push_blob "$url" "$repository" "$layer"
 		size=$(stat -c %s "$layer")
-		digest=sha256:$(sha256 "$layer")
+		digest=$(digest_of "$layer")
 		ids+="${ids:+,}\"$digest\""
 		layers+="${layers:+,}{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar\",
 			\"digest\":\"$digest\",\"size\":$size,\"annotations\":{
@@ -340,7 +348,7 @@ push_image()
 	push_blob "$url" "$repository" "$work/push.config"
 	echo "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",
 		\"config\":{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",
-		\"digest\":\"sha256:$(sha256 "$work/push.config")\",
+		\"digest\":\"$(digest_of "$work/push.config")\",
 		\"size\":$(stat -c %s "$work/push.config")},\"layers\":[$layers]}" >"$work/push.manifest"
 	curl_ -X PUT --data-binary "@$work/push.manifest" \
 		-H "Content-Type: application/vnd.oci.image.manifest.v1+json" \

@@ -85,6 +85,10 @@ label="{image=\"$(sed 's,/,\\/,g' <<<"$reg/app:obd")\""
 same "misses of a warm cache" "$(in_prometheus "$work/told/warm.prom" "overlaybd_cache_misses_total$label}")" 0
 same "bytes read" "$(in_prometheus "$work/told/warm.prom" "overlaybd_read_bytes_total$label}")" \
 	"$(stat -c %s "$flat")"
+for name in $(sed -n 's/^# TYPE overlaybd_\([a-z_]*\) .*/\1/p' "$work/told/warm.prom"); do
+	[[ $name == layer_* ]] || grep -q "C<overlaybd_$name>" "$SOURCE/man/nbdkit-overlaybd-plugin.pod" ||
+		fail "the page does not say what overlaybd_$name is"
+done
 same "answers 304" "$(in_prometheus "$work/told/warm.prom" "overlaybd_requests_total$label,status=\"304\"}")" 1
 say "ok: cold and warm"
 

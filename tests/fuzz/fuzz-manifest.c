@@ -30,7 +30,7 @@ static void check_image(const struct manifest *m)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	/* Exactly as long as the input, which may be at NULL when it is empty. */
-	char *text = malloc(n > 0 ? n : 1), chosen[DIGEST_TEXT] = "";
+	char *text = malloc(n > 0 ? n : 1), chosen[DIGEST_ANY_TEXT] = "";
 	struct manifest m, again;
 	struct err e = { "" };
 	int r;

@@ -23,7 +23,7 @@
 /* A blob whose chunk i holds random bytes that follow from the seed and i. */
 struct test_blob {
 	uint64_t seed, size;
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 };
 
 static char folder[] = "/tmp/test-cache.XXXXXX";
@@ -75,7 +75,7 @@ static inline uint64_t cachelib_chunks(const struct test_blob *t)
 /* All of it; the caller frees. */
 static inline uint8_t *cachelib_all(const struct test_blob *t)
 {
-	uint8_t *all = malloc((size_t)t->size + CACHE_CHUNK);
+	uint8_t *all = calloc(1, (size_t)t->size + CACHE_CHUNK);
 	uint64_t i;
 
 	if (!all)
@@ -85,18 +85,25 @@ static inline uint8_t *cachelib_all(const struct test_blob *t)
 	return all;
 }
 
-static inline struct test_blob cachelib_blob(uint64_t seed, uint64_t size)
+/* With a digest of the kind that `like` is. */
+static inline struct test_blob cachelib_blob_like(const char *like, uint64_t seed, uint64_t size)
 {
 	struct test_blob t = { .seed = seed, .size = size };
 	uint8_t *all = cachelib_all(&t);
 	struct source *s;
 	struct err e;
 
-	if (source_open_memory(all, (size_t)size, &s, &e) < 0 || digest_source(s, t.digest, &e) < 0)
+	if (source_open_memory(all, (size_t)size, &s, &e) < 0 ||
+	    digest_source_like(like, s, t.digest, &e) < 0)
 		die("digest", e.msg);
 	source_close(s);
 	free(all);
 	return t;
+}
+
+static inline struct test_blob cachelib_blob(uint64_t seed, uint64_t size)
+{
+	return cachelib_blob_like("sha256:", seed, size);
 }
 
 /* The same name with other bytes. */

@@ -318,6 +318,14 @@ static void sha512_digests(void **state)
 	assert_string_equal(text, abc);
 	assert_int_equal(digest_source_like("sha256:", s, text, NULL), 0);
 	assert_true(digest_is_valid(text));
+	assert_int_equal(digest_bytes_like(abc, "abc", 3, text, NULL), 0);
+	assert_string_equal(text, abc);
+	memset(text, 'x', sizeof text);
+	digest_copy(text, abc);
+	assert_string_equal(text, abc);
+	assert_string_equal(digest_in_name("r/a@sha512:12"), "12");
+	assert_string_equal(digest_in_name("r/a@sha256:34"), "34");
+	assert_null(digest_in_name("r/a:sha512"));
 	source_close(s);
 	assert_true(digest_is_any(abc));
 	assert_false(digest_is_valid(abc)); /* buffers of DIGEST_TEXT would be too small */

@@ -86,9 +86,9 @@ static void format_of_a_map(void **state)
 	assert_int_equal(le32_get(raw + 8), 1);
 	assert_int_equal(le32_get(raw + 12), 16384);
 	assert_int_equal(le64_get(raw + 16), SIZE);
-	assert_memory_equal(raw + 24, blob.digest, sizeof blob.digest);
-	assert_int_equal(le32_get(raw + 24 + sizeof blob.digest),
-			 crc32c_raw(UINT32_MAX, raw, 24 + sizeof blob.digest));
+	assert_memory_equal(raw + 24, blob.digest, DIGEST_TEXT);
+	assert_int_equal(le32_get(raw + 24 + DIGEST_TEXT),
+			 crc32c_raw(UINT32_MAX, raw, 24 + DIGEST_TEXT));
 	assert_int_equal(le64_get(raw + 2048), 0);
 	cachelib_chunk(&blob, 3, chunk);
 	assert_int_equal(le64_get(raw + 4096 + 8 * 3), crc32c_raw(UINT32_MAX, chunk, sizeof chunk) |

@@ -32,6 +32,7 @@ static struct {
 	char digest[DIGEST_TEXT];
 	struct source source;
 	bool has_cache, held;
+	bool paused; /* the cache keeps nothing */
 	bool present[STEPS];
 	unsigned fills, verified, claims, unclaims, busy; /* calls */
 	int fail; /* what blob_fill answers */
@@ -113,6 +114,11 @@ int cache_blob_hold(struct cache_blob *blob, struct err *e)
 	return b.hold < 0 ? err_set(e, -b.hold, "it does not fit") : 0;
 }
 
+bool cache_blob_is_filling(const struct cache_blob *blob)
+{
+	return !b.paused;
+}
+
 bool cache_blob_claim_download(struct cache_blob *blob)
 {
 	b.claims += !b.taken;
@@ -129,8 +135,12 @@ enum cache_state cache_blob_state(const struct cache_blob *blob)
 	return b.whole ? CACHE_WHOLE : CACHE_PARTIAL;
 }
 
+static void (*judged)(void); /* called at each verdict */
+
 int cache_blob_verify(struct cache_blob *blob, struct err *e)
 {
+	if (judged)
+		judged();
 	int r = b.verdicts[b.verified++ % 4];
 
 	return r < 0 ? err_set(e, -r, "as the test wants") : r;
@@ -312,6 +322,24 @@ static void no_room(void **state)
 	b.has_cache = false;
 	assert_int_equal(now(NULL, &e), -ENOSPC);
 	assert_string_equal(e.msg, "there is no cache to download it to");
+}
+
+/* While the cache keeps nothing, nothing is fetched for it: a folder of the user's is filled all
+ * the same. */
+static void cache_keeps_nothing(void **state)
+{
+	struct err e;
+
+	b.paused = true;
+	assert_int_equal(now(NULL, &e), -ENOSPC);
+	assert_string_equal(e.msg, "the cache keeps nothing at the moment");
+	assert_int_equal(b.fills, 0);
+	assert_int_equal(now(folder, &e), 0);
+	assert_int_equal(b.fills, 0);
+	assert_int_equal(size_of("overlaybd.commit"), SIZE);
+	memset(b.present, true, sizeof b.present); /* it needs no room any more */
+	assert_int_equal(now(NULL, &e), 0);
+	assert_int_equal(b.verified, 1);
 }
 
 /* Another process checks it: waits for the verdict. */
@@ -498,6 +526,53 @@ static void stopped(void **state)
 	assert_int_equal(warnings, 0);
 }
 
+static unsigned waits;
+
+/* The third time that it looks, the cache can be used. */
+static void wait_three_times(pthread_cond_t *c, pthread_mutex_t *m, uint64_t until)
+{
+	now_us = until * 1000;
+	if (++waits == 3)
+		b.paused = false;
+}
+
+static void note_verdict(void)
+{
+	pthread_mutex_lock(&lock);
+	is_filling = true;
+	pthread_cond_broadcast(&moved);
+	pthread_mutex_unlock(&lock);
+}
+
+/* In the background it waits until the cache keeps what comes. */
+static void waits_for_the_cache(void **state)
+{
+	const struct fetch_download how = { .tries = 3, .block_size = STEP };
+	const struct download_blob x = what(NULL);
+	struct clock_ops clock = clock_system;
+	struct download *d;
+	struct err e;
+
+	clock.now_us = test_now;
+	clock.wait = wait_three_times;
+	clock_use(&clock);
+	waits = 0;
+	is_filling = false;
+	b.paused = true;
+	judged = note_verdict;
+	assert_int_equal(download_open(&how, &x, 1, &d, &e), 0);
+	pthread_mutex_lock(&lock);
+	while (!is_filling)
+		pthread_cond_wait(&moved, &lock);
+	pthread_mutex_unlock(&lock);
+	download_close(d);
+	judged = NULL;
+	assert_int_equal(waits, 3);
+	assert_int_equal(b.fills, STEPS);
+	assert_int_equal(b.claims, b.unclaims);
+	assert_int_equal(warnings, 0);
+}
+
 /* Before it began, and while another process has it. */
 static void stopped_while_waiting(void **state)
 {
@@ -523,11 +598,23 @@ static void stopped_while_waiting(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(all_of_it),     TEST(some_of_it),	   TEST(tries),
-		TEST(no_room),	     TEST(another_checks), TEST(evicted_at_once),
-		TEST(placed),	     TEST(not_synced),	   TEST(wrong_bytes),
-		TEST(a_rest),	     TEST(locked),	   TEST(others_files),
-		TEST(another_users), TEST(stopped),	   TEST(stopped_while_waiting),
+		TEST(all_of_it),
+		TEST(some_of_it),
+		TEST(tries),
+		TEST(no_room),
+		TEST(another_checks),
+		TEST(evicted_at_once),
+		TEST(placed),
+		TEST(not_synced),
+		TEST(wrong_bytes),
+		TEST(a_rest),
+		TEST(locked),
+		TEST(others_files),
+		TEST(another_users),
+		TEST(stopped),
+		TEST(stopped_while_waiting),
+		TEST(cache_keeps_nothing),
+		TEST(waits_for_the_cache),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -142,7 +142,8 @@ static void test_each_param(void **state)
 		{ "control", "c", "", "control= is empty" },
 		{ "digest",
 		  "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
-		  "sha256:0", "digest=: not 'sha256:' and 64 hex digits in lower case" },
+		  "sha256:0",
+		  "digest=: not 'sha256:' and 64 hex digits in lower case, nor 'sha512:' and 128" },
 		{ "image", "r/a:b", "",
 		  "image=: a name is HOST/REPOSITORY:TAG or ...@sha256:DIGEST, of printable ASCII "
 		  "characters" },

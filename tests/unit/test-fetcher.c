@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What images share: the engine's thread that starts when it is needed, folders that are opened
- * once, and tried again after a minute when they could not be. */
+ * once, and their keepers, tried again after a minute when they could not be started. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,6 +41,7 @@ struct folder_of_test {
 static struct folder_of_test folders[8];
 static unsigned folder_count, warnings;
 static int open_fails, http_fails, start_fails, thread_fails;
+static const char *thread_fails_for; /* a folder; NULL: for all */
 static int engine; /* its address is all that is known of it */
 
 int __wrap_http_open(struct http **out, struct err *e);
@@ -48,7 +49,7 @@ int __wrap_http_start(struct http *h, struct err *e);
 void __wrap_http_stop(struct http *h);
 void __wrap_http_interrupt(struct http *h);
 void __wrap_http_close(struct http *h);
-int __wrap_cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e);
+int __wrap_cache_open_late(const char *dir, uint64_t limit, struct cache **out, struct err *e);
 int __wrap_cache_start(struct cache *c, struct err *e);
 void __wrap_cache_stop(struct cache *c);
 void __wrap_cache_close(struct cache *c);
@@ -89,24 +90,28 @@ static struct folder_of_test *folder_of(struct cache *c)
 	return (struct folder_of_test *)c;
 }
 
-int __wrap_cache_open(const char *dir, uint64_t limit, struct cache **out, struct err *e)
+int __wrap_cache_open_late(const char *dir, uint64_t limit, struct cache **out, struct err *e)
 {
 	struct folder_of_test *f = &folders[folder_count];
 
 	note("open", dir);
+	if (open_fails == ENOMEM)
+		return err_set(e, open_fails, "out of memory");
 	if (open_fails)
-		return err_set(e, open_fails, "%s: no such place", dir);
+		err_set(e, open_fails, "%s: no such place", dir);
 	folder_count++;
 	snprintf(f->dir, sizeof f->dir, "%s", dir);
 	f->limit = limit;
 	*out = (struct cache *)f;
-	return 0;
+	return open_fails != 0;
 }
 
 int __wrap_cache_start(struct cache *c, struct err *e)
 {
 	note("start", folder_of(c)->dir);
-	return thread_fails ? err_set(e, thread_fails, "no thread") : 0;
+	if (thread_fails && (!thread_fails_for || strcmp(folder_of(c)->dir, thread_fails_for) == 0))
+		return err_set(e, thread_fails, "cache %s: no thread", folder_of(c)->dir);
+	return 0;
 }
 
 void __wrap_cache_stop(struct cache *c)
@@ -152,6 +157,7 @@ static int set_up(void **state)
 	memset(folders, 0, sizeof folders);
 	folder_count = warnings = 0;
 	open_fails = http_fails = start_fails = thread_fails = 0;
+	thread_fails_for = NULL;
 	notes[0] = last_warning[0] = '\0';
 	now_us = 1000 * 1000;
 	clock_use(&by_hand);
@@ -230,9 +236,8 @@ static void test_start_fails(void **state)
 	assert_int_equal(fetcher_use(f, NULL), -EAGAIN);
 	check_notes("thread ");
 	start_fails = 0;
-	thread_fails = EAGAIN;
-	assert_int_equal(fetcher_use(f, NULL), -EAGAIN); /* the engine's thread was not there */
-	check_notes("thread start /b ");
+	assert_int_equal(fetcher_use(f, NULL), 0);
+	check_notes("thread start /b start /a ");
 	fetcher_close(f);
 	check_notes("stop stop /b stop /a close close /b close /a ");
 }
@@ -258,37 +263,86 @@ static void test_folders(void **state)
 	fetcher_close(f);
 }
 
+/* One that cannot be opened now is opened later, by its keeper: it has one all the same. */
 static void test_unusable(void **state)
 {
 	static char a[] = "/a";
 	struct fetcher *f;
+	struct cache *c;
 
 	assert_int_equal(fetcher_open(&f, NULL), 0);
 	open_fails = EACCES;
-	assert_null(cache_in(f, a, 0, 0, 0));
+	c = cache_in(f, a, 10, 20, 30);
+	assert_non_null(c);
+	assert_int_equal(folder_of(c)->limit, 10);
 	assert_int_equal(warnings, 1);
 	assert_non_null(strstr(last_warning, "no cache: /a: no such place; reads go to the "));
-	now_us += 60 * 1000 * 1000 - 1000;
-	assert_null(cache_in(f, a, 0, 0, 0)); /* not yet again */
-	check_notes("open /a ");
-	now_us += 1000;
-	assert_null(cache_in(f, a, 0, 0, 0));
-	check_notes("open /a ");
-	now_us += 1000;
-	assert_null(cache_in(f, a, 0, 0, 0)); /* a minute since the last try */
-	check_notes("");
+	assert_ptr_equal(cache_in(f, a, 10, 20, 30), c);
 	assert_int_equal(warnings, 1);
-	assert_int_equal(fetcher_use(f, NULL), 0); /* nothing of it to be started */
-	check_notes("thread ");
-	now_us += 60 * 1000 * 1000;
-	open_fails = 0;
-	assert_non_null(cache_in(f, a, 0, 0, 0));
-	check_notes("open /a start /a ");
+	assert_int_equal(fetcher_use(f, NULL), 0);
+	check_notes("open /a thread start /a ");
 	fetcher_close(f);
 }
 
-/* Without its thread the folder serves, and is not evicted. */
+static void test_no_memory(void **state)
+{
+	static char a[] = "/a";
+	const struct fetch_settings settings = { .cache_dir = a };
+	struct fetcher *f;
+	struct cache *c;
+	struct err e;
+
+	assert_int_equal(fetcher_open(&f, NULL), 0);
+	open_fails = ENOMEM;
+	assert_int_equal(fetcher_cache(f, &settings, &c, &e), -ENOMEM);
+	assert_string_equal(e.msg, "out of memory");
+	open_fails = 0;
+	assert_int_equal(fetcher_cache(f, &settings, &c, &e), 0);
+	fetcher_close(f);
+}
+
+/* One folder whose keeper cannot be started keeps no other from having one, and is tried again. */
 static void test_no_keeper(void **state)
+{
+	static char a[] = "/a", b[] = "/b", c[] = "/c";
+	struct fetcher *f;
+
+	assert_int_equal(fetcher_open(&f, NULL), 0);
+	(void)cache_in(f, a, 0, 0, 0);
+	(void)cache_in(f, b, 0, 0, 0);
+	fetcher_look(f); /* nobody needs them yet */
+	check_notes("open /a open /b ");
+	thread_fails = EAGAIN;
+	thread_fails_for = b;
+	assert_int_equal(fetcher_use(f, NULL), 0);
+	check_notes("thread start /b start /a ");
+	assert_int_equal(warnings, 1);
+	assert_non_null(strstr(last_warning, "cache /b: no thread; nothing is evicted or checked"));
+	now_us += 60 * 1000 * 1000 - 1000;
+	fetcher_look(f);
+	(void)cache_in(f, c, 0, 0, 0);
+	check_notes("open /c start /c ");
+	now_us += 1000;
+	fetcher_look(f);
+	check_notes("start /b ");
+	assert_int_equal(warnings, 1);
+	thread_fails = 0;
+	now_us += 60 * 1000 * 1000 - 1000;
+	fetcher_look(f);
+	check_notes("");
+	now_us += 1000;
+	fetcher_look(f);
+	check_notes("start /b ");
+	assert_int_equal(warnings, 2);
+	assert_non_null(strstr(last_warning, "cache /b: its keeper works now"));
+	now_us += 60 * 1000 * 1000;
+	fetcher_look(f);
+	check_notes("");
+	fetcher_close(f);
+}
+
+/* Of one that comes later too, and after a fork at once. */
+static void test_no_keeper_of_a_later_one(void **state)
 {
 	static char a[] = "/a";
 	struct fetcher *f;
@@ -298,7 +352,13 @@ static void test_no_keeper(void **state)
 	thread_fails = EAGAIN;
 	assert_non_null(cache_in(f, a, 0, 0, 0));
 	assert_int_equal(warnings, 1);
-	assert_non_null(strstr(last_warning, "/a: no thread for eviction: no thread"));
+	fetcher_stop(f);
+	thread_fails = 0;
+	check_notes("thread open /a start /a stop stop /a ");
+	fetcher_look(f);
+	check_notes("");
+	assert_int_equal(fetcher_resume(f, NULL), 0);
+	check_notes("thread start /a ");
 	fetcher_close(f);
 }
 
@@ -307,8 +367,13 @@ static void test_no_keeper(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_life),     TEST(test_start_fails), TEST(test_folders),
-		TEST(test_unusable), TEST(test_no_keeper),
+		TEST(test_life),
+		TEST(test_start_fails),
+		TEST(test_folders),
+		TEST(test_unusable),
+		TEST(test_no_memory),
+		TEST(test_no_keeper),
+		TEST(test_no_keeper_of_a_later_one),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

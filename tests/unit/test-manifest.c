@@ -39,7 +39,7 @@ static int parse(const char *text, const char *platform, struct manifest *m, cha
 
 static void an_image_is_read(void **state)
 {
-	char chosen[DIGEST_TEXT];
+	char chosen[DIGEST_ANY_TEXT];
 	struct manifest m;
 	struct err e = { "" };
 
@@ -79,7 +79,7 @@ static const struct {
 
 static void forms_of_an_image(void **state)
 {
-	char chosen[DIGEST_TEXT];
+	char chosen[DIGEST_ANY_TEXT];
 	struct manifest m;
 	struct err e;
 	size_t i;
@@ -135,7 +135,7 @@ static const struct {
 
 static void a_platform_is_chosen(void **state)
 {
-	char chosen[DIGEST_TEXT];
+	char chosen[DIGEST_ANY_TEXT];
 	struct manifest m;
 	struct err e;
 	size_t i;
@@ -151,7 +151,7 @@ static void a_platform_is_chosen(void **state)
 
 static void this_machines_platform_is_the_default(void **state)
 {
-	char text[400], arch[32], chosen[DIGEST_TEXT];
+	char text[400], arch[32], chosen[DIGEST_ANY_TEXT];
 	struct manifest m;
 	struct err e;
 
@@ -208,7 +208,8 @@ static const struct {
 	{ "fastoci", IMAGE("{" NOTES(D(0), "1", ",\"" MARK "fastoci/target-digest\":\"x\"") "}"),
 	  NULL, "layer 0: TurboOCI layers are not in this version" },
 	{ "sha512", IMAGE(LAYER("sha512:" HEX16, "1")), NULL,
-	  "layer 0: digest 'sha512:" HEX16 "' is not 'sha256:' and 64 hex digits in lower case" },
+	  "layer 0: digest 'sha512:" HEX16 "' is not 'sha256:' and 64 hex digits in lower case, "
+	  "nor 'sha512:' and 128" },
 	{ "size 0", IMAGE(LAYER(D(0), "0")), NULL,
 	  "layer 0: size '0' is not a number from 1 to 2^63-1" },
 	{ "size 2^63", IMAGE(LAYER(D(0), "9223372036854775808")), NULL, "layer 0: size '92233" },
@@ -256,7 +257,7 @@ static void bad_manifests_are_refused(void **state)
 	size_t i;
 
 	for (i = 0; i < sizeof bad / sizeof *bad; i++) {
-		char chosen[DIGEST_TEXT] = "";
+		char chosen[DIGEST_ANY_TEXT] = "";
 		struct manifest m;
 		struct err e = { "" };
 
@@ -283,6 +284,28 @@ static char *repeat(const char *before, const char *element, size_t n, const cha
 	return text;
 }
 
+#define LONG(c) "sha512:" #c HEX15 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16
+
+static void sha512_digests_are_read(void **state)
+{
+	char chosen[DIGEST_ANY_TEXT];
+	struct manifest m;
+	struct err e;
+
+	assert_int_equal(
+		parse(IMAGE(LAYER(D(0), "1") "," LAYER(LONG(1), "2")), NULL, &m, chosen, &e),
+		MANIFEST_IMAGE);
+	assert_int_equal(m.layer_count, 2);
+	assert_string_equal(m.layers[0].digest, D(0));
+	assert_string_equal(m.layers[1].digest, LONG(1));
+	assert_int_equal(m.layers[1].size, 2);
+	manifest_release(&m);
+	assert_int_equal(
+		parse(INDEX(ENTRY(LONG(2), OS("linux", "arm64"))), "linux/arm64", &m, chosen, &e),
+		MANIFEST_INDEX);
+	assert_string_equal(chosen, LONG(2));
+}
+
 static void sizes_and_depths_are_limited(void **state)
 {
 	static const char least[] = "{\"annotations\":{\"" MARK "blob-digest\":\"" D(0) "\"}}";
@@ -290,7 +313,7 @@ static void sizes_and_depths_are_limited(void **state)
 	AUTO_FREE char *large = repeat("{\"layers\":[", least, 40000, "]}");
 	AUTO_FREE char *deep = repeat("{\"layers\":", "[0", 3000, "");
 	AUTO_FREE char *most = repeat("{\"manifests\":[", AMD64, 30000, "]}");
-	char chosen[DIGEST_TEXT], *p;
+	char chosen[DIGEST_ANY_TEXT], *p;
 	struct manifest m;
 	struct err e;
 
@@ -311,7 +334,7 @@ static void sizes_and_depths_are_limited(void **state)
 
 static void a_long_list_of_platforms_fits(void **state)
 {
-	char text[20000] = "{\"manifests\":[", *end = text + strlen(text), chosen[DIGEST_TEXT];
+	char text[20000] = "{\"manifests\":[", *end = text + strlen(text), chosen[DIGEST_ANY_TEXT];
 	struct manifest m;
 	struct err e;
 	int i;
@@ -326,7 +349,7 @@ static void a_long_list_of_platforms_fits(void **state)
 
 static void allocations_fail_one_by_one(void **state)
 {
-	char chosen[DIGEST_TEXT];
+	char chosen[DIGEST_ANY_TEXT];
 	struct manifest m;
 	struct err e;
 	long k;
@@ -351,6 +374,7 @@ int main(void)
 		cmocka_unit_test(a_platform_is_chosen),
 		cmocka_unit_test(this_machines_platform_is_the_default),
 		cmocka_unit_test(bad_manifests_are_refused),
+		cmocka_unit_test(sha512_digests_are_read),
 		cmocka_unit_test(sizes_and_depths_are_limited),
 		cmocka_unit_test(a_long_list_of_platforms_fits),
 		cmocka_unit_test(allocations_fail_one_by_one),

@@ -176,10 +176,13 @@ static void tick(int count)
 
 static void a_second_is_a_look_and_ten_are_a_report(void **state)
 {
+	unsigned before = looks_of_fetcher;
+
 	ticks_left = 20;
 	serve("config", "written.yaml");
 	forget_calls();
 	tick(9);
+	assert_int_equal(looks_of_fetcher, before + 9);
 	assert_null(strstr(calls.text, "report"));
 	assert_memory_equal(calls.text, "look\ntidy\nwait 1000\nlook\ntidy\nwait 1000\n", 36);
 	tick(1);

@@ -15,6 +15,7 @@
 
 #define HEX16 "0123456789abcdef"
 #define DIGEST "sha256:" HEX16 HEX16 HEX16 HEX16
+#define LONG "sha512:" HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16 HEX16
 #define A16 "aaaaaaaaaaaaaaaa"
 #define A32 A16 A16
 #define A64 A32 A32
@@ -71,6 +72,7 @@ static const struct {
 	  "reg.io:1/app@" DIGEST },
 	{ "debian@" DIGEST, REFERENCE_DEFAULT, "docker.io", "library/debian", NULL, DIGEST,
 	  "docker.io/library/debian@" DIGEST },
+	{ "reg.io/app@" LONG, REFERENCE_DEFAULT, "reg.io", "app", NULL, LONG, "reg.io/app@" LONG },
 	/* names */
 	{ "reg.io/a.b/c_d/e__f/g---h/0", REFERENCE_DEFAULT, "reg.io", "a.b/c_d/e__f/g---h/0",
 	  "latest", "", "reg.io/a.b/c_d/e__f/g---h/0:latest" },

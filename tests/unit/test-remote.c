@@ -273,7 +273,7 @@ static void manifests_are_asked_for(void **state)
 	size_t i;
 
 	for (i = 0; i < COUNT_OF(manifests); i++) {
-		char digest[DIGEST_TEXT];
+		char digest[DIGEST_ANY_TEXT];
 		struct manifest m = { 0 };
 		struct err e = { "" };
 		int r;
@@ -299,30 +299,36 @@ static void manifests_are_asked_for(void **state)
 
 static void a_digest_is_asked_for_by_itself(void **state)
 {
-	char digest[DIGEST_TEXT], name[160], url[160], got[DIGEST_TEXT] = "";
-	struct route routes[] = { { "GET", url, NULL, 200, NULL, MARKED, 0 } };
-	struct manifest m = { 0 };
-	struct err e;
+	static const char *const kinds[] = { "sha256:", "sha512:" };
+	size_t i;
 
-	assert_int_equal(digest_bytes(MARKED, strlen(MARKED), digest, &e), 0);
-	snprintf(name, sizeof name, "reg.io/app@%s", digest);
-	snprintf(url, sizeof url, BASE "/manifests/%s", digest);
-	fake_use(routes, 1);
-	open_remote(name, NULL);
-	if (remote_resolve(w.remote, &m, got, &e) != 0)
-		fail_msg("%s", e.msg);
-	close_remote();
-	assert_string_equal(got, digest);
-	assert_int_equal(m.layer_count, 1);
-	assert_int_equal(m.layers[0].size, 5);
-	manifest_release(&m);
+	for (i = 0; i < COUNT_OF(kinds); i++) {
+		char digest[DIGEST_ANY_TEXT], name[192], url[224], got[DIGEST_ANY_TEXT] = "";
+		struct route routes[] = { { "GET", url, NULL, 200, NULL, MARKED, 0 } };
+		struct manifest m = { 0 };
+		struct err e;
+
+		assert_int_equal(digest_bytes_like(kinds[i], MARKED, strlen(MARKED), digest, &e),
+				 0);
+		snprintf(name, sizeof name, "reg.io/app@%s", digest);
+		snprintf(url, sizeof url, BASE "/manifests/%s", digest);
+		fake_use(routes, 1);
+		open_remote(name, NULL);
+		if (remote_resolve(w.remote, &m, got, &e) != 0)
+			fail_msg("%s", e.msg);
+		close_remote();
+		assert_string_equal(got, digest);
+		assert_int_equal(m.layer_count, 1);
+		assert_int_equal(m.layers[0].size, 5);
+		manifest_release(&m);
+	}
 }
 
 /* ---- who cannot be reached ---- */
 
 static int resolve(struct err *e)
 {
-	char digest[DIGEST_TEXT];
+	char digest[DIGEST_ANY_TEXT];
 	struct manifest m = { 0 };
 	int r = remote_resolve(w.remote, &m, digest, e);
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from .web import Answer, File
 
 NAME = r"[a-z0-9]+(?:(?:[._-]+|/)[a-z0-9]+)*"
-ROUTE = re.compile(rf"/v2/(?P<repo>{NAME})/(?:blobs/(?P<blob>sha256:[0-9a-f]{{64}})"
-                   r"|manifests/(?P<manifest>sha256:[0-9a-f]{64}|\w[\w.-]{0,127})"
-                   r"|referrers/(?P<subject>sha256:[0-9a-f]{64})"
+DIGEST = "(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
+ROUTE = re.compile(rf"/v2/(?P<repo>{NAME})/(?:blobs/(?P<blob>{DIGEST})"
+                   rf"|manifests/(?P<manifest>{DIGEST}|\w[\w.-]{{0,127}})"
+                   rf"|referrers/(?P<subject>{DIGEST})"
                    r"|(?P<upload>blobs/uploads/(?P<id>[0-9a-f]*)))$")
 RANGE = re.compile(r"bytes=(\d*)-(\d*)$")
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -31,8 +32,13 @@ def failure(status, code, message, **headers):
                            **{k.replace("_", "-"): v for k, v in headers.items()}}, body)
 
 
-def digest_of(data):
-    return "sha256:" + hashlib.sha256(data).hexdigest()
+def digest_of(data, like="sha256:"):
+    kind = like.partition(":")[0]
+    return f"{kind}:{hashlib.new(kind, data).hexdigest()}"
+
+
+def is_digest(text):
+    return re.fullmatch(DIGEST, text) is not None
 
 
 def parse_range(text, size):
@@ -59,7 +65,7 @@ class Store:
             path.mkdir(parents=True, exist_ok=True)
 
     def blob_path(self, digest):
-        return self.blobs / digest.removeprefix("sha256:")
+        return self.blobs / digest.removeprefix("sha256:")  # of another kind: with its name
 
     def blob(self, request, digest):
         """GET or HEAD, a range or all."""
@@ -88,9 +94,9 @@ class Store:
             return (folder / reference).read_bytes()
         except OSError:
             pass
-        if reference.startswith("sha256:") and folder.is_dir():
+        if is_digest(reference) and folder.is_dir():
             for path in folder.iterdir():
-                if path.is_file() and digest_of(path.read_bytes()) == reference:
+                if path.is_file() and digest_of(path.read_bytes(), reference) == reference:
                     return path.read_bytes()
         return None
 
@@ -98,7 +104,7 @@ class Store:
         data = self.find_manifest(repo, reference)
         if data is None:
             return failure(404, "MANIFEST_UNKNOWN", "manifest unknown")
-        digest = digest_of(data)
+        digest = reference if is_digest(reference) else digest_of(data)
         try:
             kind = json.loads(data).get("mediaType", OCI_MANIFEST)
         except (ValueError, AttributeError):
@@ -110,8 +116,8 @@ class Store:
 
     def put_manifest(self, request, repo, reference):
         data = request.body()
-        digest = digest_of(data)
-        if reference.startswith("sha256:") and reference != digest:
+        digest = digest_of(data, reference if is_digest(reference) else "sha256:")
+        if is_digest(reference) and reference != digest:
             return failure(400, "DIGEST_INVALID", f"the manifest has digest {digest}")
         try:
             manifest = json.loads(data)
@@ -145,7 +151,7 @@ class Store:
     def start_upload(self, request, repo):
         """POST: all at once, a mount of what is there, or the place to send it to."""
         mount = request.first("mount")
-        if re.fullmatch("sha256:[0-9a-f]{64}", mount) and self.blob_path(mount).exists():
+        if is_digest(mount) and self.blob_path(mount).exists():
             return self.created(repo, mount)
         path = self.uploads / secrets.token_hex(16)
         path.touch()
@@ -169,8 +175,9 @@ class Store:
     def finish_upload(self, request, repo, path):
         self.append(request, path)
         digest = request.first("digest")
+        kind = digest.partition(":")[0] if is_digest(digest) else "sha256"
         with open(path, "rb") as f:
-            found = "sha256:" + hashlib.file_digest(f, "sha256").hexdigest()
+            found = f"{kind}:{hashlib.file_digest(f, kind).hexdigest()}"
         if digest != found:
             path.unlink()
             return failure(400, "DIGEST_INVALID", f"the blob has digest {found}")
