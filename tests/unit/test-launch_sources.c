@@ -328,14 +328,17 @@ static void *come_and_go(void *arg)
 	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
 		launch_client_came(launch);
 		launch_client_went(launch);
+		sched_yield();
 	}
 	return NULL;
 }
 
 static void *look(void *arg)
 {
-	while (!atomic_load_explicit(&stop, memory_order_relaxed))
+	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
 		launch_look(launch);
+		sched_yield(); /* who wants the lock too, is to have it */
+	}
 	return NULL;
 }
 
