@@ -224,8 +224,7 @@ static void test_callbacks(void **state)
 		.steps = { { .at = "e0", .head = "200|Content-Length: 100", .body = 10 } }
 	};
 	static const struct row part_of_range = {
-		.what = "enough of a range",
-		.steps = { { .at = "e0", .head = PART, .body = 10 } }
+		.what = "enough of a range", .steps = { { .at = "e0", .head = PART, .body = 10 } }
 	};
 	static const struct row other = { .what = "it is wrong",
 					  .steps = { { .at = "e0", .head = "200", .body = 10 },
