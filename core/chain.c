@@ -111,15 +111,18 @@ int chain_find_layer(struct chain *c, struct err *e)
 	return c->in_tar || c->in_zfile ? 1 : r;
 }
 
-/* From wherever the chain is. */
-static int go_on(struct chain *c, struct err *e)
+/* From wherever the chain is.  `asked_again`: the stage that failed has read again itself. */
+static int go_on(struct chain *c, bool *asked_again, struct err *e)
 {
 	int r = 0;
 
+	*asked_again = false;
 	if (!c->in_tar && !c->in_zfile)
 		r = chain_enter_tar(c, e);
-	if (r == 0 && !c->in_zfile)
+	if (r == 0 && !c->in_zfile) {
 		r = chain_enter_zfile(c, e);
+		*asked_again = r < 0;
+	}
 	if (r == 0)
 		r = chain_find_layer(c, e);
 	return r > 0 ? -EBADMSG : r;
@@ -127,12 +130,15 @@ static int go_on(struct chain *c, struct err *e)
 
 int chain_enter_layer(struct chain *c, struct err *e)
 {
-	int r = go_on(c, e);
+	bool asked_again;
+	int r = go_on(c, &asked_again, e);
+	unsigned again;
 
-	if (r != -EBADMSG)
-		return r;
-	source_drop(c->top, 0, HEAD);
-	return go_on(c, e);
+	for (again = 0; r == -EBADMSG && !asked_again && again < SOURCE_RETRIES; again++) {
+		source_drop(c->top, 0, HEAD);
+		r = go_on(c, &asked_again, e);
+	}
+	return r;
 }
 
 int chain_is_layer(const char *path, struct err *e)

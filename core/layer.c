@@ -162,9 +162,10 @@ int layer_open(struct source *data, size_t number, struct layer *out, struct err
 {
 	struct layer t = { .data = data };
 	int r = load(data, number, &t, e);
+	unsigned again;
 
-	if (r == -EBADMSG) {
-		/* A cache may hold wrong bytes, and fetch better ones. */
+	/* A cache may hold wrong bytes, and fetch better ones. */
+	for (again = 0; r == -EBADMSG && again < SOURCE_RETRIES; again++) {
 		drop_loaded(data, &t);
 		r = load(data, number, &t, e);
 	}

@@ -39,6 +39,7 @@ enum {
 	VERDICT_EVERY = 50, /* ms between two looks for the cache's verdict on the whole */
 	MEND_PAUSE = 10 * 1000, /* ms after the first mending; doubled each time... */
 	MEND_DOUBLINGS = 9, /* ...up to 85 minutes */
+	MEND_AGAIN = 1000, /* ms after one that did not bring all of it */
 	AROUND_MIN = 24, /* chunks that a miss among others fetches; */
 	AROUND_MAX = 48,
 	AROUND_MS = 40, /* what comes in that time, in between */
@@ -347,7 +348,30 @@ static bool is_mending_locked(const struct blob *b)
 			    blob_present(b, 0, b->source.size) == b->source.size));
 }
 
-/* Begins it when that is due. */
+/* Whether the last mending has ended without having fetched all of it. */
+static bool is_unfinished_locked(const struct blob *b)
+{
+	return b->mend && !is_mending_locked(b) && (b->mend->r < 0 || b->mend->skipped);
+}
+
+/* A mending has ended, and the blob is wrong still.  What it has brought nobody can check, unless
+ * it was all: that goes.  If it has not brought all it begins anew soon. */
+static void end_mending_locked(struct blob *b)
+{
+	if (!b->mend || b->mend_ended || is_mending_locked(b))
+		return;
+	b->mend_ended = true;
+	b->mend_failure = b->mend->why;
+	if (is_unfinished_locked(b))
+		b->mend_at = clock_ms() + MEND_AGAIN;
+	else
+		b->mends++;
+	pthread_mutex_unlock(&b->lock);
+	cache_blob_empty(b->cache);
+	pthread_mutex_lock(&b->lock);
+}
+
+/* Begins it when that is due: after one that has brought wrong bytes later and later. */
 static struct hint *begin_mending_locked(struct blob *b)
 {
 	uint64_t now = clock_ms();
@@ -355,30 +379,30 @@ static struct hint *begin_mending_locked(struct blob *b)
 
 	if (is_mending_locked(b) || now < b->mend_at)
 		return NULL;
+	flight_forget_kept_locked(b); /* the mending would take what they hold for fetched */
 	free(b->mend);
-	b->mend_emptied = false;
+	b->mend_ended = false;
 	b->mend = hint_make_locked(b, 0, b->source.size, REQUEST_BACKGROUND);
 	if (!b->mend)
 		return NULL;
 	b->mend->awaited = true;
 	b->mend_at = now + ((uint64_t)MEND_PAUSE << doublings);
-	b->mends++;
 	return b->mend;
 }
 
-/* A mending that ended without all of it has brought bytes that nobody can check: they go, once. */
-static void empty_incomplete(struct blob *b)
+/* Why the blob cannot be read. */
+static int say_wrong(struct blob *b, struct err *e)
 {
-	pthread_mutex_lock(&b->lock);
-	if (!b->mend || b->mend_emptied || is_mending_locked(b)) {
-		pthread_mutex_unlock(&b->lock);
-		return;
-	}
-	b->mend_emptied = true;
-	pthread_mutex_unlock(&b->lock);
-	cache_blob_empty(b->cache);
+	WITH_LOCK(&b->lock);
+	if (b->mend_failure.msg[0] != '\0')
+		return err_set(e, EIO,
+			       "the bytes that came did not have the digest %s, and fetching them "
+			       "again failed: %.700s",
+			       b->digest, b->mend_failure.msg);
+	return err_set(e, EIO, "the registry's bytes do not have the digest %s", b->digest);
 }
 
+/* Waits for a mending that is under way, and for the next one when it ended without all. */
 static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
 {
 	struct hint *begun;
@@ -386,21 +410,21 @@ static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
 
 	pthread_mutex_lock(&b->lock);
 	while (is_wrong(b) && !queue_is_closing(b->queue) && (now = clock_ms()) < deadline) {
+		end_mending_locked(b);
 		begun = begin_mending_locked(b);
 		if (begun) {
 			pthread_mutex_unlock(&b->lock);
 			queue_feed(b->queue, &begun->feeder);
 			pthread_mutex_lock(&b->lock);
 		}
-		if (!is_mending_locked(b))
+		if (!is_mending_locked(b) && !is_unfinished_locked(b))
 			break;
 		clock_wait(&b->changed, &b->lock, min_u64(deadline, now + VERDICT_EVERY));
 	}
+	if (is_wrong(b))
+		end_mending_locked(b);
 	pthread_mutex_unlock(&b->lock);
-	if (!is_wrong(b))
-		return 0;
-	empty_incomplete(b);
-	return err_set(e, EIO, "the registry's bytes do not have the digest %s", b->digest);
+	return is_wrong(b) ? say_wrong(b, e) : 0;
 }
 
 /* What was read so far may be wrong: begins anew. */
@@ -545,11 +569,11 @@ static bool was_dropped_locked(const struct blob *b, uint64_t first, uint64_t en
 	return overlapping > 0;
 }
 
-/* Blames whoever gave this thread the chunks, each endpoint once a drop. */
+/* Blames whoever gave this thread the chunks. */
 static void blame_locked(struct blob *b, uint64_t first, uint64_t end)
 {
 	const struct caller *c = caller();
-	uint32_t all = 0, places, giver;
+	uint32_t places, giver;
 	uint64_t chunk;
 	unsigned i;
 
@@ -562,12 +586,11 @@ static void blame_locked(struct blob *b, uint64_t first, uint64_t end)
 		giver = flight_giver_locked(b, chunk);
 		if (places == 0 || places & giver)
 			places = giver; /* of a flight's several, the one that gave this chunk */
-		all |= places;
-		/* It was in the cache, and who put it there is not known: a mirror, most likely. */
-		flight_blame_locked(b, chunk, places ? places : queue_mirrors(b->queue));
+		if (places)
+			flight_blame_locked(b, chunk, places, (places & (places - 1)) == 0);
+		else /* who put it in the cache is not known: a mirror, most likely */
+			flight_blame_locked(b, chunk, queue_mirrors(b->queue), false);
 	}
-	for (i = 0; i < ENDPOINTS_MAX; i++)
-		b->blames[i] += all >> i & 1;
 }
 
 /* The lock is held over the cache's part: another who drops the same must not find the old bytes.

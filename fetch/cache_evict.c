@@ -41,7 +41,7 @@ static int open_usage(struct cache *c, struct cache_file *out, struct err *e)
 		r = cache_folder_allocate(*out, USAGE_SIZE, e);
 	if (r < 0)
 		return r;
-	/* A new one comes where the old one was: others read that, and the two pointers, meanwhile. */
+	/* A new one comes where the old one was: others read that, and the pointers, meanwhile. */
 	r = c->ops->map(out->fd, USAGE_SIZE, c->page, &at);
 	if (r < 0)
 		return err_set(e, -r, "usage: %s", strerror(-r));

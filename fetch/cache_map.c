@@ -13,15 +13,20 @@
  *     chunk's lock: an OFD lock on its word's bytes in the map between openings, a mutex between
  *     the threads of one opening.  The evictor only tries it.  Each fill raises the generation, so
  *     that a word never returns to an earlier value.  Nobody waits long for the lock: a process
- * that was frozen with it in hand costs others that chunk, not their lives. (4) A chunk's CRC is
- * checked when this opening first uses this word, and again when that was some time ago
- * (cache_map_counters.recheck); `verified` remembers the word, `checked` when. A mismatch means a
- * crash or a bad disk: the chunk is dropped.  Hence no fsync is needed. (5) A sealed map takes no
- * fills but checked ones.  The seal is set before the whole is read, and a publisher looks at it
- * under the chunk's lock: so what is found present and hashed after sealing was there before, and
- * nothing else can come in, not even from a process that still takes the folder for its origin's
- * after it moved to v1/sha256. (6) CACHE_MAP_WHOLE is cleared after a word is, and set before all
- * words are looked at: it never stays set over a missing chunk. */
+ *     that was frozen with it in hand costs others that chunk, not their lives.
+ * (4) A chunk's CRC is checked when this opening first uses this word, and again when that was some
+ *     time ago (cache_map_counters.recheck); `verified` remembers the word, `checked` when.  A
+ *     mismatch means a crash or a bad disk: the chunk is dropped.  Hence no fsync is needed.
+ * (5) A sealed map takes no fills but checked ones.  The seal is set before the whole is read, and
+ *     a publisher looks at it under the chunk's lock: so what is found present and hashed after
+ *     sealing was there before, and nothing else can come in, not even from a process that still
+ *     takes the folder for its origin's after it moved to v1/sha256.
+ * (6) CACHE_MAP_WHOLE is cleared after a word is, and set before all words are looked at: it never
+ *     stays set over a missing chunk.
+ * (7) A drop is always done.  When the chunk's lock is not to be had it is done without: the holder
+ *     found the chunk there, so it does not write it, and data that are punched too late do not
+ *     match their CRC.  When the word cannot be cleared (1), this opening refuses it from then on,
+ *     and whoever fetches the chunk again replaces it. */
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -47,9 +52,27 @@ static uint64_t unmarked(uint64_t word)
 	return word & ~CACHE_WORD_REFERENCED;
 }
 
-static uint64_t load_word(const struct cache_map *m, uint64_t i)
+/* As it stands in the map. */
+static uint64_t load_raw(const struct cache_map *m, uint64_t i)
 {
 	return cache_map_is_made(m) ? atomic_load_explicit(&m->words[i], memory_order_acquire) : 0;
+}
+
+/* What `verified` holds instead of a word that this opening refuses, (7). */
+static uint64_t refusal_of(uint64_t word)
+{
+	return unmarked(word) & ~CACHE_WORD_PRESENT;
+}
+
+/* As this opening takes it: a chunk that it refuses is not there. */
+static uint64_t load_word(const struct cache_map *m, uint64_t i)
+{
+	uint64_t word = load_raw(m, i);
+
+	if ((word & CACHE_WORD_PRESENT) &&
+	    atomic_load_explicit(&m->verified[i], memory_order_relaxed) == refusal_of(word))
+		word &= ~CACHE_WORD_PRESENT;
+	return word;
 }
 
 bool cache_map_has(const struct cache_map *m, uint64_t i)
@@ -97,7 +120,7 @@ bool cache_map_set_whole(struct cache_map *m)
 
 	if (cache_map_change_flags(m, CACHE_MAP_WHOLE, CACHE_MAP_WRONG) < 0)
 		return false;
-	while (i < m->chunks && (atomic_load(&m->words[i]) & CACHE_WORD_PRESENT)) /* (6) */
+	while (i < m->chunks && cache_map_has(m, i)) /* (6) */
 		i++;
 	if (i < m->chunks)
 		(void)cache_map_change_flags(m, 0, CACHE_MAP_WHOLE);
@@ -172,6 +195,7 @@ static uint64_t discard_locked(struct cache_map *m, uint64_t i)
 static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bool checked)
 {
 	uint64_t word = load_word(m, i);
+	bool counted = load_raw(m, i) & CACHE_WORD_PRESENT; /* it is refused, (7) */
 	size_t n = (size_t)cache_map_chunk_bytes(m, i);
 	int r;
 
@@ -191,7 +215,8 @@ static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bo
 		punch(m, i);
 		return r;
 	}
-	cache_map_add(m->map.ops, m->counters.usage, n);
+	if (!counted)
+		cache_map_add(m->map.ops, m->counters.usage, n);
 	return 0;
 }
 
@@ -213,14 +238,15 @@ int cache_map_publish(struct cache_map *m, uint64_t i, const void *bytes, bool c
 	return r;
 }
 
-/* Discards the chunk if its word is still this one. */
+/* Discards the chunk if its word is still this one, (7). */
 static void drop_word(struct cache_map *m, uint64_t i, uint64_t word)
 {
-	if (lock_chunk(m, i, PATIENCE) < 0)
-		return;
-	if (unmarked(load_word(m, i)) == unmarked(word))
-		(void)discard_locked(m, i);
-	unlock_chunk(m, i);
+	bool locked = lock_chunk(m, i, PATIENCE) == 0;
+
+	if (unmarked(load_raw(m, i)) == unmarked(word) && discard_locked(m, i) == 0)
+		atomic_store_explicit(&m->verified[i], refusal_of(word), memory_order_relaxed);
+	if (locked)
+		unlock_chunk(m, i);
 }
 
 void cache_map_drop(struct cache_map *m, uint64_t i)
@@ -241,12 +267,12 @@ void cache_map_empty(struct cache_map *m)
 
 uint64_t cache_map_evict(struct cache_map *m, uint64_t i)
 {
-	uint64_t word = load_word(m, i), freed = 0;
+	uint64_t word = load_raw(m, i), freed = 0;
 
 	if (word & CACHE_WORD_REFERENCED) {
 		(void)change(m, &m->words[i], CACHE_DISK_AND, ~CACHE_WORD_REFERENCED);
 	} else if ((word & CACHE_WORD_PRESENT) && lock_chunk(m, i, 0) == 0) {
-		word = load_word(m, i);
+		word = load_raw(m, i);
 		if ((word & CACHE_WORD_PRESENT) && !(word & CACHE_WORD_REFERENCED))
 			freed = discard_locked(m, i);
 		unlock_chunk(m, i);
@@ -351,6 +377,7 @@ static size_t read_checking(struct cache_map *m, void *buf, size_t n, uint64_t o
 	size_t all = (size_t)cache_map_chunk_bytes(m, i);
 	uint8_t chunk[CACHE_CHUNK];
 	uint8_t *to = off == start && n >= all ? buf : chunk;
+	uint64_t before = atomic_load_explicit(&m->verified[i], memory_order_relaxed);
 	int r = cache_disk_read(m->data, to, all, start, NULL);
 
 	read_barrier();
@@ -362,7 +389,8 @@ static size_t read_checking(struct cache_map *m, void *buf, size_t n, uint64_t o
 		return 0;
 	}
 	atomic_store_explicit(&m->checked[i], seconds(), memory_order_relaxed);
-	atomic_store_explicit(&m->verified[i], unmarked(word), memory_order_relaxed);
+	/* Not if another thread refuses it meanwhile, (7). */
+	atomic_compare_exchange_strong(&m->verified[i], &before, unmarked(word));
 	if (touch)
 		touch_word(m, i, word);
 	n = (size_t)min_u64(n, start + all - off);

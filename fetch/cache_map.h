@@ -108,7 +108,7 @@ size_t cache_map_read(struct cache_map *m, void *buf, size_t n, uint64_t off, un
  * map takes them too.  -ESTALE: it is sealed.  -EBUSY: somebody holds on to the chunk. */
 int cache_map_publish(struct cache_map *m, uint64_t i, const void *bytes, bool checked);
 
-/* Discards a chunk, if nobody holds on to it. */
+/* Discards a chunk.  One whose word cannot be cleared is not there for this opening any more. */
 void cache_map_drop(struct cache_map *m, uint64_t i);
 
 /* One step of the clock: discards a chunk that was not referenced since the last, and returns its

@@ -31,7 +31,7 @@ struct cache_map {
 	uint64_t mapped_size;
 	_Atomic uint64_t *mapped; /* the map file */
 	_Atomic uint64_t *words; /* within it */
-	_Atomic uint64_t *verified; /* (4): words without the referenced bit, 0: none */
+	_Atomic uint64_t *verified; /* (4), (7): words without the referenced bit, 0: none */
 	_Atomic uint32_t *checked; /* (4): s, when that was */
 };
 

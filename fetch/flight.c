@@ -100,9 +100,9 @@ void flight_unlist_locked(struct flight *f)
 }
 
 /* New ones stand first, so the last that is kept is the oldest. */
-static void trim_kept_locked(struct blob *b)
+static void trim_kept_locked(struct blob *b, uint64_t most)
 {
-	while (b->kept_bytes > KEPT_BYTES) {
+	while (b->kept_bytes > most) {
 		struct flight *f, *oldest = NULL;
 
 		for (f = b->flights; f; f = f->next)
@@ -110,6 +110,11 @@ static void trim_kept_locked(struct blob *b)
 				oldest = f;
 		flight_unlist_locked(oldest);
 	}
+}
+
+void flight_forget_kept_locked(struct blob *b)
+{
+	trim_kept_locked(b, 0);
 }
 
 /* ---- who gave what ---- */
@@ -145,37 +150,38 @@ uint32_t flight_giver_locked(const struct blob *b, uint64_t chunk)
 	return 0;
 }
 
-/* One of several who gave parts of what is wrong, and nobody knows whose part it was: the one that
- * has been blamed least, and of mirrors and the registry, which is the last, that one. */
-static unsigned least_blamed_locked(const struct blob *b, uint32_t places)
-{
-	unsigned i, least = ENDPOINTS_MAX;
-
-	for (i = 0; i < ENDPOINTS_MAX; i++)
-		if (places & 1u << i &&
-		    (least == ENDPOINTS_MAX || b->blames[i] <= b->blames[least]))
-			least = i;
-	return least;
-}
-
-void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places)
+void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places, bool sure)
 {
 	if (places && queue_places(b->queue) > 1)
 		note_origin(b->suspects, SUSPECTS, &b->suspects_next,
-			    &(struct origin){ chunk, chunk + 1, places });
+			    &(struct origin){ chunk, chunk + 1, places, sure });
 }
 
-/* Whom a flight should avoid, and whom of these it should rather ask than the others. */
+/* Whom a flight should avoid, and whom of these it should rather ask than the others: the one that
+ * surely gave it wrong the longest ago, or never; of such that are equal the last, the registry.
+ * So who reads again and again gets the bytes of one after the other. */
 static void avoid_suspects_locked(const struct blob *b, struct flight *f)
 {
-	uint32_t places = 0;
-	unsigned i;
+	const struct origin *o;
+	uint32_t places = 0, blamed = 0;
+	unsigned i, k;
 
-	for (i = 0; i < SUSPECTS; i++)
-		if (is_origin_of(&b->suspects[i], f->first, f->first + f->count))
-			places |= b->suspects[i].places;
+	f->request.rather = ENDPOINTS_MAX;
+	for (i = 1; i <= SUSPECTS; i++) {
+		o = &b->suspects[(b->suspects_next - i) % SUSPECTS];
+		if (!is_origin_of(o, f->first, f->first + f->count))
+			continue;
+		places |= o->places;
+		for (k = 0; o->sure && k < ENDPOINTS_MAX; k++) {
+			if (o->places & ~blamed & 1u << k)
+				f->request.rather = k;
+		}
+		blamed |= o->sure ? o->places : 0;
+	}
 	f->request.avoid = places;
-	f->request.rather = least_blamed_locked(b, places);
+	for (k = 0; k < ENDPOINTS_MAX; k++)
+		if (places & ~blamed & 1u << k)
+			f->request.rather = k;
 }
 
 void flight_drop_locked(struct blob *b, uint64_t off, uint64_t n)
@@ -438,7 +444,7 @@ static void on_done(struct request *q, int r, const struct err *e)
 	f->kept = f->refused && f->arrived == flight_size(f) && f->listed;
 	if (f->kept) {
 		b->kept_bytes += flight_size(f);
-		trim_kept_locked(b);
+		trim_kept_locked(b, KEPT_BYTES);
 	} else {
 		flight_unlist_locked(f);
 	}

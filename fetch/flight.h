@@ -100,6 +100,7 @@ struct chunk_range {
 struct origin {
 	uint64_t first, end;
 	uint32_t places; /* as bits */
+	bool sure; /* a wrong one: it was this endpoint, not one of these or a guess */
 };
 
 struct blob {
@@ -123,7 +124,6 @@ struct blob {
 	struct readaround around; /* (L) */
 	struct origin given[GIVEN], suspects[SUSPECTS]; /* (L) rings */
 	unsigned given_next, suspects_next; /* (L) */
-	unsigned blames[ENDPOINTS_MAX]; /* (L) how often bytes of an endpoint were found wrong */
 	struct chunk_range dropped[DROPPED]; /* (L) a ring: the last that were found wrong */
 	atomic_uint drops; /* how many were; changes under the lock */
 	bool publishing; /* (L) the engine gives a chunk to the cache */
@@ -131,8 +131,9 @@ struct blob {
 	/* The whole was wrong, so all of it is fetched once more, see blob.c. */
 	struct hint *mend; /* (L) the last such fetch; NULL: none */
 	uint64_t mend_at; /* (L) ms: not before */
-	unsigned mends; /* (L) so far */
-	bool mend_emptied; /* (L) what the last one left incomplete has been discarded */
+	unsigned mends; /* (L) that have brought all of it, and it was wrong */
+	bool mend_ended; /* (L) that the last one has ended was seen */
+	struct err mend_failure; /* (L) why the last that has ended did not bring all, "" */
 
 	struct whole whole; /* the engine's */
 };
@@ -187,6 +188,9 @@ void flight_promote_locked(struct flight *f);
 /* Takes it out of the list: nobody finds it any more. */
 void flight_unlist_locked(struct flight *f);
 
+/* Nobody finds those again whose bytes are nowhere else. */
+void flight_forget_kept_locked(struct blob *b);
+
 /* A reader's hold on the bytes, see (3). */
 struct flight_bytes *flight_hold_locked(struct flight *f);
 void flight_let_go_locked(struct flight_bytes *bytes);
@@ -194,8 +198,9 @@ void flight_let_go_locked(struct flight_bytes *bytes);
 /* The endpoint that gave a chunk last, as a bit; 0: not known. */
 uint32_t flight_giver_locked(const struct blob *b, uint64_t chunk);
 
-/* A chunk of these endpoints was found wrong: avoids them when it is asked for again. */
-void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places);
+/* A chunk of these endpoints was found wrong: avoids them when it is asked for again.  `sure`: it
+ * is one, and it gave the chunk. */
+void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places, bool sure);
 
 /* Whether all chunks of [first, end) were found wrong together since the count of drops was
  * `since`. */

@@ -166,17 +166,20 @@ static uint64_t rest_time(const struct request *q)
 	return ms;
 }
 
-/* Every endpoint has failed, or is left alone: rests, or gives up. */
+/* Every endpoint has failed, or is left alone: rests, or gives up.  A round in which nobody was to
+ * be asked does not count: it goes on as soon as somebody is. */
 static void end_round(struct request *q)
 {
-	uint64_t now = clock_ms(), until;
+	uint64_t now = clock_ms(), until = places_first_worth_asking(q, now);
+	bool asked = q->tries != q->round_tries;
 
-	q->rounds += q->tries != q->round_tries; /* not one in which nobody was to be asked */
+	q->rounds += asked;
 	q->round_tries = q->tries;
-	q->redirects = 0;
+	q->strikes = q->redirects = 0;
 	q->failed = 0;
 	q->desperate = true;
-	until = max_u64(now + rest_time(q), places_first_worth_asking(q, now));
+	if (asked || until <= now)
+		until = max_u64(until, now + rest_time(q));
 	if (until >= min_u64(q->retry_until, deadline_of(q))) {
 		finish_late(q);
 		return;
@@ -633,7 +636,7 @@ static void take_step(struct request *q)
 	place = q->following ? (int)q->place : places_choose(q);
 	if (place >= 0) {
 		if ((size_t)place != q->place)
-			q->strikes = 0;
+			q->strikes = q->redirects = 0;
 		q->place = (size_t)place;
 		try_endpoint(q);
 	} else if (places_all_are_final(q)) {

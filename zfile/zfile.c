@@ -132,8 +132,8 @@ static int unpack(const struct zfile *z, struct scratch *t, const uint8_t *packe
 }
 
 /* The same for a block whose bytes stand in the scratch.  Wrong ones are dropped below and read
- * once more: a cache may hold them, and fetch better ones.  Then it returns 1: what else stands in
- * the scratch came with them, and must not be judged after what is below has changed. */
+ * again: a cache may hold them, and fetch better ones.  Then it returns 1: what else stands in the
+ * scratch came with them, and must not be judged after what is below has changed. */
 static int unpack_or_retry(const struct zfile *z, struct scratch *t, uint64_t block,
 			   uint8_t *packed, uint8_t *dst, struct err *e)
 {
@@ -141,14 +141,15 @@ static int unpack_or_retry(const struct zfile *z, struct scratch *t, uint64_t bl
 	size_t stored = (size_t)(jump_end(&z->jump, block) - start);
 	size_t n = block_size(z, block);
 	int r = unpack(z, t, packed, stored, dst, n, e);
+	unsigned again;
 
-	if (r != -EBADMSG)
-		return r < 0 ? err_wrap(e, r, "zfile block %" PRIu64, block) : 0;
-	source_drop(z->below, start, stored);
-	r = source_pread(z->below, packed, stored, start, e);
-	if (r == 0)
-		r = unpack(z, t, packed, stored, dst, n, e);
-	return r < 0 ? err_wrap(e, r, "zfile block %" PRIu64, block) : 1;
+	for (again = 0; r == -EBADMSG && again < SOURCE_RETRIES; again++) {
+		source_drop(z->below, start, stored);
+		r = source_pread(z->below, packed, stored, start, e);
+		if (r == 0)
+			r = unpack(z, t, packed, stored, dst, n, e);
+	}
+	return r < 0 ? err_wrap(e, r, "zfile block %" PRIu64, block) : again > 0;
 }
 
 /* Where a thread keeps a block of the file with this serial. */
@@ -342,8 +343,9 @@ static void drop_loaded(struct zfile *z)
 static int load_or_retry(struct zfile *z, struct err *e)
 {
 	int r = load(z, e);
+	unsigned again;
 
-	if (r == -EBADMSG) {
+	for (again = 0; r == -EBADMSG && again < SOURCE_RETRIES; again++) {
 		drop_loaded(z);
 		r = load(z, e);
 	}

@@ -62,6 +62,11 @@ void source_want(struct source *s, uint64_t off, uint64_t n);
  * and the caller may read once more.  Cut to the source's size. */
 void source_drop(struct source *s, uint64_t off, uint64_t n);
 
+/* How often who finds bytes wrong drops them and reads again.  What a cache had may be anybody's,
+ * and other processes fill it meanwhile; what is fetched after that is of one endpoint after the
+ * other. */
+enum { SOURCE_RETRIES = 3 };
+
 /* Closes s and all it was built on.  NULL is allowed. */
 void source_close(struct source *s);
 

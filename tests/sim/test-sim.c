@@ -22,7 +22,7 @@
  *     known to be right.
  * (9) All that is read for one request of a client has one deadline.
  * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile
- * does, drops them, and reads once more: that must not fail while another place is well. */
+ * does, drops them, and reads again: that must not fail while another place is well. */
 #include <errno.h>
 #include <inttypes.h>
 #include <malloc.h>
@@ -380,6 +380,7 @@ static int read_some(struct reader *rd)
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
 	size_t n = 1 + fibers_below((uint32_t)min_u64(size - off, READ_MAX));
 	const uint8_t *truth = net.blobs[b].bytes;
+	unsigned again;
 	struct err e;
 	int r;
 
@@ -392,10 +393,13 @@ static int read_some(struct reader *rd)
 		return r;
 	if (!net.lied)
 		fail_read(rd, "(1) wrong bytes", 0, "");
-	source_drop(w.blobs[b], off, n);
-	r = read_once(rd, b, n, off, &e);
-	if (r == 0 && memcmp(rd->buf, truth + off, n) != 0 && some_place_stayed_well(rd) &&
-	    !was_healed_since(rd))
+	for (again = 0; again < SOURCE_RETRIES; again++) {
+		source_drop(w.blobs[b], off, n);
+		r = read_once(rd, b, n, off, &e);
+		if (r < 0 || memcmp(rd->buf, truth + off, n) == 0)
+			return r;
+	}
+	if (some_place_stayed_well(rd) && !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
 	return r;
 }

@@ -156,19 +156,19 @@ static void test_passed_over(void **state)
 /* All that a read took was dropped since: what is there now is not to blame. */
 static void test_blamed_once(void **state)
 {
-	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 2 });
 	on_wait = all_comes;
 	check_read(0, 2 * CHUNK);
 	source_drop(source, 0, 2 * CHUNK);
-	assert_int_equal(blob->blames[0], 1);
+	assert_int_equal(blob->suspects_next, 2);
 	assert_int_equal(shelf.drops, 1);
 	source_drop(source, 0, 2 * CHUNK); /* another reader of the same bytes */
 	source_drop(source, CHUNK, CHUNK);
-	assert_int_equal(blob->blames[0], 1);
+	assert_int_equal(blob->suspects_next, 2);
 	assert_int_equal(shelf.drops, 1);
 	check_read(0, 2 * CHUNK);
 	source_drop(source, CHUNK, 1); /* that is new */
-	assert_int_equal(blob->blames[0], 2);
+	assert_int_equal(blob->suspects_next, 3);
 	assert_int_equal(shelf.drops, 2);
 	assert_string_equal(shelved(), "0");
 	caller()->read_of = NULL; /* a thread that has not read it knows nothing of drops */
@@ -198,7 +198,7 @@ static void test_mending(void **state)
 	check_read(0, 10);
 	assert_string_equal(shelved(), "0-39");
 	assert_int_equal(waits, 3);
-	assert_int_equal(blob->mends, 1);
+	assert_int_equal(blob->mends, 0); /* that were wrong */
 	close_scene();
 }
 
@@ -226,6 +226,81 @@ static void test_mending_fails(void **state)
 	assert_int_equal(read_at(0, 10), -EIO);
 	assert_int_equal(waits, 2);
 	assert_int_equal(blob->mend_at, due + 20 * 1000);
+	close_scene();
+}
+
+/* Another process fetches a chunk, and dies; a second later all of it comes. */
+static void comes_in_two(unsigned times, uint64_t until)
+{
+	answer_all();
+	if (times == 0) {
+		assert_string_equal(shelved(), "0-2,4-39");
+		assert_int_equal(blob->mend_at, 5000 + 10 * 1000);
+		return;
+	}
+	if (times == 1) { /* what came cannot be checked: it is gone, and the next one due */
+		assert_int_equal(shelf.emptied, 1);
+		assert_string_equal(shelved(), "");
+		assert_int_equal(blob->mend_at, clock_ms() + 1000);
+		shelf.claims[0][3] = NOBODY;
+	}
+	if (strcmp(shelved(), "0-39") == 0)
+		shelf.state = CACHE_WHOLE;
+	stage_pass(50);
+}
+
+/* A mending that did not bring all of it is made anew soon, and the read waits for it. */
+static void test_mending_in_two(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	shelf.claims[0][3] = OTHERS;
+	on_wait = comes_in_two;
+	check_read(0, 10);
+	assert_int_equal(blob->mends, 0);
+	assert_in_range(clock_ms(), 5000 + 1000, 5000 + 1200);
+	close_scene();
+}
+
+static void is_away(unsigned times, uint64_t until)
+{
+	while (stage.count > 0)
+		answer(stage_next(), 0, -ECONNRESET);
+	stage_pass(500);
+}
+
+/* What is told, and by when, while the registry does not give it. */
+static void test_mending_fails_for_now(void **state)
+{
+	uint64_t began;
+
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	on_wait = is_away;
+	began = clock_ms();
+	caller()->deadline = began + 100 * 1000;
+	assert_int_equal(read_at(0, 10), -EIO);
+	caller()->deadline = 0;
+	assert_in_range(clock_ms(), began + 100 * 1000, began + 101 * 1000);
+	assert_non_null(strstr(why.msg, "fetching them again failed: "));
+	assert_int_equal(blob->mends, 0);
+	close_scene();
+}
+
+/* Bytes that a flight keeps, for the cache did not take them, are fetched again too. */
+static void test_mending_of_kept(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.refused = 2;
+	on_wait = all_comes;
+	check_read(2 * CHUNK, 10);
+	assert_true(blob->kept_bytes > 0);
+	shelf.refused = SHELF;
+	shelf.state = CACHE_WRONG;
+	waits = 0;
+	on_wait = is_right_then;
+	check_read(0, 10);
+	assert_string_equal(shelved(), "0-39");
 	close_scene();
 }
 
@@ -319,12 +394,21 @@ static void test_opening(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_want),	    cmocka_unit_test(test_want_bare),
-		cmocka_unit_test(test_ahead_bare),  cmocka_unit_test(test_ahead),
-		cmocka_unit_test(test_ends),	    cmocka_unit_test(test_stuck),
-		cmocka_unit_test(test_passed_over), cmocka_unit_test(test_blamed_once),
-		cmocka_unit_test(test_mending),	    cmocka_unit_test(test_mending_fails),
-		cmocka_unit_test(test_rewinds),	    cmocka_unit_test(test_fill),
+		cmocka_unit_test(test_want),
+		cmocka_unit_test(test_want_bare),
+		cmocka_unit_test(test_ahead_bare),
+		cmocka_unit_test(test_ahead),
+		cmocka_unit_test(test_ends),
+		cmocka_unit_test(test_stuck),
+		cmocka_unit_test(test_passed_over),
+		cmocka_unit_test(test_blamed_once),
+		cmocka_unit_test(test_mending),
+		cmocka_unit_test(test_mending_fails),
+		cmocka_unit_test(test_mending_in_two),
+		cmocka_unit_test(test_mending_fails_for_now),
+		cmocka_unit_test(test_mending_of_kept),
+		cmocka_unit_test(test_rewinds),
+		cmocka_unit_test(test_fill),
 		cmocka_unit_test(test_opening),
 	};
 

@@ -411,10 +411,11 @@ static void schedule_between_processes(void **state)
 	close(p.to_parent[0]);
 }
 
-/* A chunk that a frozen process holds: the evictor passes it by, the others give it up soon. */
+/* A chunk that a frozen process holds: the evictor passes it by, fills give it up soon, and who
+ * found it wrong discards it all the same, for everybody. */
 static void held_chunk(void **state)
 {
-	struct cache_map *m = open_map();
+	struct cache_map *m = open_map(), *other = open_map();
 	struct timespec begin, end;
 	struct cache_file holder = { &cache_disk_system, open(path_of("map"), O_RDWR) };
 
@@ -425,12 +426,17 @@ static void held_chunk(void **state)
 	cache_map_drop(m, 1);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	assert_true(end.tv_sec - begin.tv_sec < 5);
-	assert_int_equal(look(m, 1), 1);
+	assert_int_equal(look(m, 1), 0);
+	assert_int_equal(look(other, 1), 0);
+	assert_int_equal(publish(m, 1), -EBUSY);
 	assert_int_equal(cache_map_evict(m, 0), 0);
 	cache_disk_close(&holder);
+	assert_int_equal(publish(m, 1), 0);
+	assert_int_equal(look(other, 1), 1);
 	assert_int_equal(cache_map_evict(m, 1), 0); /* takes the mark that look made */
 	assert_int_equal(cache_map_evict(m, 1), CACHE_CHUNK);
 	assert_int_equal(look(m, 1), 0);
+	cache_map_close(other);
 	cache_map_close(m);
 }
 

@@ -174,7 +174,7 @@ static void not_synced(void **state)
 static void shared_blocks(void **state)
 {
 	struct process p = use(1, GOOD);
-	uint64_t freed;
+	uint64_t freed, usage;
 	struct err e;
 
 	assert_int_equal(cachelib_publish(p.b, &blob, 0), 0);
@@ -184,7 +184,9 @@ static void shared_blocks(void **state)
 	memdisk_share(DIR "/v1/usage");
 	assert_int_equal(cachelib_publish(p.b, &blob, 2), -ENOSPC);
 	assert_int_equal(cachelib_look(p.b, &blob, 0), 1); /* without a mark */
-	cache_blob_drop(p.b, 0, 1);
+	cache_blob_drop(p.b, 0, 1); /* its word stays, and is not believed any more */
+	assert_int_equal(cachelib_look(p.b, &blob, 0), 0);
+	assert_false(cache_blob_has(p.b, 0));
 	assert_int_equal(cachelib_look(p.b, &blob, 1), 1);
 	assert_int_equal(cache_prune(p.c, 0, &freed, &e), 0);
 	assert_int_equal(cache_put_document(p.c, GOOD, "latest", "x", 1, &e), -ENOSPC);
@@ -194,6 +196,10 @@ static void shared_blocks(void **state)
 	memcache_sleep(60 * 1000);
 	assert_int_equal(cachelib_publish(p.b, &blob, 2), 0);
 	assert_int_equal(cachelib_look(p.b, &blob, 2), 1);
+	usage = cache_usage(p.c);
+	assert_int_equal(cachelib_publish(p.b, &blob, 0), 0); /* in its place */
+	assert_int_equal(cachelib_look(p.b, &blob, 0), 1);
+	assert_int_equal(cache_usage(p.c), usage);
 	memcache_leave(&p);
 }
 

@@ -151,7 +151,9 @@ static void wrong_bytes_heal(void **state)
 		assert_int_equal(l.run.count, ENTRIES);
 		layer_close(&l);
 		/* What stays wrong is told. */
-		f = (struct fault){ .fail_at = FAULT_NEVER, .flip_off = places[i], .flips = 2 };
+		f = (struct fault){ .fail_at = FAULT_NEVER,
+				    .flip_off = places[i],
+				    .flips = SOURCE_RETRIES + 1 };
 		assert_int_equal(open_through(&f, &l, NULL), -EBADMSG);
 	}
 }
@@ -165,7 +167,7 @@ static void open_and_close(void)
 	layer_close(&l);
 	f = (struct fault){ .fail_at = 4 };
 	assert_int_equal(open_through(&f, &l, NULL), -EIO);
-	f = (struct fault){ .fail_at = FAULT_NEVER, .flip_off = 132, .flips = 2 };
+	f = (struct fault){ .fail_at = FAULT_NEVER, .flip_off = 132, .flips = SOURCE_RETRIES + 1 };
 	assert_int_equal(open_through(&f, &l, NULL), -EBADMSG);
 }
 

@@ -112,6 +112,27 @@ static void test_left_alone(void **state)
 	end(&t);
 }
 
+/* Another request was told to come back later: this one, which rests for longer with each failure,
+ * asks when that time is over, and does not rest anew. */
+static void test_asked_to_wait(void **state)
+{
+	struct test t;
+	uint64_t told;
+	unsigned i;
+
+	begin(&t, 1, false);
+	request_submit(&t.q);
+	for (i = 0; i < 8; i++)
+		stage_answer(stage_next(), "500", 0, 0);
+	told = stage_ms();
+	endpoint_asked(&t.list.items[0], 4);
+	assert_non_null(stage_next());
+	assert_int_equal(stage_ms(), told + 4000);
+	stage_answer(stage.running[0], PART, 100, 0);
+	assert_true(t.done);
+	end(&t);
+}
+
 /* ---- logins ---- */
 
 static void test_logins(void **state)
@@ -138,6 +159,18 @@ static void test_logins(void **state)
 			     SAYS(0, "e1", "401|WWW-Authenticate: Basic realm=\"x\""),
 			     { .at = "e1", .head = "500", .login = "Basic dXNlcjpzZWNyZXQ=" },
 			     GOOD(50, "e0") } },
+		{ .what = "a 401 of an earlier round is no second one in a row",
+		  .logins = true,
+		  .steps = { SAYS(0, "e0", "401|WWW-Authenticate: Basic realm=\"x\""),
+			     { .at = "e0", .head = "500", .login = "Basic dXNlcjpzZWNyZXQ=" },
+			     { .after = 50,
+			       .at = "e0",
+			       .head = "401|WWW-Authenticate: Basic realm=\"x\"",
+			       .login = "Basic dXNlcjpzZWNyZXQ=" },
+			     { .at = "e0",
+			       .head = PART,
+			       .body = 100,
+			       .login = "Basic dXNlcjpzZWNyZXQ=" } } },
 		{ .what = "a refused one, at open",
 		  .logins = true,
 		  .opening = true,
@@ -176,7 +209,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_redirects),  cmocka_unit_test(test_remembered),
 		cmocka_unit_test(test_left_alone), cmocka_unit_test(test_logins),
-		cmocka_unit_test(test_avoided),
+		cmocka_unit_test(test_avoided),	   cmocka_unit_test(test_asked_to_wait),
 	};
 
 	setenv("HOME", "/nonexistent", 1);
