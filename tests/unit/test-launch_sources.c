@@ -353,8 +353,8 @@ static void note_startup(void)
 
 static atomic_bool finding;
 
-/* Files are found once a look-up of reads has begun.  Nothing here makes threads wait for each other
- * in a way that TSan would take for a lock. */
+/* Files are found once a look-up of reads has begun.  Nothing here makes threads wait for each
+ * other in a way that TSan would take for a lock. */
 static void wait_for_look_up(void)
 {
 	uint64_t late = clock_ms() + 20000;
