@@ -214,7 +214,6 @@ static void pause_renewals(struct auth *a, const struct err *e)
 static void settle(struct auth *a, int r, const struct err *e)
 {
 	a->step = STEP_IDLE;
-	a->fresh = false;
 	if (r == 0)
 		a->failures = 0;
 	/* What the host said it wants may have been wrong, or have changed: it is asked again. */
@@ -555,8 +554,7 @@ static void ask_for_challenge(struct auth *a)
 	}
 	a->step = STEP_CHALLENGE;
 	a->inquiry.done = on_challenge;
-	if (inquiry_begin(&a->inquiry, url, NULL, NULL, true, &e) < 0)
-		settle_failure(a, ENOMEM, "out of memory");
+	(void)inquiry_begin(&a->inquiry, url, NULL, NULL, true, &e); /* fails with a form only */
 }
 
 /* The digest in what is asked for, if there is one: helpers are told it. */
@@ -625,10 +623,9 @@ enum auth_answer auth_ask(struct auth *a, struct auth_wait *w, const char **head
 		return say_refused(a, e); /* the renewal ended at once */
 	if (is_paused(a))
 		return say_paused(a, e);
-	if (a->state == AUTH_UNKNOWN)
-		return go_ahead(a, w);
-	err_set(&a->trouble, EIO, "%s: the token has run out before it could be used", a->host);
-	return say_paused(a, e);
+	/* Nothing is known; or a pause has ended since the beginning of this call, and its answer
+	 * will tell. */
+	return go_ahead(a, w);
 }
 
 void auth_accepted(struct auth *a, struct auth_wait *w, unsigned status)

@@ -40,7 +40,7 @@ struct inquiry {
 
 /* Asks with GET, or with POST when there is a form.  Takes over the texts, which may be NULL but
  * for the address; `own` says that it is the route's own host.  Always ends with `done`, unless it
- * is cancelled; -ENOMEM: never begun. */
+ * is cancelled; -ENOMEM, with a form only: never begun. */
 int inquiry_begin(struct inquiry *q, char *url, char *authorization, char *form, bool own,
 		  struct err *e);
 

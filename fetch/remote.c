@@ -31,8 +31,9 @@ struct remote {
 	uint64_t retry_until;
 
 	pthread_mutex_t lock;
-	struct source **blobs; /* guarded by lock: opened before remote_opened; not owned */
-	size_t blob_count; /* guarded by lock */
+	struct source *
+		*blobs; /* opened before remote_opened, guarded by lock until then; not owned */
+	size_t blob_count; /* likewise */
 };
 
 /* ---- opening ---- */
@@ -448,7 +449,6 @@ void remote_opened(struct remote *r)
 {
 	size_t i;
 
-	WITH_LOCK(&r->lock);
 	r->retry_until = CLOCK_NEVER;
 	for (i = 0; i < r->blob_count; i++)
 		blob_opened(blob_of(r->blobs[i]));

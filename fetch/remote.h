@@ -49,7 +49,8 @@ int remote_blob_size(struct remote *r, const char *digest, uint64_t *size, struc
 int remote_open_blob(struct remote *r, const char *digest, uint64_t size, struct stats *stats,
 		     struct source **out, struct err *e);
 
-/* Opening is over: from now on reads are retried up to their own deadline. */
+/* Opening is over, and no other thread opens anything: from now on reads are retried up to their
+ * own deadline. */
 void remote_opened(struct remote *r);
 
 /* For push.c and referrers.c: its queue and counters (NULL: none), the endpoint in use. */

@@ -439,7 +439,7 @@ static void succeed(struct request *q)
 	request_url_keep(q);
 	endpoint_worked(endpoint_of(q));
 	q->strikes = q->redirects = 0;
-	if (q->ranged && !q->whole && q->first <= q->last)
+	if (q->ranged && !q->whole && !q->enough && q->first <= q->last)
 		take_step(q); /* the rest of it, from the place that gives it */
 	else
 		finish(q, 0, NULL);

@@ -45,7 +45,7 @@ static void identity_to_text(const uint8_t raw[IDENTITY], char out[DIGEST_TEXT])
 	char *p = out + sizeof identity_prefix - 1;
 	size_t i;
 
-	memcpy(out, identity_prefix, sizeof identity_prefix - 1);
+	memcpy(out, identity_prefix, strlen(identity_prefix));
 	for (i = 0; i < IDENTITY; i++) {
 		*p++ = digits[raw[i] >> 4];
 		*p++ = digits[raw[i] & 15];

@@ -185,7 +185,7 @@ struct walk {
 	bool out_of_memory;
 };
 
-/* Adds sectors of a file; 1 to stop. */
+/* Adds sectors of a file; 1 to stop, since `full` or `out_of_memory` is true. */
 static int add_data(void *arg, uint64_t lba, uint64_t sectors)
 {
 	struct walk *w = arg;

@@ -88,13 +88,11 @@ static void key_make(void)
 static struct scratch *scratch_make(void)
 {
 	struct scratch *t = malloc(sizeof *t);
-	unsigned i;
 
 	if (!t)
 		return NULL;
 	t->decoder = (struct codec_decoder){ 0 };
-	for (i = 0; i < KEPT; i++)
-		t->kept[i].serial = 0;
+	memset(t->kept, 0, sizeof t->kept); /* no block of any file */
 	if (pthread_setspecific(key, t) != 0) {
 		free(t);
 		return NULL;

@@ -35,11 +35,14 @@ int __wrap_asprintf(char **out, const char *fmt, ...) __attribute__((format(prin
 
 static long allocs_left = -1; /* allocations that still succeed; negative: all do */
 
+static bool allocs_refused; /* at least one, since the test said that none was */
+
 static bool allocs_refuse(void)
 {
 	if (allocs_left < 0 || allocs_left-- > 0)
 		return false;
 	allocs_left = 0; /* and all after it */
+	allocs_refused = true;
 	errno = ENOMEM;
 	return true;
 }

@@ -33,6 +33,7 @@
 #include "core/base/scope.h"
 #include "fetch/auth.h"
 #include "fetch/http_transport.h"
+#include "tests/unit/allocs.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 

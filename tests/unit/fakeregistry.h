@@ -231,7 +231,7 @@ static const struct http_transport fake_transport = {
 };
 
 /* Before anything is asked: a table of at most so many routes, up to one without an address. */
-static void fake_use(struct route *routes, size_t count)
+static inline void fake_use(struct route *routes, size_t count)
 {
 	fake.routes = routes;
 	for (fake.count = 0; fake.count < count && routes[fake.count].url; fake.count++)

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 #include "core/base/log.h"
 #include "core/identity.h"
 #include "prefetch/launch.h"
+#include "prefetch/replay.h"
 #include "prefetch/store.h"
 #include "prefetch/trace_edit.h"
 #include "prefetch/trace_layers.h"
@@ -56,6 +58,7 @@ static struct {
 	void *arg;
 	int refuse; /* a thread, with this code */
 	void (*while_waiting)(void);
+	void (*while_finding)(void); /* what the files of prefetch= need */
 	unsigned joined;
 } world;
 
@@ -68,6 +71,7 @@ struct answer {
 };
 
 static struct answer pushed, acceleration;
+static atomic_uint looked_up; /* how often reads were looked up in a replay */
 static bool is_remote;
 static const char *manifest_digest;
 static struct trace *of_paths; /* what the files that prefetch= names need; NULL: EBADMSG */
@@ -129,12 +133,22 @@ int __wrap_image_read_acceleration(struct image *x, size_t limit, char **bytes, 
 int __wrap_trace_from_paths(struct image *x, const char *const *paths, size_t count,
 			    struct trace_notes *notes, struct trace *out, struct err *e)
 {
+	if (world.while_finding)
+		world.while_finding();
 	if (!of_paths)
 		return err_set(e, EBADMSG, "no such files");
 	*out = *of_paths;
 	out->reads = malloc(out->count * sizeof *out->reads);
 	memcpy(out->reads, of_paths->reads, out->count * sizeof *out->reads);
 	return 0;
+}
+
+enum plan_has __real_replay_look_up(const struct replay *r, const struct trace_read *read);
+enum plan_has __wrap_replay_look_up(const struct replay *r, const struct trace_read *read);
+enum plan_has __wrap_replay_look_up(const struct replay *r, const struct trace_read *read)
+{
+	atomic_fetch_add_explicit(&looked_up, 1, memory_order_relaxed);
+	return __real_replay_look_up(r, read);
 }
 
 /* ---- the clock ---- */

@@ -470,6 +470,102 @@ static void helpers_are_told_a_whole_address(void **state)
 	}
 }
 
+/* ---- out of memory ---- */
+
+/* The inquiry's answer, as far as there is memory for it. */
+static void answer_inquiry(const char *body)
+{
+	static const char line[] = "HTTP/1.1 200 OK\r\n";
+	struct http_exchange *x = w.running;
+
+	if (http_heard_header(x, line, sizeof line - 1))
+		(void)http_heard_bytes(x, body, strlen(body));
+	http_heard_end(x, 0, NULL);
+	turn();
+}
+
+/* One asker comes again and again until it is logged in.  What it says is the answer of a registry
+ * that wants `challenge`, and of a token service that gives "a". */
+static void log_in(const char *challenge, const char *header)
+{
+	char event[512], *text;
+	bool told = false;
+	long left;
+	int i;
+
+	snprintf(event, sizeof event, "401 1%s", challenge);
+	for (i = 0; i < 40; i++) {
+		struct err e = { "" };
+		struct challenge c = { 0 };
+		const char *given = NULL;
+		enum auth_answer answer = auth_ask(w.auth, &w.askers[1].wait, &given, &e);
+
+		if (answer == AUTH_GO && given && strcmp(given, header) == 0)
+			break;
+		if (answer == AUTH_PAUSED || answer == AUTH_REFUSED) {
+			told = told || strstr(e.msg, "out of memory") != NULL;
+			w.now_ms += 5000;
+		}
+		if (answer == AUTH_GO) {
+			text = w.askers[1].header;
+			snprintf(text, TEXT, "%s", given ? given : "");
+			left = allocs_left;
+			allocs_left = -1; /* not ours */
+			(void)challenge_parse(challenge[0] ? challenge + 1 : "", &c, &e);
+			allocs_left = left;
+			if (auth_challenged(w.auth, &w.askers[1].wait, &c, text[0] ? text : NULL,
+					    w.askers[1].strikes++ % 2, &e) == -ENOMEM)
+				told = true;
+			challenge_release(&c);
+		}
+		turn();
+		if (w.running && strncmp(w.running->url, "https://reg.io/v2/", 18) == 0)
+			answer_inquiry("{}");
+		else if (w.running)
+			answer_inquiry("{\"token\":\"a\",\"expires_in\":100}");
+		assert_null(w.running);
+		if (w.askers[1].wait.of && answer == AUTH_WAIT)
+			fail_msg("allocation refused, and it waits for ever");
+		if (allocs_refused)
+			allocs_left = -1;
+	}
+	if (i == 40)
+		fail_msg("it never came to %s", header);
+	if (allocs_refused && !told && challenge[0] != '\0')
+		fail_msg("nobody was told that there is no memory");
+}
+
+/* Each allocation is refused once: whoever waits is told, and a while later all is well. */
+static void a_login_outlives_lack_of_memory(void **state)
+{
+	static const struct {
+		const char *file, *challenge, *header;
+		long allocations; /* at least */
+	} rows[] = {
+		{ FILE_ME, BASIC, GO_ME, 8 },
+		{ FILE_ME, BEARER, "go Bearer a", 12 },
+		{ FILE_IDENTITY, BEARER, "go Bearer a", 12 },
+		{ FILE_FIXED, BEARER, "go Bearer fixed", 8 },
+		{ FILE_ME, "", GO_ME, 8 },
+	};
+	size_t i;
+	long k;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		for (k = 0, allocs_refused = true; allocs_refused; k++) {
+			OPEN();
+			(void)take_event(rows[i].file);
+			allocs_refused = false;
+			allocs_left = k;
+			log_in(rows[i].challenge, rows[i].header + 3);
+			allocs_left = -1;
+			close_world();
+		}
+		if (k < rows[i].allocations)
+			fail_msg("row %zu: only %ld allocations", i, k);
+	}
+}
+
 /* ---- the end ---- */
 
 static void whoever_waits_is_told_of_the_end(void **state)
@@ -537,6 +633,7 @@ int main(void)
 		cmocka_unit_test(a_login_outlives_its_file),
 		cmocka_unit_test(a_lookup_needs_a_thread),
 		cmocka_unit_test(helpers_are_told_a_whole_address),
+		cmocka_unit_test(a_login_outlives_lack_of_memory),
 		cmocka_unit_test(whoever_waits_is_told_of_the_end),
 	};
 

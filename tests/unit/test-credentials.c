@@ -697,57 +697,6 @@ static void equal_means_every_part(void **state)
 
 /* ---- TLS ---- */
 
-static void expect_path(const char *got, const char *name)
-{
-	if (!got != !name || (got && strcmp(got, in_folder(name)) != 0))
-		fail_msg("%s, not %s", got ? got : "NULL", name ? name : "NULL");
-}
-
-#define CERTS "home/.config/containers/certs.d/"
-
-static void certs_folders_are_searched(void **state)
-{
-	static const char *const files[] = { "reg.io:5000/b.crt",   "reg.io:5000/a.crt",
-					     "reg.io:5000/0.cert",  "reg.io:5000/c.cert",
-					     "reg.io:5000/c.key",   "reg.io:5000/b.cert",
-					     "reg.io:5000/b.key",   "reg.io:5000/bb.key",
-					     "reg.io:5000/a.crt.x", "empty.io/readme" };
-	struct credentials_tls t;
-	struct err e;
-	char name[128];
-	size_t i;
-	long k;
-	int r;
-
-	for (i = 0; i < sizeof files / sizeof *files; i++) {
-		snprintf(name, sizeof name, CERTS "%s", files[i]);
-		write_file(name, "");
-	}
-	setenv("HOME", in_folder("home"), 1);
-	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
-		allocs_left = k;
-		r = credentials_find_tls("reg.io:5000", &t, &e);
-		allocs_left = -1;
-		assert_true(r == 0 || (!t.ca && !t.cert && !t.key));
-	}
-	assert_int_equal(r, 0);
-	assert_true(k > 3);
-	expect_path(t.ca, CERTS "reg.io:5000/a.crt");
-	expect_path(t.cert, CERTS "reg.io:5000/b.cert");
-	expect_path(t.key, CERTS "reg.io:5000/b.key");
-	credentials_tls_release(&t);
-	for (i = 0; i < 5; i++) {
-		static const char *const hosts[] = { "reg.io", "empty.io", "", "..",
-						     "../certs.d/reg.io:5000" };
-
-		assert_int_equal(credentials_find_tls(hosts[i], &t, &e), 0);
-		assert_true(!t.ca && !t.cert && !t.key);
-	}
-	unsetenv("HOME");
-	assert_int_equal(credentials_find_tls("reg.io:5000", &t, &e), 0);
-	assert_null(t.ca);
-}
-
 static int make_folder(void **state)
 {
 	static const char *const variables[] = { "REGISTRY_AUTH_FILE", "DOCKER_CONFIG",
@@ -784,7 +733,6 @@ int main(void)
 		cmocka_unit_test(a_helper_that_hangs_is_left),
 		cmocka_unit_test(lookups_run_out_of_memory),
 		cmocka_unit_test(equal_means_every_part),
-		cmocka_unit_test(certs_folders_are_searched),
 	};
 
 	allocs_wrap_json();

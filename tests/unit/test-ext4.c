@@ -420,6 +420,7 @@ static void upper_halves_count_where_they_are(void **state)
 	uint8_t was[4], features[4], now[4];
 	struct err e = { "" };
 	struct ext4 *x;
+	unsigned bit;
 
 	change_super(BLOCKS_HIGH, 1, was);
 	close_ext4(open_ext4());
@@ -429,6 +430,22 @@ static void upper_halves_count_where_they_are(void **state)
 	assert_int_equal(ext4_open(image, &x, &e), -EBADMSG);
 	assert_non_null(strstr(e.msg, "4294971392 blocks of 2^10 bytes on a disk of 4194304"));
 	close_image();
+	for (bit = 0; bit < 32; bit++) { /* no other feature says so */
+		uint32_t other = UINT32_C(1) << bit;
+		int r;
+
+		if (other == WITH_64BIT)
+			continue;
+		change_super(INCOMPATIBLE, (le32_get(features) | other) & ~(uint32_t)WITH_64BIT,
+			     now);
+		open_image();
+		e.msg[0] = '\0';
+		r = ext4_open(image, &x, &e);
+		assert_null(strstr(e.msg, " on a disk of "));
+		if (r == 0)
+			ext4_close(x);
+		close_image();
+	}
 	change_super(INCOMPATIBLE, le32_get(features), now);
 	change_super(BLOCKS_HIGH, le32_get(was), now);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test-launch_sources.c - the traces that others made: paths of files, acceleration layers, what
  * was pushed beside an image, recordTracePath.  And all of it at once, for TSan. */
+#include <sched.h>
+
 #include "tests/unit/heap.h"
 #include "tests/unit/launchlib.h"
 
@@ -326,14 +328,17 @@ static void *come_and_go(void *arg)
 	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
 		launch_client_came(launch);
 		launch_client_went(launch);
+		sched_yield();
 	}
 	return NULL;
 }
 
 static void *look(void *arg)
 {
-	while (!atomic_load_explicit(&stop, memory_order_relaxed))
+	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
 		launch_look(launch);
+		sched_yield(); /* who wants the lock too, is to have it */
+	}
 	return NULL;
 }
 
@@ -346,11 +351,54 @@ static void note_startup(void)
 		launch_note(launch, (uint64_t)i * READ * SECTOR, READ * SECTOR);
 }
 
+static atomic_bool finding;
+
+/* Files are found once a look-up of reads has begun.  Nothing here makes threads wait for each
+ * other in a way that TSan would take for a lock. */
+static void wait_for_look_up(void)
+{
+	uint64_t late = clock_ms() + 20000;
+
+	atomic_store_explicit(&finding, true, memory_order_relaxed);
+	while (atomic_load_explicit(&looked_up, memory_order_relaxed) == 0 && clock_ms() < late)
+		sched_yield();
+}
+
+/* With TSan: what was recorded is compared with the replays while another is added. */
+static void a_replay_comes_while_reads_are_looked_up(void **state)
+{
+	struct trace t = make_trace(2 * MIB, 100);
+	char name[] = "/bin/sh", *names[] = { name };
+
+	clock_use(NULL);
+	log_set_sink(count_warning);
+	settings->prefetch = names;
+	settings->prefetch_count = 1;
+	of_paths = &t;
+	keep_trace(store, 2 * MIB, 256);
+	open_launch();
+	note_startup();
+	atomic_store(&looked_up, 0);
+	world.while_finding = wait_for_look_up;
+	launch_start(launch);
+	while (!atomic_load_explicit(&finding, memory_order_relaxed))
+		sched_yield();
+	launch_end(launch);
+	assert_int_equal(looked_up, 20);
+	close_launch();
+	assert_int_equal(sequences_running(), 0);
+	settings->prefetch = NULL;
+	settings->prefetch_count = 0;
+	trace_release(&t);
+	log_set_sink(take_line);
+	assert_int_equal(warned, 0);
+}
+
 /* With TSan: whatever comes together.  In turns with a trace that lacks what is read, and with one
  * that only the registry has. */
 static void all_at_once(void **state)
 {
-	enum { CLIENTS = 2, THREADS = CLIENTS + 1, ROUNDS = 40 };
+	enum { CLIENTS = 2, THREADS = CLIENTS + 2, ROUNDS = 40 };
 	struct trace t = make_trace(2 * MIB, 100);
 	char name[] = "/bin/sh", *names[] = { name };
 	pthread_t threads[THREADS];
@@ -402,6 +450,7 @@ int main(void)
 		LAUNCH_TEST(an_empty_reference_file_is_recorded_into),
 		LAUNCH_TEST(a_reference_file_that_fails_is_told),
 		LAUNCH_TEST(nothing_is_left_behind),
+		LAUNCH_TEST(a_replay_comes_while_reads_are_looked_up),
 		LAUNCH_TEST(all_at_once),
 	};
 

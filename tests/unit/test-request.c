@@ -223,6 +223,9 @@ static void test_callbacks(void **state)
 		.what = "enough",
 		.steps = { { .at = "e0", .head = "200|Content-Length: 100", .body = 10 } }
 	};
+	static const struct row part_of_range = {
+		.what = "enough of a range", .steps = { { .at = "e0", .head = PART, .body = 10 } }
+	};
 	static const struct row other = { .what = "it is wrong",
 					  .steps = { { .at = "e0", .head = "200", .body = 10 },
 						     { .at = "e1", .head = "200", .body = 10 } },
@@ -251,6 +254,10 @@ static void test_callbacks(void **state)
 
 	t.bytes_result = 1;
 	play_next(&t, &part);
+	assert_int_equal(t.q.first, 10);
+	assert_int_equal(t.judged, 1);
+	assert_int_equal(t.taken_back, 0);
+	play_next(&t, &part_of_range); /* and the rest is not asked for */
 	assert_int_equal(t.q.first, 10);
 	assert_int_equal(t.judged, 1);
 	assert_int_equal(t.taken_back, 0);

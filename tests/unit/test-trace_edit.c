@@ -198,6 +198,22 @@ static void merges_large_traces(void **state)
 	trace_release(&out);
 }
 
+/* So many that their memory could not be told: refused before any is asked for. */
+static void refuses_too_many_reads(void **state)
+{
+	struct trace a = { IDENTITY, UINT64_C(1) << 40, NULL, 3 }, b = a, out;
+	const struct trace *both[] = { &a, &b };
+	struct err e = { "" };
+
+	b.count = UINT32_MAX / 2 - a.count;
+	assert_int_equal(trace_merge(both, 2, &out, NULL, &e), -EINVAL);
+	assert_string_equal(e.msg, "2147483647 reads are too many to merge");
+	b.count--;
+	alloc_left = 0; /* it is the memory that is missing now */
+	assert_int_equal(trace_merge(both, 2, &out, NULL, &e), -ENOMEM);
+	alloc_left = -1;
+}
+
 static void totals(void **state)
 {
 	struct trace_read reads[] = { { 0, 8, 5 }, { 4, 8, 1000 }, { 100, 4, 900 } };
@@ -380,6 +396,7 @@ int main(void)
 		cmocka_unit_test(merges_by_time),
 		cmocka_unit_test(refuses_different_images),
 		cmocka_unit_test(merges_large_traces),
+		cmocka_unit_test(refuses_too_many_reads),
 		cmocka_unit_test(totals),
 		cmocka_unit_test(packed_bytes_count_once),
 		cmocka_unit_test(packed_bytes_are_of_each_layer),

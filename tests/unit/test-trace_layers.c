@@ -25,6 +25,39 @@
 
 enum { SECTORS = 2000, GOLDEN_RECORDS = 582 };
 
+/* ---- disks of more pieces than a file would have room for ---- */
+
+/* Data pieces of one sector that do not adjoin, of the bottom layer, in the next read's range.
+ * EVERYTHING: what the disk really has there. */
+#define EVERYTHING UINT64_MAX
+static uint64_t pieces[8] = { EVERYTHING };
+static size_t pieces_asked;
+
+int __real_image_extents(struct image *image, uint64_t off, uint64_t n, bool merged,
+			 int (*each)(void *arg, const struct image_extent *extent), void *arg);
+int __wrap_image_extents(struct image *image, uint64_t off, uint64_t n, bool merged,
+			 int (*each)(void *arg, const struct image_extent *extent), void *arg);
+
+int __wrap_image_extents(struct image *image, uint64_t off, uint64_t n, bool merged,
+			 int (*each)(void *arg, const struct image_extent *extent), void *arg)
+{
+	uint64_t i;
+	int r = 0;
+
+	if (pieces[0] == EVERYTHING)
+		return __real_image_extents(image, off, n, merged, each, arg);
+	for (i = 0; r == 0 && i < pieces[pieces_asked]; i++) {
+		struct image_extent x = { .off = off,
+					  .n = SECTOR,
+					  .kind = EXTENT_DATA,
+					  .layer_off = FORMAT_SPACE + i % 2 * 4 * SECTOR };
+
+		r = each(arg, &x);
+	}
+	pieces_asked++;
+	return r < 0 ? r : 0;
+}
+
 static void seal(uint8_t *raw, size_t n)
 {
 	le32_put(raw + 16, crc32c_raw(0, raw + 24, n - 24));
@@ -415,15 +448,18 @@ static void keeps_reads_apart(void **state)
 	stack_release(&s);
 }
 
-/* Ranges of the disk may share data in a layer: it counts for the first, and once. */
-static void finds_shared_data(void **state)
+/* Three ranges of the disk, at 0, 50 and 100, whose data a layer has at these places. */
+struct shared {
+	uint64_t sectors[3], places[3];
+	struct trace_read want[3];
+	size_t count;
+};
+
+static void assert_shared(const struct shared *row)
 {
-	struct trace_layer_read read = { .off = FORMAT_SPACE, .n = 20 * SECTOR };
+	struct trace_layer_read read = { .off = FORMAT_SPACE };
 	struct trace_layers t = { &read, 1 };
 	static const uint8_t bytes[10 * SECTOR];
-	static const struct trace_read want[] = { { .lba = 0, .sectors = 10 },
-						  { .lba = 56, .sectors = 4 },
-						  { .lba = 104, .sectors = 6 } };
 	struct trace_layers_notes notes;
 	struct format_entry entry;
 	struct layer_writer *w;
@@ -436,8 +472,11 @@ static void finds_shared_data(void **state)
 
 	stack_init(&s);
 	w = stack_add(&s, 200);
-	for (i = 0; i < 3; i++)
-		assert_int_equal(layer_writer_data(w, (uint64_t)i * 50, bytes, 10, NULL), 0);
+	for (i = 0; i < 3; i++) {
+		assert_int_equal(
+			layer_writer_data(w, (uint64_t)i * 50, bytes, row->sectors[i], NULL), 0);
+		read.n += row->sectors[i] * SECTOR;
+	}
 	stack_finish(w);
 	image = stack_open(&s);
 	at = image_layer(image, 0)->layer.header.index_offset;
@@ -447,7 +486,7 @@ static void finds_shared_data(void **state)
 		assert_int_equal(io_pread(fd, raw, sizeof raw, at + (uint64_t)i * sizeof raw, NULL),
 				 0);
 		entry = format_parse_entry(raw);
-		entry.moffset = FORMAT_SPACE / SECTOR + (uint64_t)(i == 1 ? 4 : i == 2 ? 10 : 0);
+		entry.moffset = FORMAT_SPACE / SECTOR + row->places[i];
 		format_encode_entry(&entry, raw);
 		assert_int_equal(
 			io_pwrite(fd, raw, sizeof raw, at + (uint64_t)i * sizeof raw, NULL), 0);
@@ -455,9 +494,69 @@ static void finds_shared_data(void **state)
 	close(fd);
 	image = stack_open(&s);
 	assert_int_equal(trace_layers_to_disk(&t, image, &out, &notes, NULL), 0);
-	assert_int_equal(out.count, 3);
-	assert_memory_equal(out.reads, want, sizeof want);
+	assert_int_equal(out.count, row->count);
+	assert_memory_equal(out.reads, row->want, row->count * sizeof *row->want);
 	trace_release(&out);
+	image_close(image);
+	stack_release(&s);
+}
+
+/* Ranges of the disk may share data in a layer: it counts for the first, and once. */
+static void finds_shared_data(void **state)
+{
+	static const struct shared rows[] = {
+		{ .sectors = { 10, 10, 10 },
+		  .places = { 0, 4, 10 },
+		  .want = { { .lba = 0, .sectors = 10 },
+			    { .lba = 56, .sectors = 4 },
+			    { .lba = 104, .sectors = 6 } },
+		  .count = 3 },
+		/* The second lies within the first, and the third begins within it. */
+		{ .sectors = { 10, 3, 10 },
+		  .places = { 0, 2, 8 },
+		  .want = { { .lba = 0, .sectors = 10 }, { .lba = 102, .sectors = 8 } },
+		  .count = 2 },
+		/* The second ends where the first does. */
+		{ .sectors = { 10, 3, 10 },
+		  .places = { 0, 7, 10 },
+		  .want = { { .lba = 0, .sectors = 10 }, { .lba = 100, .sectors = 10 } },
+		  .count = 2 },
+		/* All have the same. */
+		{ .sectors = { 10, 10, 10 }, .want = { { .lba = 0, .sectors = 10 } }, .count = 1 },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++)
+		assert_shared(&rows[i]);
+}
+
+/* A disk in more pieces than a file has room for: each read of which something is missing counts,
+ * and those that need nothing do not. */
+static void counts_what_there_is_no_room_for(void **state)
+{
+	struct trace_read reads[6];
+	struct trace t = { .disk_size = 100 * SECTOR, .reads = reads, .count = 6 };
+	struct trace_layers_notes notes;
+	struct trace_layers out;
+	struct image *image;
+	struct stack s;
+	size_t i;
+
+	stack_init(&s);
+	stack_add_random(&s, 100);
+	image = stack_open(&s);
+	assert_int_equal(image_identity(image, t.identity, NULL), 0);
+	for (i = 0; i < 6; i++)
+		reads[i] = (struct trace_read){ .lba = i * 10, .sectors = 8 };
+	pieces_asked = 0;
+	memcpy(pieces, (uint64_t[]){ 1, TRACE_LAYERS_MAX - 2, 1, 0, 3, 1 }, 6 * sizeof *pieces);
+	assert_int_equal(trace_layers_from_disk(&t, image, &out, &notes, NULL), 0);
+	pieces[0] = EVERYTHING;
+	assert_int_equal(pieces_asked, 6);
+	assert_int_equal(out.count, TRACE_LAYERS_MAX);
+	assert_int_equal(notes.left_out, 2);
+	assert_int_equal(notes.upper, 0);
+	trace_layers_release(&out);
 	image_close(image);
 	stack_release(&s);
 }
@@ -620,6 +719,7 @@ int main(void)
 		cmocka_unit_test(ignores_what_lies_beyond_the_end),
 		cmocka_unit_test(keeps_reads_apart),
 		cmocka_unit_test(finds_shared_data),
+		cmocka_unit_test(counts_what_there_is_no_room_for),
 		cmocka_unit_test(ends_soon),
 		cmocka_unit_test(refuses_another_image),
 		cmocka_unit_test(converts_the_golden_trace),

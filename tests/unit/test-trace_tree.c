@@ -190,6 +190,29 @@ static void long_paths_through_long_links(void **state)
 	assert_int_equal(times_read(file), 1);
 }
 
+/* "." is no entry that is looked for: a folder that lost its own is walked as the kernel would. */
+static void a_dot_is_where_we_are(void **state)
+{
+	static const char *const paths[] = { "/folder/inner/./deep", "/folder/inner/././/deep",
+					     "/./folder/./inner/deep" };
+	size_t i;
+
+	begin_change();
+	OK(ext2fs_unlink(fs, inner, ".", inner, 0));
+	end_change();
+	close_image();
+	open_image();
+	for (i = 0; i < sizeof paths / sizeof *paths; i++) {
+		TAKE(paths[i]);
+		assert_string_equal(noted, "");
+		assert_int_equal(times_read(deep), 1);
+	}
+	TAKE("/folder/inner/.");
+	assert_string_equal(noted, "");
+	TAKE("/folder/file/.");
+	assert_non_null(strstr(noted, strerror(ENOTDIR)));
+}
+
 static void folders_have_entries(void **state)
 {
 	TAKE("/folder"); /* the folder alone */
@@ -289,6 +312,7 @@ int main(void)
 		cmocka_unit_test(each_allocation_fails_once),
 		cmocka_unit_test(nothing_is_left_behind),
 		cmocka_unit_test(long_paths_through_long_links), /* changes a link */
+		cmocka_unit_test(a_dot_is_where_we_are), /* changes a folder */
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

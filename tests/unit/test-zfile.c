@@ -427,11 +427,69 @@ static void wrong_blocks(void **state)
 	sample_release(&m);
 }
 
-/* Blocks whose CRC is right but whose data is not a block. */
+/* A cache that has got all bytes of a file wrong, and all right after the first drop. */
+struct cached {
+	struct source source;
+	const uint8_t *bytes;
+	bool wrong;
+	unsigned drops;
+};
+
+static int cached_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	struct cached *c = (struct cached *)s;
+	uint8_t *to = buf;
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		to[i] = c->bytes[off + i] ^ c->wrong;
+	return 0;
+}
+
+static void cached_drop(struct source *s, uint64_t off, uint64_t n)
+{
+	struct cached *c = (struct cached *)s;
+
+	c->wrong = false;
+	c->drops++;
+}
+
+static void cached_close(struct source *s)
+{
+}
+
+/* What was read together is not dropped again once the first block of it has brought better bytes.
+ */
+static void one_drop_mends_what_came_together(void **state)
+{
+	static const struct source_ops ops = {
+		.name = "cached", .pread = cached_pread, .drop = cached_drop, .close = cached_close
+	};
+	struct cached c = { .source.ops = &ops };
+	struct source *z;
+	struct sample m;
+
+	sample_make(&m, ZALGORITHM_LZ4, 4096, 40000, 100);
+	c.source.size = m.n;
+	c.bytes = m.bytes;
+	assert_int_equal(zfile_open(&c.source, &z, NULL), 0);
+	c.wrong = true;
+	expect_read(z, m.raw, 20000, 4096);
+	assert_int_equal(c.drops, 1);
+	source_close(z);
+	sample_release(&m);
+}
+
 /* Frames with every kind of header end where they end. */
 static void zstd_frames(void **state)
 {
 	static const size_t sizes[] = { 1, 100, 255, 256, 300, 65535, 65536 };
+	/* A block of three bytes as they are, and a last one of a byte that is repeated. */
+	static const uint8_t repeated[] = {
+		0x28, 0xb5, 0x2f, 0xfd, 0x20, 10, 3 << 3, 0, 0, 'a', 'b', 'c', 7 << 3 | 1 << 1 | 1,
+		0,    0,    'x'
+	};
+	static const uint8_t repeated_raw[10] = "abcxxxxxxx";
 	const struct codec *zstd = codec_find(ZALGORITHM_ZSTD);
 	uint8_t *raw = calloc(1, 65536), *out = malloc(65536), *frame = malloc(70000);
 	ZSTD_CCtx *c = ZSTD_createCCtx();
@@ -456,6 +514,14 @@ static void zstd_frames(void **state)
 		assert_string_equal(e.msg, "1 bytes after the zstd frame");
 		assert_int_equal(zstd->decode(&d, out, n, frame, stored - 1, &e), -EBADMSG);
 	}
+	for (i = 0; i < 3; i++) { /* a decoder that was released can be used again */
+		codec_decoder_release(&d);
+		assert_int_equal(
+			zstd->decode(&d, out, sizeof repeated_raw, repeated, sizeof repeated, &e),
+			0);
+		assert_memory_equal(out, repeated_raw, sizeof repeated_raw);
+	}
+	codec_decoder_release(&d);
 	codec_decoder_release(&d);
 	ZSTD_freeCCtx(c);
 	free(frame);
@@ -698,6 +764,7 @@ int main(void)
 		cmocka_unit_test(open_heals),
 		cmocka_unit_test(wrong_blocks),
 		cmocka_unit_test(malformed_blocks),
+		cmocka_unit_test(one_drop_mends_what_came_together),
 		cmocka_unit_test(zstd_frames),
 		cmocka_unit_test(codec_rules),
 		cmocka_unit_test(trailer_differs),

@@ -314,6 +314,34 @@ static void close_early(void **state)
 	free(o.bytes);
 }
 
+/* Two slots a processor are filled before the oldest one is waited for. */
+static void compresses_in_the_background(void **state)
+{
+	static const struct zwriter_options options = { .algorithm = ZALGORITHM_LZ4,
+							.block_size = 4096 };
+	struct fault f = { .fail_at = FAULT_NEVER };
+	struct testlib_output o = { NULL, 0, 0, false };
+	size_t slots = 2 * workers_cpus() < 64 ? 2 * workers_cpus() : 64, i;
+	uint8_t *raw = calloc(1, 256 * 1024);
+	struct sink *below, *sink;
+	struct workers *pool;
+	uint64_t before;
+
+	fault_open_sink(testlib_open_sink(&o), &f, &below);
+	assert_int_equal(workers_open(1, &pool, NULL), 0);
+	assert_int_equal(zwriter_open_sink(below, &options, pool, &sink, NULL), 0);
+	before = f.calls;
+	for (i = 1; i <= slots + 1; i++) {
+		assert_int_equal(sink_write(sink, raw, 256 * 1024, NULL), 0);
+		assert_int_equal(f.calls - before, i < slots ? 0 : i - slots + 1);
+	}
+	assert_int_equal(sink_finish(sink, NULL), 0);
+	sink_close(sink);
+	workers_close(pool);
+	free(o.bytes);
+	free(raw);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -323,6 +351,7 @@ int main(void)
 		cmocka_unit_test(each_write_fails_once),
 		cmocka_unit_test(blocks_that_the_reference_cannot_read_are_told),
 		cmocka_unit_test(close_early),
+		cmocka_unit_test(compresses_in_the_background),
 	};
 
 	return cmocka_run_group_tests_name("zwriter", tests, NULL, NULL);
