@@ -152,7 +152,7 @@ static void settle(struct net_wire *w)
 
 /* ---- sending it ---- */
 
-static void send_line(struct net_wire *w)
+static bool send_line(struct net_wire *w)
 {
 	const char *line = w->head + w->head_at, *end = strchr(line, '\n');
 	size_t n = (size_t)(end - line) + 1;
@@ -160,18 +160,19 @@ static void send_line(struct net_wire *w)
 	if (w->head_at == 0)
 		w->x->first_byte_us = 1 + fibers_below(1000);
 	w->head_at += n;
-	(void)http_heard_header(w->x, line, n);
+	return http_heard_header(w->x, line, n);
 }
 
-static void send_more_head(struct net_wire *w)
+static bool send_more_head(struct net_wire *w)
 {
-	if (w->long_line > 0) {
-		(void)http_heard_header(w->x, long_line, w->long_line);
+	size_t n = w->long_line;
+
+	if (n > 0) {
 		w->long_line = 0;
-		return;
+		return http_heard_header(w->x, long_line, n);
 	}
 	w->more_lines--;
-	(void)http_heard_header(w->x, "X-Header: 0123456789012345678901234567890123456789\r\n", 52);
+	return http_heard_header(w->x, "X-Header: 0123456789012345678901234567890123456789\r\n", 52);
 }
 
 /* Half of all pieces are large, the others of any size. */
@@ -197,13 +198,13 @@ static size_t piece(const struct net_wire *w)
 	}
 }
 
-static void send_piece(struct net_wire *w)
+static bool send_piece(struct net_wire *w)
 {
 	const uint8_t *from = w->at < w->good ? w->body + w->at : rubbish;
 	size_t n = piece(w);
 
 	w->at += n;
-	(void)http_heard_bytes(w->x, from, n);
+	return http_heard_bytes(w->x, from, n);
 }
 
 static void send_end(struct net_wire *w)
@@ -218,18 +219,25 @@ static void send_end(struct net_wire *w)
 	http_heard_end(w->x, r, &e);
 }
 
-/* Sends the next part of it, and says when the one behind it comes. */
+/* Sends the next part of it, and says when the one behind it comes.  Like libcurl it goes on until
+ * the engine says no or ends the exchange, whatever the engine knows already. */
 static void send_next(struct net_wire *w)
 {
 	uint64_t now = fibers_now();
+	bool more;
 
 	if (!w->headless && w->head_at < w->head_size)
-		send_line(w);
+		more = send_line(w);
 	else if (!w->headless && (w->long_line > 0 || w->more_lines > 0))
-		send_more_head(w);
+		more = send_more_head(w);
 	else if (!w->headless && w->at < w->size)
-		send_piece(w);
+		more = send_piece(w);
 	else {
+		send_end(w);
+		return;
+	}
+	if (!more) {
+		w->end = CURLE_WRITE_ERROR;
 		send_end(w);
 		return;
 	}
@@ -302,10 +310,6 @@ static void net_perform(void *state)
 
 	for (w = wires; w < wires + WIRES_MAX; w++)
 		while (w->x && w->due <= fibers_now()) {
-			if (w->x->failure < 0) {
-				w->due = UINT64_MAX; /* the engine ends it */
-				break;
-			}
 			send_next(w);
 			if (fibers_one_in(3))
 				break;
