@@ -741,6 +741,7 @@ int blob_fill(struct blob *b, uint64_t off, uint64_t n, struct err *e)
 	int r;
 
 	pthread_mutex_lock(&b->lock);
+	flight_forget_kept_locked(b); /* what the cache did not take once it may take now */
 	h = hint_make_locked(b, off, n, REQUEST_BACKGROUND);
 	pthread_mutex_unlock(&b->lock);
 	if (!h)

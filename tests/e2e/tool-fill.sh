@@ -69,3 +69,8 @@ fill large --cache-limit 20M
 limit=$((20 << 20))
 same "of the large one" "$(has large)" "$(stat -c %s "$work/large.obd")"
 say "ok: another limit"
+
+fill first --cache-limit 6M
+limit=$((6 << 20))
+same "of the first, for which the large one has made room" "$(has first)" "$size"
+say "ok: a smaller limit"

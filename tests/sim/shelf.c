@@ -159,6 +159,8 @@ void shelf_judge(void)
 	struct shelf_blob *b = &shelf.blobs[fibers_below(net.blob_count)];
 	unsigned c;
 
+	if (!shelf_is_whole(b))
+		b->sealed = false; /* a chunk has gone meanwhile */
 	if (!shelf_is_whole(b) || (b->state == CACHE_WHOLE && !b->sealed))
 		return;
 	if (!b->sealed) {

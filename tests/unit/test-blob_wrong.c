@@ -347,6 +347,20 @@ static void test_fill(void **state)
 	close_scene();
 }
 
+/* What the cache did not take when it was read is kept in memory, and still fetched for it. */
+static void test_fill_what_is_kept(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	on_wait = all_comes;
+	shelf.refused = UINT64_MAX;
+	check_read(2 * CHUNK, 10);
+	assert_true(blob->kept_bytes > 0);
+	shelf.refused = SHELF;
+	assert_int_equal(blob_fill(blob, 0, 40 * CHUNK, &why), 0);
+	assert_string_equal(shelved(), "0-39");
+	close_scene();
+}
+
 /* ---- opening ---- */
 
 /* A cache that cannot be used costs fetches; one that knows the blob otherwise is an error. */
@@ -409,6 +423,7 @@ int main(void)
 		cmocka_unit_test(test_mending_of_kept),
 		cmocka_unit_test(test_rewinds),
 		cmocka_unit_test(test_fill),
+		cmocka_unit_test(test_fill_what_is_kept),
 		cmocka_unit_test(test_opening),
 	};
 
