@@ -595,6 +595,18 @@ static enum auth_answer say_refused(const struct auth *a, struct err *e)
 	return AUTH_REFUSED;
 }
 
+uint64_t auth_rests_until(const struct auth *a)
+{
+	uint64_t now = clock_ms();
+
+	if (now < a->refused_until)
+		return a->refused_until;
+	return is_paused(a) && (a->state == AUTH_UNKNOWN || a->state == AUTH_HAVE) &&
+			       a->step == STEP_IDLE && !has_good_header(a)
+		       ? a->paused_until
+		       : 0;
+}
+
 static enum auth_answer say_paused(const struct auth *a, struct err *e)
 {
 	err_set(e, EIO, "%s", a->trouble.msg);

@@ -64,6 +64,9 @@ enum auth_answer {
  * engine's thread returns to this module. */
 enum auth_answer auth_ask(struct auth *a, struct auth_wait *w, const char **header, struct err *e);
 
+/* ms: until when auth_ask says AUTH_REFUSED or AUTH_PAUSED; 0: it does not. */
+uint64_t auth_rests_until(const struct auth *a);
+
 /* It waits no longer, or ended without an answer: the next one may go ahead.  It may be none. */
 void auth_leave(struct auth_wait *w);
 

@@ -20,6 +20,14 @@ static uint64_t asked_until(const struct request *q, const struct endpoint *p)
 	return p->asked_until < min_u64(q->retry_until, deadline_of(q)) ? p->asked_until : 0;
 }
 
+/* The same for a login that was refused or failed a moment ago. */
+static uint64_t login_until(const struct request *q, const struct endpoint *p)
+{
+	uint64_t until = p->auth ? auth_rests_until(p->auth) : 0;
+
+	return until < min_u64(q->retry_until, deadline_of(q)) ? until : 0;
+}
+
 /* Whether some endpoint is neither final nor one to avoid. */
 static bool has_better(const struct request *q)
 {
@@ -52,7 +60,7 @@ uint64_t places_first_worth_asking(struct request *q, uint64_t now)
 	for (i = 0; i < list->count; i++) {
 		if (q->final & 1u << i || list->items[i].unused)
 			continue;
-		from = asked_until(q, &list->items[i]);
+		from = max_u64(asked_until(q, &list->items[i]), login_until(q, &list->items[i]));
 		if (better && q->avoid & 1u << i)
 			from = max_u64(from, avoid_until(q, now));
 		first = min_u64(first, from);

@@ -185,6 +185,35 @@ static void test_logins(void **state)
 	RUN(rows);
 }
 
+/* A login that fails is left alone for longer each time, and whoever waits for it goes on when that
+ * is over, not after a rest of its own. */
+static void test_login_paused(void **state)
+{
+	struct http_exchange *x;
+	uint64_t then = 0, pause = 200;
+	struct test t;
+	unsigned i;
+
+	begin(&t, 1, false);
+	request_submit(&t.q);
+	for (i = 0; i < 10; i++) {
+		x = stage_next();
+		assert_non_null(strstr(x->url, "e0.test"));
+		if (i > 0)
+			assert_int_equal(stage_ms() - then, pause);
+		if (i > 0 && pause < 6400)
+			pause *= 2;
+		stage_answer(x, "401|WWW-Authenticate: Bearer realm=\"https://k.test/t\"", 0, 0);
+		x = stage_next();
+		assert_non_null(strstr(x->url, "k.test"));
+		then = stage_ms();
+		stage_answer(x, "503", 0, 0);
+	}
+	stage_answer(stage_next(), PART, 100, 0);
+	assert_true(t.done);
+	end(&t);
+}
+
 /* A place whose bytes were wrong is asked last, and others are waited for. */
 static void test_avoided(void **state)
 {
@@ -207,9 +236,10 @@ static void test_avoided(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_redirects),  cmocka_unit_test(test_remembered),
-		cmocka_unit_test(test_left_alone), cmocka_unit_test(test_logins),
-		cmocka_unit_test(test_avoided),	   cmocka_unit_test(test_asked_to_wait),
+		cmocka_unit_test(test_redirects),    cmocka_unit_test(test_remembered),
+		cmocka_unit_test(test_left_alone),   cmocka_unit_test(test_logins),
+		cmocka_unit_test(test_avoided),	     cmocka_unit_test(test_asked_to_wait),
+		cmocka_unit_test(test_login_paused),
 	};
 
 	setenv("HOME", "/nonexistent", 1);
