@@ -525,7 +525,8 @@ int cache_blob_hold(struct cache_blob *b, struct err *e)
 	pthread_mutex_lock(&b->change);
 	b->held = true;
 	hold_levels(b);
-	(void)cache_evict_recount(b->cache, true, NULL); /* who evicts did not know that it is held */
+	(void)cache_evict_recount(b->cache, true,
+				  NULL); /* who evicts did not know that it is held */
 	missing = missing_of(b);
 	pthread_mutex_unlock(&b->change);
 	return cache_limit_make_room(b->cache, missing, e);

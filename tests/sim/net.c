@@ -172,7 +172,8 @@ static bool send_more_head(struct net_wire *w)
 		return http_heard_header(w->x, long_line, n);
 	}
 	w->more_lines--;
-	return http_heard_header(w->x, "X-Header: 0123456789012345678901234567890123456789\r\n", 52);
+	return http_heard_header(w->x, "X-Header: 0123456789012345678901234567890123456789\r\n",
+				 52);
 }
 
 /* Half of all pieces are large, the others of any size. */
