@@ -420,6 +420,46 @@ static void test_replays(void **state)
 	close_queue();
 }
 
+/* ---- places ---- */
+
+/* The registry comes last, in both schemes where both are tried, and is no mirror. */
+static void test_mirrors(void **state)
+{
+	static const struct {
+		size_t mirrors;
+		bool insecure;
+		unsigned places;
+		uint32_t of_these;
+	} rows[] = { { 0, false, 1, 0 },
+		     { 1, false, 2, 1 },
+		     { 3, false, 4, 7 },
+		     { 0, true, 2, 0 },
+		     { 2, true, 4, 3 } };
+	static char first[] = "https://m0.test", second[] = "https://m1.test",
+		    third[] = "https://m2.test";
+	char *mirrors[] = { first, second, third };
+	struct reference ref;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct fetch_settings settings = { .mirrors = mirrors,
+						   .mirror_count = rows[i].mirrors,
+						   .insecure = rows[i].insecure };
+
+		stage_open();
+		assert_int_equal(reference_parse("e0.test/img", &ref, NULL), 0);
+		assert_int_equal(
+			endpoint_list_open(stage.http, &ref, &settings, false, &list, NULL), 0);
+		reference_release(&ref);
+		assert_int_equal(queue_open(stage.http, &list, 1, &queue, NULL), 0);
+		assert_int_equal(queue_places(queue), rows[i].places);
+		assert_int_equal(queue_mirrors(queue), rows[i].of_these);
+		queue_close(queue);
+		endpoint_list_close(&list);
+		stage_close();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -428,7 +468,7 @@ int main(void)
 		cmocka_unit_test(test_low_bytes),   cmocka_unit_test(test_feeders),
 		cmocka_unit_test(test_closing),	    cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_bandwidth),   cmocka_unit_test(test_long_link),
-		cmocka_unit_test(test_replays),
+		cmocka_unit_test(test_replays),	    cmocka_unit_test(test_mirrors),
 	};
 
 	setenv("HOME", "/nonexistent", 1);
