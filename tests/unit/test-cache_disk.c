@@ -47,6 +47,84 @@ static void real_sync(void **state)
 	cachelib_remove_folder();
 }
 
+/* ---- all of it, or why not ---- */
+
+static const int *turns; /* what the next calls answer: bytes, or -errno */
+static uint8_t moved[64];
+
+static ssize_t read_in_turns(int fd, void *buf, size_t n, uint64_t off)
+{
+	int r = *turns++;
+
+	assert_in_range(off + n, 0, sizeof moved);
+	if (r > 0)
+		memcpy(buf, moved + off, (size_t)r);
+	return r;
+}
+
+static ssize_t write_in_turns(int fd, const void *buf, size_t n, uint64_t off)
+{
+	int r = *turns++;
+
+	assert_in_range(off + n, 0, sizeof moved);
+	if (r > 0)
+		memcpy(moved + off, buf, (size_t)r);
+	return r;
+}
+
+static int open_nothing(int at, const char *name, int flags, mode_t mode)
+{
+	return -EMFILE;
+}
+
+static const struct cache_disk_ops in_turns = { .open = open_nothing,
+						.pread = read_in_turns,
+						.pwrite = write_in_turns };
+
+/* Calls that are interrupted or short go on where they were; what fails is told with its place. */
+static void all_or_why(void **state)
+{
+	static const struct {
+		int turns[6];
+		int r;
+		const char *text; /* of reading; NULL: none */
+		int of_write;
+	} rows[] = {
+		{ { 10 }, 0, NULL, 0 },
+		{ { -EINTR, 3, -EINTR, -EINTR, 7 }, 0, NULL, 0 },
+		{ { 4, 1, 5 }, 0, NULL, 0 },
+		{ { 4, -EIO }, -EIO, "reading 10 bytes at 20: Input/output error", -EIO },
+		{ { -ENOMEM }, -ENOMEM, "reading 10 bytes at 20: Cannot allocate", -ENOMEM },
+		{ { 4, 0 }, -EIO, "reading 10 bytes at 20: the file ends at 24", -ENOSPC },
+	};
+	const struct cache_file f = { &in_turns, 5 };
+	struct cache_file none = { &in_turns, 7 };
+	uint8_t bytes[10], back[10];
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		memset(bytes, (int)i + 1, sizeof bytes);
+		memset(moved, 0, sizeof moved);
+		turns = rows[i].turns;
+		assert_int_equal(cache_disk_write(f, bytes, 10, 20, &e), rows[i].of_write);
+		if (rows[i].of_write < 0)
+			assert_non_null(strstr(e.msg, "writing 10 bytes at 20: "));
+		else
+			assert_memory_equal(moved + 20, bytes, 10);
+		assert_int_equal(moved[19] | moved[30], 0);
+		turns = rows[i].turns;
+		assert_int_equal(cache_disk_read(f, back, 10, 20, &e), rows[i].r);
+		if (rows[i].r < 0)
+			assert_non_null(strstr(e.msg, rows[i].text));
+		else
+			assert_memory_equal(back, bytes, 10);
+	}
+	assert_int_equal(cache_disk_open(f, "x", O_RDONLY, 0, &none), -EMFILE);
+	assert_int_equal(none.fd, CACHE_FILE_NONE.fd);
+	assert_ptr_equal(none.ops, &in_turns);
+}
+
 /* ---- both alike ---- */
 
 /* What the operations of one table answered, in order, in words. */
@@ -574,12 +652,12 @@ static void each_kill(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(real_sync),   cmocka_unit_test(alike),
-		cmocka_unit_test(room),	       cmocka_unit_test(killed),
-		cmocka_unit_test(quick),       cmocka_unit_test(each_eio),
-		cmocka_unit_test(each_enospc), cmocka_unit_test(each_emfile),
-		cmocka_unit_test(each_size),   cmocka_unit_test(each_short),
-		cmocka_unit_test(each_kill),
+		cmocka_unit_test(real_sync),   cmocka_unit_test(all_or_why),
+		cmocka_unit_test(alike),       cmocka_unit_test(room),
+		cmocka_unit_test(killed),      cmocka_unit_test(quick),
+		cmocka_unit_test(each_eio),    cmocka_unit_test(each_enospc),
+		cmocka_unit_test(each_emfile), cmocka_unit_test(each_size),
+		cmocka_unit_test(each_short),  cmocka_unit_test(each_kill),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
