@@ -525,8 +525,10 @@ int cache_blob_hold(struct cache_blob *b, struct err *e)
 	pthread_mutex_lock(&b->change);
 	b->held = true;
 	hold_levels(b);
-	(void)cache_evict_recount(b->cache, true,
-				  NULL); /* who evicts did not know that it is held */
+	pthread_mutex_unlock(&b->change);
+	/* Whoever evicts at the moment may not have seen that: once it is done, all do. */
+	cache_evict_await(b->cache);
+	pthread_mutex_lock(&b->change);
 	missing = missing_of(b);
 	pthread_mutex_unlock(&b->change);
 	return cache_limit_make_room(b->cache, missing, e);

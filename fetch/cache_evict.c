@@ -131,6 +131,12 @@ static void yield_right(struct cache *c)
 	pthread_mutex_unlock(&c->evicting);
 }
 
+void cache_evict_await(struct cache *c)
+{
+	if (take_right(c, true, NULL) == 0)
+		yield_right(c);
+}
+
 /* ---- a blob by its path ---- */
 
 struct visit {

@@ -20,6 +20,9 @@ int cache_evict_renew(struct cache *c, struct err *e);
  * -EAGAIN. */
 int cache_evict_recount(struct cache *c, bool wait, struct err *e);
 
+/* Returns when nobody evicts who had begun before. */
+void cache_evict_await(struct cache *c);
+
 enum {
 	CACHE_EVICT_WAIT = 1, /* for who evicts at the moment, else -EAGAIN */
 	CACHE_EVICT_SPARE = 2, /* what is held, even when nothing else is left */
