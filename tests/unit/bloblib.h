@@ -41,6 +41,7 @@ static struct {
 	uint64_t refused; /* this chunk is not taken; UINT64_MAX: all are */
 	enum cache_state state;
 	bool sealed, closed, undroppable;
+	bool idle; /* it keeps nothing at the moment */
 	int open_result;
 	bool spoils; /* a read finds the whole wrong */
 	void (*on_publish)(uint64_t chunk);
@@ -176,7 +177,7 @@ uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b)
 
 bool __wrap_cache_blob_is_filling(const struct cache_blob *b)
 {
-	return true;
+	return !shelf.idle;
 }
 
 /* The chunks that are there, as "0-2,5"; "": none. */
