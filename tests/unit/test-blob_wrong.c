@@ -262,6 +262,49 @@ static void test_mending_in_two(void **state)
 	close_scene();
 }
 
+/* Another process that mends the same folder ends its mending before ours, with chunks of ours on
+ * their way: it empties the folder.  Ours has then brought all, and nothing is wrong with it. */
+static void is_emptied_by_another(unsigned times, uint64_t until)
+{
+	if (times == 0) {
+		answer(stage_next(), 0, 0);
+		__wrap_cache_blob_empty(NULL);
+	}
+	answer_all();
+	if (strcmp(shelved(), "0-39") == 0)
+		shelf.state = CACHE_WHOLE;
+	stage_pass(50);
+}
+
+static void test_mending_beside_another(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	on_wait = is_emptied_by_another;
+	check_read(0, 10);
+	close_scene();
+}
+
+static void is_gone(unsigned times, uint64_t until)
+{
+	while (stage.count > 0)
+		answer(stage_next(), 0, -ENOENT);
+	stage_pass(500);
+	if (times > 2000)
+		fail_msg("the read waits for ever: %u s", (unsigned)(clock_ms() / 1000));
+}
+
+/* With timeout=0, and a registry that says that it has no such blob any more. */
+static void test_mending_of_what_is_gone(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	blob->timeout = 0;
+	shelf.state = CACHE_WRONG;
+	on_wait = is_gone;
+	assert_int_equal(read_at(0, 10), -EIO);
+	close_scene();
+}
+
 static void is_away(unsigned times, uint64_t until)
 {
 	while (stage.count > 0)
@@ -416,6 +459,8 @@ int main(void)
 		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_passed_over),
 		cmocka_unit_test(test_blamed_once),
+		cmocka_unit_test(test_mending_beside_another),
+		cmocka_unit_test(test_mending_of_what_is_gone),
 		cmocka_unit_test(test_mending),
 		cmocka_unit_test(test_mending_fails),
 		cmocka_unit_test(test_mending_in_two),
