@@ -285,6 +285,28 @@ static void test_mending_beside_another(void **state)
 	close_scene();
 }
 
+/* A process that fetches a chunk of it is frozen, and not dead: others are the second to fetch it,
+ * as for any read. */
+static void comes_but_for_one(unsigned times, uint64_t until)
+{
+	answer_all();
+	if (strcmp(shelved(), "0-39") == 0)
+		shelf.state = CACHE_WHOLE;
+	stage_pass(50);
+}
+
+static void test_mending_beside_a_frozen_one(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	shelf.claims[0][3] = OTHERS;
+	on_wait = comes_but_for_one;
+	caller()->deadline = clock_ms() + 40 * 1000;
+	check_read(0, 10);
+	caller()->deadline = 0;
+	close_scene();
+}
+
 static void is_gone(unsigned times, uint64_t until)
 {
 	while (stage.count > 0)
@@ -461,6 +483,7 @@ int main(void)
 		cmocka_unit_test(test_blamed_once),
 		cmocka_unit_test(test_mending_beside_another),
 		cmocka_unit_test(test_mending_of_what_is_gone),
+		cmocka_unit_test(test_mending_beside_a_frozen_one),
 		cmocka_unit_test(test_mending),
 		cmocka_unit_test(test_mending_fails),
 		cmocka_unit_test(test_mending_in_two),
