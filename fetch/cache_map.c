@@ -179,7 +179,7 @@ static void punch(const struct cache_map *m, uint64_t i)
 }
 
 /* Returns the bytes that are free now; 0: it has to stay, for want of a block for its word. */
-static uint64_t discard_locked(struct cache_map *m, uint64_t i)
+static uint64_t discard(struct cache_map *m, uint64_t i, bool locked)
 {
 	if (change(m, &m->words[i], CACHE_DISK_AND, ~(CACHE_WORD_GENERATION - 1)) < 0)
 		return 0;
@@ -187,7 +187,8 @@ static uint64_t discard_locked(struct cache_map *m, uint64_t i)
 		(void)cache_map_change_flags(m, 0, CACHE_MAP_WHOLE);
 	if (m->cleared)
 		m->cleared(m->cleared_arg);
-	punch(m, i);
+	if (locked) /* else another may have filled it by now, and be trusted */
+		punch(m, i);
 	cache_map_subtract(m->map.ops, m->counters.usage, cache_map_chunk_bytes(m, i));
 	return cache_map_chunk_bytes(m, i);
 }
@@ -203,6 +204,9 @@ static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bo
 		return 0;
 	if (!checked && (cache_map_flags(m) & CACHE_MAP_SEALED)) /* (5) */
 		return -ESTALE;
+	/* Others still take what this opening refuses: its data change under no word. */
+	if (counted && discard(m, i, true) == 0)
+		return -ENOSPC;
 	r = cache_disk_write(m->data, bytes, n, i * CACHE_CHUNK, NULL);
 	if (r < 0) {
 		punch(m, i);
@@ -215,8 +219,7 @@ static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bo
 		punch(m, i);
 		return r;
 	}
-	if (!counted)
-		cache_map_add(m->map.ops, m->counters.usage, n);
+	cache_map_add(m->map.ops, m->counters.usage, n);
 	return 0;
 }
 
@@ -243,7 +246,7 @@ static void drop_word(struct cache_map *m, uint64_t i, uint64_t word)
 {
 	bool locked = lock_chunk(m, i, PATIENCE) == 0;
 
-	if (unmarked(load_raw(m, i)) == unmarked(word) && discard_locked(m, i) == 0)
+	if (unmarked(load_raw(m, i)) == unmarked(word) && discard(m, i, locked) == 0)
 		atomic_store_explicit(&m->verified[i], refusal_of(word), memory_order_relaxed);
 	if (locked)
 		unlock_chunk(m, i);
@@ -274,7 +277,7 @@ uint64_t cache_map_evict(struct cache_map *m, uint64_t i)
 	} else if ((word & CACHE_WORD_PRESENT) && lock_chunk(m, i, 0) == 0) {
 		word = load_raw(m, i);
 		if ((word & CACHE_WORD_PRESENT) && !(word & CACHE_WORD_REFERENCED))
-			freed = discard_locked(m, i);
+			freed = discard(m, i, true);
 		unlock_chunk(m, i);
 	}
 	return freed;
