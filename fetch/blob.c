@@ -363,13 +363,13 @@ static void end_mending_locked(struct blob *b)
 		return;
 	b->mend_ended = true;
 	b->mend_failure = b->mend->why;
-	if (is_unfinished_locked(b))
+	if (is_unfinished_locked(b)) {
 		b->mend_at = clock_ms() + MEND_AGAIN;
-	else
+		b->unfinished += b->mend->skipped;
+	} else {
+		b->unfinished = 0;
 		b->mends++;
-	pthread_mutex_unlock(&b->lock);
-	cache_blob_empty(b->cache);
-	pthread_mutex_lock(&b->lock);
+	}
 }
 
 /* Begins it when that is due: after one that has brought wrong bytes later and later. */
@@ -387,6 +387,8 @@ static struct hint *begin_mending_locked(struct blob *b)
 	if (!b->mend)
 		return NULL;
 	b->mend->awaited = true;
+	/* Who has claimed what is missing may be frozen. */
+	b->mend->rank = b->unfinished < CLAIM_NONE ? b->unfinished : CLAIM_NONE;
 	b->mend_at = now + ((uint64_t)MEND_PAUSE << doublings);
 	return b->mend;
 }
