@@ -3,6 +3,7 @@
  * intents; and what becomes of acknowledged writes when a log is repaired. */
 #include "tests/unit/upperlib.h"
 
+#include "core/base/clock.h"
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
@@ -290,6 +291,12 @@ static void what_cannot_be_told_is_asked(void **state)
 			i % 2 ? UPPER_ACKNOWLEDGED_APPLY : UPPER_ACKNOWLEDGED_DROP;
 
 		make_doubtful(rows[i / 4].what, i / 2 % 2);
+		if (i == 4) { /* the trim came later and was flushed */
+			struct upper_log *v;
+
+			if (upper_log_open(data, index_path, NULL, &v, NULL, &e) == 0)
+				check_at(v, 2048, "");
+		}
 		assert_int_equal(open_status(&e), -EBUSY);
 		if (!strstr(e.msg, rows[i / 4].why)) fail_msg("row %u: %s", (unsigned)i, e.msg);
 		assert_non_null(strstr(e.msg, "overlaybd repair --acknowledged=apply"));
@@ -305,6 +312,40 @@ static void what_cannot_be_told_is_asked(void **state)
 		check_at(u, rows[i / 4].at, i % 2 ? rows[i / 4].applied : rows[i / 4].dropped);
 		assert_int_equal(upper_log_close(u, NULL), 0);
 	}
+}
+
+/* Whatever stands in the two files, looking at them takes no time. */
+static void a_hostile_one_is_judged_soon(void **state)
+{
+	enum { N = 50000 };
+	static uint8_t raw[128 + 16 * N], entries[16 * N];
+	struct format_entry entry = { .start = 1, .sectors = 1, .moffset = 8, .zeroed = true };
+	uint64_t began;
+	size_t i, n;
+	uint8_t *old;
+	struct err e;
+	int fd;
+
+	make_log(false);
+	change_and_die(trim);
+	make_older();
+	old = read_file(older, &n);
+	memcpy(raw, old, 128);
+	free(old);
+	for (i = 0; i < N; i++) {
+		entry.start = i == N / 2 ? 2 : 1; /* the content has no such record */
+		format_encode_entry(&entry, entries + 16 * i);
+		entry.start = 1;
+		format_encode_entry(&entry, raw + 128 + 16 * i);
+	}
+	assert_int_equal(io_replace_file(older, raw, sizeof raw, NULL), 0);
+	fd = open(index_path, O_RDWR);
+	assert_int_equal(pwrite(fd, entries, sizeof entries, 4096), sizeof entries);
+	close(fd);
+	began = clock_ms();
+	(void)open_status(&e);
+	if (clock_ms() - began > 1000)
+		fail_msg("%u records took %u ms", N, (unsigned)(clock_ms() - began));
 }
 
 static void a_damaged_one_is_found(void **state)
@@ -617,7 +658,7 @@ int main(void)
 		cmocka_unit_test(what_an_older_version_acknowledged_is_taken_up),
 		cmocka_unit_test(what_says_nothing_new_is_no_hindrance),
 		cmocka_unit_test(what_cannot_be_told_is_asked),
-		cmocka_unit_test(a_damaged_one_is_found),
+		cmocka_unit_test(a_hostile_one_is_judged_soon), cmocka_unit_test(a_damaged_one_is_found),
 		cmocka_unit_test(what_does_not_follow_is_dropped_by_repair),
 		cmocka_unit_test(what_repair_cut_is_durable),
 		cmocka_unit_test(repair_asks_before_it_cuts),
