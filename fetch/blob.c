@@ -355,6 +355,12 @@ static bool is_unfinished_locked(const struct blob *b)
 	return b->mend && !is_mending_locked(b) && (b->mend->r < 0 || b->mend->skipped);
 }
 
+/* Whether every endpoint has said that it will not give it: waiting is no use. */
+static bool is_refused_locked(const struct blob *b)
+{
+	return b->mend->r < 0 && b->mend->r != -ETIMEDOUT;
+}
+
 /* A mending has ended, and the blob is wrong still.  What it has brought nobody can check, unless
  * it was all: that goes.  If it has not brought all it begins anew soon. */
 static void end_mending_locked(struct blob *b)
@@ -420,7 +426,7 @@ static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
 			queue_feed(b->queue, &begun->feeder);
 			pthread_mutex_lock(&b->lock);
 		}
-		if (!is_mending_locked(b) && !is_unfinished_locked(b))
+		if (!is_mending_locked(b) && (!is_unfinished_locked(b) || is_refused_locked(b)))
 			break;
 		clock_wait(&b->changed, &b->lock, min_u64(deadline, now + VERDICT_EVERY));
 	}

@@ -330,7 +330,7 @@ static void test_mending_of_what_is_gone(void **state)
 static void is_away(unsigned times, uint64_t until)
 {
 	while (stage.count > 0)
-		answer(stage_next(), 0, -ECONNRESET);
+		answer(stage_next(), 0, -ETIMEDOUT);
 	stage_pass(500);
 }
 
