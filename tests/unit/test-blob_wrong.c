@@ -310,7 +310,7 @@ static void test_mending_beside_a_frozen_one(void **state)
 static void is_gone(unsigned times, uint64_t until)
 {
 	while (stage.count > 0)
-		answer(stage_next(), 0, -ENOENT);
+		stage_answer(stage_next(), "404", 0, 0);
 	stage_pass(500);
 	if (times > 2000)
 		fail_msg("the read waits for ever: %u s", (unsigned)(clock_ms() / 1000));
