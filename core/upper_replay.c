@@ -13,7 +13,10 @@
 #include "core/base/scope.h"
 #include "core/upper_intent.h"
 
-enum { PIECE = 1 << 20 }; /* bytes of data read at once */
+enum {
+	PIECE = 1 << 20, /* bytes of data read at once */
+	TRIES_EACH = 64, /* comparisons a record */
+};
 
 /* The index file against the pending records, in their order. */
 struct match {
@@ -136,17 +139,20 @@ static int add_entry(void *arg, const struct format_entry *entry)
 }
 
 /* How many pending records the last entries of the index are, at most: its end from *first on.
- * Taking them up again would change nothing, since they are the newest. */
+ * Taking them up again would change nothing, since they are the newest.  Files that seem to match
+ * everywhere are a fraud: they match nowhere once that has taken long. */
 static size_t match_end(const struct entries *all, const struct upper_pending_content *content,
 			size_t *first)
 {
 	size_t from = all->count - min_u64(all->count, content->count), i;
+	uint64_t patience = TRIES_EACH * (uint64_t)(all->count + content->count);
 
-	for (; from < all->count; from++) {
+	for (; from < all->count && patience > 0; from++) {
 		struct match m = { .content = content };
 
 		for (i = from; i < all->count && !m.failed; i++)
 			(void)match_entry(&m, &all->list[i]);
+		patience -= min_u64(patience, m.next + 1);
 		if (m.failed)
 			continue;
 		*first = from;
@@ -154,6 +160,68 @@ static size_t match_end(const struct entries *all, const struct upper_pending_co
 	}
 	*first = all->count;
 	return 0;
+}
+
+struct span {
+	uint64_t start, end; /* sectors; after sorting, `end` is the furthest so far */
+};
+
+static int by_start(const void *a, const void *b)
+{
+	const struct span *x = a, *y = b;
+
+	return x->start < y->start ? -1 : x->start > y->start;
+}
+
+/* Whether one of these records begins before `end` and ends behind `start`. */
+static bool overlaps(const struct span *spans, size_t n, uint64_t start, uint64_t end)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (spans[middle].start < end)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low > 0 && spans[low - 1].end > start;
+}
+
+/* Whether the index, before `first`, has zeroes where the pending records from `from` on have
+ * something: which of the two is newer no place tells.  Without memory: it may. */
+static bool may_undo_zeroes(const struct entries *all, size_t first,
+			    const struct upper_pending_content *content, size_t from)
+{
+	size_t n = content->count - from, i;
+	AUTO_FREE struct span *spans = calloc(n + 1, sizeof *spans);
+	bool found = !spans;
+
+	for (i = 0; spans && i < n; i++) {
+		struct mapping m = content->records[from + i].map;
+
+		spans[i] = (struct span){ mapping_start(m), mapping_start(m) + mapping_sectors(m) };
+	}
+	if (spans)
+		qsort(spans, n, sizeof *spans, by_start);
+	for (i = 1; spans && i < n; i++)
+		spans[i].end = max_u64(spans[i].end, spans[i - 1].end);
+	for (i = 0; i < first && !found; i++)
+		found = all->list[i].zeroed && overlaps(spans, n, all->list[i].start,
+							all->list[i].start + all->list[i].sectors);
+	return found;
+}
+
+/* Whether some of the pending records that are in the index has a place: then what stands before
+ * them there is older. */
+static bool has_flushed_data(const struct upper_pending_content *content, size_t from)
+{
+	size_t i = 0;
+
+	while (i < from && mapping_zeroed(content->records[i].map))
+		i++;
+	return i < from;
 }
 
 /* Whether the records from `from` on, or those before that are in the index, show that nothing in
@@ -164,6 +232,9 @@ static bool is_newest(const struct entries *all, size_t first,
 	uint64_t end = 0;
 	bool has_place = all->count == 0;
 	size_t i;
+
+	if (!has_flushed_data(content, from) && may_undo_zeroes(all, first, content, from))
+		return false;
 
 	for (i = 0; i < first; i++)
 		if (!all->list[i].zeroed)

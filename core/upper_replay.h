@@ -13,7 +13,8 @@
  * A file of the older form says nothing of the index, nor of the data.  It is believed when the
  * files themselves tell that it is the newest: the records at the end of the index are its own
  * first ones, or none is there; what is left points behind all the data that the rest of the index
- * points at; and these data are there, and are not all zeroes.  Where that cannot be told the log
+ * points at, and is not of blocks that the rest trims, unless data of its own are flushed behind
+ * that; and these data are there, and are not all zeroes.  Where that cannot be told the log
  * is refused (EBUSY) until the user has decided: `overlaybd repair --acknowledged`.
  *
  * Threads: no state. */

@@ -355,21 +355,27 @@ static bool is_unfinished_locked(const struct blob *b)
 	return b->mend && !is_mending_locked(b) && (b->mend->r < 0 || b->mend->skipped);
 }
 
-/* A mending has ended, and the blob is wrong still.  What it has brought nobody can check, unless
- * it was all: that goes.  If it has not brought all it begins anew soon. */
+/* Whether every endpoint has said that it will not give it: waiting is no use. */
+static bool is_refused_locked(const struct blob *b)
+{
+	return b->mend->r < 0 && b->mend->r != -ETIMEDOUT;
+}
+
+/* A mending has ended, and the blob is wrong still.  If it has not brought all it begins anew soon;
+ * what it has brought stays, for other processes may be mending the same. */
 static void end_mending_locked(struct blob *b)
 {
 	if (!b->mend || b->mend_ended || is_mending_locked(b))
 		return;
 	b->mend_ended = true;
 	b->mend_failure = b->mend->why;
-	if (is_unfinished_locked(b))
+	if (is_unfinished_locked(b)) {
 		b->mend_at = clock_ms() + MEND_AGAIN;
-	else
+		b->mends_beside_others += b->mend->skipped;
+	} else {
+		b->mends_beside_others = 0;
 		b->mends++;
-	pthread_mutex_unlock(&b->lock);
-	cache_blob_empty(b->cache);
-	pthread_mutex_lock(&b->lock);
+	}
 }
 
 /* Begins it when that is due: after one that has brought wrong bytes later and later. */
@@ -387,6 +393,8 @@ static struct hint *begin_mending_locked(struct blob *b)
 	if (!b->mend)
 		return NULL;
 	b->mend->awaited = true;
+	/* Who has claimed what is missing may be frozen. */
+	b->mend->rank = b->mends_beside_others < CLAIM_NONE ? b->mends_beside_others : CLAIM_NONE;
 	b->mend_at = now + ((uint64_t)MEND_PAUSE << doublings);
 	return b->mend;
 }
@@ -408,6 +416,7 @@ static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
 {
 	struct hint *begun;
 	uint64_t now;
+	bool failed;
 
 	pthread_mutex_lock(&b->lock);
 	while (is_wrong(b) && !queue_is_closing(b->queue) && (now = clock_ms()) < deadline) {
@@ -418,14 +427,19 @@ static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
 			queue_feed(b->queue, &begun->feeder);
 			pthread_mutex_lock(&b->lock);
 		}
-		if (!is_mending_locked(b) && !is_unfinished_locked(b))
+		if (!is_mending_locked(b) && (!is_unfinished_locked(b) || is_refused_locked(b)))
 			break;
 		clock_wait(&b->changed, &b->lock, min_u64(deadline, now + VERDICT_EVERY));
 	}
 	if (is_wrong(b))
 		end_mending_locked(b);
+	failed = is_unfinished_locked(b) && b->mend->r < 0;
 	pthread_mutex_unlock(&b->lock);
-	return is_wrong(b) ? say_wrong(b, e) : 0;
+	if (!is_wrong(b))
+		return 0;
+	if (failed) /* what it has brought nobody can check */
+		cache_blob_empty(b->cache);
+	return say_wrong(b, e);
 }
 
 /* What was read so far may be wrong: begins anew. */

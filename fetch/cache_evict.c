@@ -10,9 +10,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/base/scope.h"
 
-enum { USAGE_SIZE = 4096, DOCUMENTS_SHARE = 16 /* that part of the folder may be documents */ };
+enum {
+	USAGE_SIZE = 4096,
+	DOCUMENTS_SHARE = 16, /* that part of the folder may be documents */
+	PATIENCE = 30 * 1000, /* ms that a tool waits for the right to evict */
+	LOOK_EVERY = 20, /* ms between two tries */
+};
 
 /* ---- the two files ---- */
 
@@ -108,19 +115,27 @@ void cache_evict_close(struct cache *c)
 	cache_disk_close(&c->usage_file);
 }
 
-/* The right to evict.  Waiting is for tools, which their user can end. */
+/* The right to evict.  Waiting is for tools, and has an end: who holds it may be frozen. */
 static int take_right(struct cache *c, bool wait, struct err *e)
 {
+	uint64_t until = clock_ms() + (wait ? PATIENCE : 0);
 	int r;
 
 	if (wait)
 		pthread_mutex_lock(&c->evicting);
 	else if (pthread_mutex_trylock(&c->evicting) != 0)
 		return err_set(e, EAGAIN, "another thread evicts");
-	r = c->ops->lock(c->lock_file.fd, F_WRLCK, wait, 0, 1);
+	while ((r = c->ops->lock(c->lock_file.fd, F_WRLCK, false, 0, 1)) == -EAGAIN &&
+	       clock_ms() < until)
+		clock_sleep(LOOK_EVERY);
 	if (r == 0)
 		return 0;
-	r = err_set(e, -r, "lock: %s", strerror(-r));
+	if (r == -EAGAIN && wait)
+		r = err_set(e, EAGAIN,
+			    "lock: another process has been evicting for %d s; it may be frozen",
+			    PATIENCE / 1000);
+	else
+		r = err_set(e, -r, "lock: %s", strerror(-r));
 	pthread_mutex_unlock(&c->evicting);
 	return r;
 }
@@ -133,8 +148,14 @@ static void yield_right(struct cache *c)
 
 void cache_evict_await(struct cache *c)
 {
-	if (take_right(c, true, NULL) == 0)
+	struct err e;
+
+	if (!cache_is_open(c))
+		return;
+	if (take_right(c, true, &e) == 0)
 		yield_right(c);
+	else
+		log_warn("cache %s: %s; what is filled may not stay", c->dir, e.msg);
 }
 
 /* ---- a blob by its path ---- */

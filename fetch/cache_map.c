@@ -24,9 +24,10 @@
  * (6) CACHE_MAP_WHOLE is cleared after a word is, and set before all words are looked at: it never
  *     stays set over a missing chunk.
  * (7) A drop is always done.  When the chunk's lock is not to be had it is done without: the holder
- *     found the chunk there, so it does not write it, and data that are punched too late do not
- *     match their CRC.  When the word cannot be cleared (1), this opening refuses it from then on,
- *     and whoever fetches the chunk again replaces it. */
+ *     found the chunk there, so it does not write it.  The data are not punched then, for the chunk
+ *     may have been filled anew by that time.  When the word cannot be cleared (1), this opening
+ *     refuses it from then on; whoever fetches the chunk again clears it first, since others trust
+ *     it still. */
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
@@ -179,7 +180,7 @@ static void punch(const struct cache_map *m, uint64_t i)
 }
 
 /* Returns the bytes that are free now; 0: it has to stay, for want of a block for its word. */
-static uint64_t discard_locked(struct cache_map *m, uint64_t i)
+static uint64_t discard(struct cache_map *m, uint64_t i, bool locked)
 {
 	if (change(m, &m->words[i], CACHE_DISK_AND, ~(CACHE_WORD_GENERATION - 1)) < 0)
 		return 0;
@@ -187,7 +188,8 @@ static uint64_t discard_locked(struct cache_map *m, uint64_t i)
 		(void)cache_map_change_flags(m, 0, CACHE_MAP_WHOLE);
 	if (m->cleared)
 		m->cleared(m->cleared_arg);
-	punch(m, i);
+	if (locked) /* else another may have filled it by now, and be trusted */
+		punch(m, i);
 	cache_map_subtract(m->map.ops, m->counters.usage, cache_map_chunk_bytes(m, i));
 	return cache_map_chunk_bytes(m, i);
 }
@@ -203,6 +205,9 @@ static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bo
 		return 0;
 	if (!checked && (cache_map_flags(m) & CACHE_MAP_SEALED)) /* (5) */
 		return -ESTALE;
+	/* Others still take what this opening refuses: its data change under no word. */
+	if (counted && discard(m, i, true) == 0)
+		return -ENOSPC;
 	r = cache_disk_write(m->data, bytes, n, i * CACHE_CHUNK, NULL);
 	if (r < 0) {
 		punch(m, i);
@@ -215,8 +220,7 @@ static int publish_locked(struct cache_map *m, uint64_t i, const void *bytes, bo
 		punch(m, i);
 		return r;
 	}
-	if (!counted)
-		cache_map_add(m->map.ops, m->counters.usage, n);
+	cache_map_add(m->map.ops, m->counters.usage, n);
 	return 0;
 }
 
@@ -243,7 +247,7 @@ static void drop_word(struct cache_map *m, uint64_t i, uint64_t word)
 {
 	bool locked = lock_chunk(m, i, PATIENCE) == 0;
 
-	if (unmarked(load_raw(m, i)) == unmarked(word) && discard_locked(m, i) == 0)
+	if (unmarked(load_raw(m, i)) == unmarked(word) && discard(m, i, locked) == 0)
 		atomic_store_explicit(&m->verified[i], refusal_of(word), memory_order_relaxed);
 	if (locked)
 		unlock_chunk(m, i);
@@ -274,7 +278,7 @@ uint64_t cache_map_evict(struct cache_map *m, uint64_t i)
 	} else if ((word & CACHE_WORD_PRESENT) && lock_chunk(m, i, 0) == 0) {
 		word = load_raw(m, i);
 		if ((word & CACHE_WORD_PRESENT) && !(word & CACHE_WORD_REFERENCED))
-			freed = discard_locked(m, i);
+			freed = discard(m, i, true);
 		unlock_chunk(m, i);
 	}
 	return freed;
@@ -355,8 +359,12 @@ static size_t read_run(struct cache_map *m, void *buf, size_t n, uint64_t off,
 
 	n = (size_t)min_u64(n, (first + count) * CACHE_CHUNK - off);
 	if (cache_disk_read(m->data, buf, n, off, NULL) < 0) {
-		for (i = 0; i < count; i++)
-			atomic_store_explicit(&m->verified[first + i], 0, memory_order_relaxed);
+		for (i = 0; i < count; i++) {
+			uint64_t verified = unmarked(words[i]);
+
+			/* Not what another thread refuses meanwhile, (7). */
+			atomic_compare_exchange_strong(&m->verified[first + i], &verified, 0);
+		}
 		return 0;
 	}
 	read_barrier();

@@ -626,7 +626,7 @@ static struct flight *next_flight_locked(struct hint *h, uint64_t most)
 
 	while (h->next < h->end) {
 		uint64_t n = missing_run_locked(b, h->next, min_u64(h->end - h->next, most));
-		unsigned rank = b->cache ? 0 : CLAIM_NONE;
+		unsigned rank = b->cache ? h->rank : CLAIM_NONE;
 		uint64_t first = h->next;
 		struct flight *f;
 

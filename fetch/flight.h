@@ -87,6 +87,7 @@ struct hint {
 	unsigned flights; /* (L) under way */
 	bool exhausted; /* (L) it makes no more */
 	bool awaited; /* blob_fill waits for it and frees it */
+	unsigned rank; /* as which fetcher its flights claim; CLAIM_NONE: without */
 	bool skipped; /* (L) another process had claimed some of it */
 	int r; /* (L) the first failure */
 	struct err why;
@@ -131,6 +132,7 @@ struct blob {
 	/* The whole was wrong, so all of it is fetched once more, see blob.c. */
 	struct hint *mend; /* (L) the last such fetch; NULL: none */
 	uint64_t mend_at; /* (L) ms: not before */
+	unsigned mends_beside_others; /* (L) in a row that left some of it to other processes */
 	unsigned mends; /* (L) that have brought all of it, and it was wrong */
 	bool mend_ended; /* (L) that the last one has ended was seen */
 	struct err mend_failure; /* (L) why the last that has ended did not bring all, "" */

@@ -55,7 +55,9 @@ say "ok: what fits"
 # The limit is the folder's: it holds without being said again.
 fill third
 same "of the third" "$(has third)" "$size"
-[ $(($(has first) + $(has second))) -lt $((2 * size)) ] || fail "nothing of what is older has gone"
+first=$(has first)
+second=$(has second)
+[ $((first + second)) -lt $((2 * size)) ] || fail "nothing of what is older has gone"
 blobs=$(du -s --block-size=1 "$cache" | cut -f1)
 [ "$blobs" -le $((limit + (1 << 20))) ] || fail "$blobs bytes on the disk, the limit is $limit"
 say "ok: what is older makes room"

@@ -256,9 +256,9 @@ static void comes_in_two(unsigned times, uint64_t until)
 		assert_int_equal(blob->mend_at, 5000 + 10 * 1000);
 		return;
 	}
-	if (times == 1) { /* what came cannot be checked: it is gone, and the next one due */
-		assert_int_equal(shelf.emptied, 1);
-		assert_string_equal(shelved(), "");
+	if (times == 1) { /* what came stays, for the other may be mending as well */
+		assert_int_equal(shelf.emptied, 0);
+		assert_string_equal(shelved(), "0-2,4-39");
 		assert_int_equal(blob->mend_at, clock_ms() + 1000);
 		shelf.claims[0][3] = NOBODY;
 	}
@@ -280,10 +280,55 @@ static void test_mending_in_two(void **state)
 	close_scene();
 }
 
+/* A process that fetches a chunk of it is frozen, and not dead: others are the second to fetch it,
+ * as for any read. */
+static void comes_but_for_one(unsigned times, uint64_t until)
+{
+	answer_all();
+	if (strcmp(shelved(), "0-39") == 0)
+		shelf.state = CACHE_WHOLE;
+	stage_pass(50);
+}
+
+static void test_mending_beside_a_frozen_one(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	shelf.claims[0][3] = OTHERS;
+	on_wait = comes_but_for_one;
+	caller()->deadline = clock_ms() + 40 * 1000;
+	check_read(0, 10);
+	caller()->deadline = 0;
+	assert_int_equal(shelf.emptied, 0);
+	close_scene();
+}
+
+static void is_gone(unsigned times, uint64_t until)
+{
+	while (stage.count > 0)
+		stage_answer(stage_next(), "404", 0, 0);
+	stage_pass(500);
+	if (times > 2000)
+		fail_msg("the read waits for ever: %u s", (unsigned)(clock_ms() / 1000));
+}
+
+/* With timeout=0, and a registry that says that it has no such blob any more. */
+static void test_mending_of_what_is_gone(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	blob->timeout = 0;
+	shelf.state = CACHE_WRONG;
+	on_wait = is_gone;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_non_null(strstr(why.msg, "404"));
+	assert_int_equal(shelf.emptied, 1);
+	close_scene();
+}
+
 static void is_away(unsigned times, uint64_t until)
 {
 	while (stage.count > 0)
-		answer(stage_next(), 0, -ECONNRESET);
+		answer(stage_next(), 0, -ETIMEDOUT);
 	stage_pass(500);
 }
 
@@ -434,6 +479,8 @@ int main(void)
 		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_passed_over),
 		cmocka_unit_test(test_blamed_once),
+		cmocka_unit_test(test_mending_of_what_is_gone),
+		cmocka_unit_test(test_mending_beside_a_frozen_one),
 		cmocka_unit_test(test_mending),
 		cmocka_unit_test(test_mending_fails),
 		cmocka_unit_test(test_mending_in_two),

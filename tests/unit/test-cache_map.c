@@ -411,6 +411,38 @@ static void schedule_between_processes(void **state)
 	close(p.to_parent[0]);
 }
 
+/* (7) The schedule of schedule() for a drop that is done without the lock: its holder goes on,
+ * the chunk is fetched again, and only then the drop punches. */
+struct thaw {
+	struct cache_file holder;
+	struct intruder in;
+};
+
+static void thaw_and_intrude(void *arg)
+{
+	struct thaw *t = arg;
+
+	cache_disk_close(&t->holder); /* the frozen process goes on, and is done with the chunk */
+	intrude(&t->in);
+}
+
+static void dropped_without_the_lock(void **state)
+{
+	struct cache_map *m = open_map(), *other = open_map();
+	struct thaw t = { { &cache_disk_system, open(path_of("map"), O_RDWR) }, { .m = other } };
+
+	assert_int_equal(publish(m, 4), 0);
+	assert_int_equal(cache_folder_lock(t.holder, F_WRLCK, CACHE_MAP_HEADER + 8 * 4, 8), 0);
+	cache_map_set_hook(m, thaw_and_intrude, &t);
+	cache_map_drop(m, 4);
+	cache_map_set_hook(m, NULL, NULL);
+	assert_int_equal(t.in.publish, 0);
+	assert_int_equal(t.in.look, 1);
+	assert_int_not_equal(look(other, 4), -1); /* zeros */
+	cache_map_close(m);
+	cache_map_close(other);
+}
+
 /* A chunk that a frozen process holds: the evictor passes it by, fills give it up soon, and who
  * found it wrong discards it all the same, for everybody. */
 static void held_chunk(void **state)
@@ -630,6 +662,7 @@ int main(void)
 		TEST(schedule_between_threads),
 		TEST(schedule_between_processes),
 		TEST(held_chunk),
+		TEST(dropped_without_the_lock),
 		TEST(change_before_read),
 		TEST(reads_beside_changes),
 		TEST(seals),

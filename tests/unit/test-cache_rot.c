@@ -203,6 +203,25 @@ static void shared_blocks(void **state)
 	memcache_leave(&p);
 }
 
+/* (7) Who refuses a chunk and fetches it again must not harm those who still take the old one. */
+static void refused_and_fetched_again(void **state)
+{
+	struct process p = use(1, GOOD), q;
+
+	assert_int_equal(cachelib_publish(p.b, &blob, 0), 0);
+	q = use(2, GOOD);
+	assert_int_equal(cachelib_look(q.b, &blob, 0), 1);
+	memdisk_set_room(memdisk_used());
+	memdisk_share(memcache_path(GOOD, &blob, "map"));
+	memdisk_as(1);
+	cache_blob_drop(p.b, 0, 1);
+	assert_int_equal(cachelib_publish(p.b, &blob, 0), -ENOSPC);
+	memdisk_as(2);
+	assert_int_not_equal(cachelib_look(q.b, &blob, 0), -1); /* zeros */
+	memcache_leave(&p);
+	memcache_leave(&q);
+}
+
 /* The check of a whole seals it, and ends where it cannot. */
 static void shared_blocks_of_a_whole(void **state)
 {
@@ -506,6 +525,7 @@ int main(void)
 		TEST(synced),
 		TEST(not_synced),
 		TEST(shared_blocks),
+		TEST(refused_and_fetched_again),
 		TEST(shared_blocks_of_a_whole),
 		TEST(unshared_when_opened),
 		TEST(hard_links),

@@ -114,17 +114,25 @@ static void checking_marks_nothing(void **state)
 	memcache_leave(&p);
 }
 
-/* A server evicts: pruning waits for it (memdisk cannot, and says so), other things do not. */
+/* A server evicts, and is frozen: pruning waits for it, not for ever; other things do not. */
 static void who_waits(void **state)
 {
 	struct process p = use_full(), q = memcache_use(2, GOOD, &blob, 0);
-	uint64_t freed, dropped;
+	uint64_t freed, dropped, then;
 	struct err e;
 
 	assert_int_equal(cache_folder_lock(q.c->lock_file, F_WRLCK, 0, 1), 0);
-	assert_int_equal(cache_prune(p.c, 0, &freed, &e), -EDEADLK);
+	then = clock_ms();
+	assert_int_equal(cache_prune(p.c, 0, &freed, &e), -EAGAIN);
+	assert_non_null(strstr(e.msg, "has been evicting for 30 s; it may be frozen"));
+	assert_in_range(clock_ms(), then + 30 * 1000, then + 31 * 1000);
+	then = clock_ms();
 	assert_int_equal(cache_evict_run(p.c, 0, 0, &freed, &e), -EAGAIN);
-	assert_int_equal(cache_evict_recount(p.c, true, &e), -EDEADLK);
+	assert_int_equal(clock_ms(), then);
+	assert_int_equal(cache_evict_recount(p.c, true, &e), -EAGAIN);
+	assert_int_equal(warnings, 0);
+	assert_int_equal(cache_blob_hold(p.b, &e), 0); /* without being sure */
+	assert_int_equal(warnings, 1);
 	assert_int_equal(cache_evict_recount(p.c, false, &e), -EAGAIN);
 	assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
 	/* None of these needs the right. */
