@@ -72,32 +72,39 @@ static int try_base(const struct upper_pending_content *content,
 	return !m.failed || m.next == content->count;
 }
 
-/* 1: the data are what they were. */
-static int check_data(struct source *data, const struct upper_pending_record *record,
-		      uint8_t *buffer, struct err *e)
+static bool is_zero(const uint8_t *bytes, size_t n)
+{
+	return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
+}
+
+/* The CRC of a record's data, and whether they are zeroes.  1: they are there, 0: they are not. */
+static int sum_data(struct source *data, const struct upper_pending_record *record, uint32_t *crc,
+		    bool *zeroes, uint8_t *buffer, struct err *e)
 {
 	uint64_t off = mapping_moffset(record->map) * SECTOR;
 	uint64_t left = mapping_sectors(record->map) * SECTOR;
-	uint32_t crc = UPPER_PENDING_SALT;
 
-	if (mapping_zeroed(record->map))
-		return 1;
 	if (!range_fits(off, left, data->size))
 		return 0;
+	*crc = UPPER_PENDING_SALT;
+	*zeroes = true;
 	while (left > 0) {
 		size_t n = (size_t)min_u64(left, PIECE);
 		int r = source_pread(data, buffer, n, off, e);
 
 		if (r < 0)
 			return r;
-		crc = crc32c_raw(crc, buffer, n);
+		*crc = crc32c_raw(*crc, buffer, n);
+		*zeroes = *zeroes && is_zero(buffer, n);
 		off += n;
 		left -= n;
 	}
-	return crc == record->crc;
+	return 1;
 }
 
-static int check_all(struct upper_replay *out, struct source *data, struct err *e)
+/* Counts the records whose data are what they were.  One of the older form has no CRC: it gets that
+ * of what is there, and *zeroes says whether some are all zeroes. */
+static int check_all(struct upper_replay *out, struct source *data, bool *zeroes, struct err *e)
 {
 	AUTO_FREE uint8_t *buffer = malloc(PIECE);
 	size_t left = out->content.count - out->from;
@@ -106,7 +113,19 @@ static int check_all(struct upper_replay *out, struct source *data, struct err *
 	if (!buffer)
 		return err_set(e, ENOMEM, "out of memory");
 	while (r > 0 && out->count < left) {
-		r = check_data(data, &out->content.records[out->from + out->count], buffer, e);
+		struct upper_pending_record *record = &out->content.records[out->from + out->count];
+		bool all_zero;
+		uint32_t crc;
+
+		if (!mapping_zeroed(record->map)) {
+			r = sum_data(data, record, &crc, &all_zero, buffer, e);
+			if (r > 0 && out->content.older) {
+				record->crc = crc;
+				*zeroes |= all_zero;
+			} else if (r > 0) {
+				r = crc == record->crc;
+			}
+		}
 		out->count += r > 0;
 	}
 	out->lost = left - out->count;
@@ -251,56 +270,6 @@ static bool is_newest(const struct entries *all, size_t first,
 	return has_place || from == content->count;
 }
 
-static bool is_zero(const uint8_t *bytes, size_t n)
-{
-	return n == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0);
-}
-
-/* Gives a record its CRC.  1: its data are there, 0: they are not. */
-static int sum_data(struct source *data, struct upper_pending_record *record, bool *zeroes,
-		    uint8_t *buffer, struct err *e)
-{
-	uint64_t off = mapping_moffset(record->map) * SECTOR;
-	uint64_t left = mapping_sectors(record->map) * SECTOR;
-	bool all_zero = true;
-
-	if (mapping_zeroed(record->map))
-		return 1;
-	if (!range_fits(off, left, data->size))
-		return 0;
-	record->crc = UPPER_PENDING_SALT;
-	while (left > 0) {
-		size_t n = (size_t)min_u64(left, PIECE);
-		int r = source_pread(data, buffer, n, off, e);
-
-		if (r < 0)
-			return r;
-		record->crc = crc32c_raw(record->crc, buffer, n);
-		all_zero &= is_zero(buffer, n);
-		off += n;
-		left -= n;
-	}
-	*zeroes |= all_zero;
-	return 1;
-}
-
-static int sum_all(struct upper_replay *out, struct source *data, bool *zeroes, struct err *e)
-{
-	AUTO_FREE uint8_t *buffer = malloc(PIECE);
-	size_t left = out->content.count - out->from;
-	int r = 1;
-
-	if (!buffer)
-		return err_set(e, ENOMEM, "out of memory");
-	while (r > 0 && out->count < left) {
-		r = sum_data(data, &out->content.records[out->from + out->count], zeroes, buffer,
-			     e);
-		out->count += r > 0;
-	}
-	out->lost = left - out->count;
-	return r < 0 ? r : 0;
-}
-
 /* The user decides. */
 static int refuse_older(const struct upper_replay_log *log, const struct upper_replay *out,
 			const char *why, struct err *e)
@@ -329,7 +298,7 @@ static int replay_older(const struct upper_replay_log *log, struct upper_replay 
 			 is_newest(&all, first, &out->content, out->from);
 		if (log->apply_older && !newest)
 			out->from = 0;
-		r = sum_all(out, log->data, &zeroes, e);
+		r = check_all(out, log->data, &zeroes, e);
 	}
 	free(all.list);
 	if (r < 0 || log->apply_older)
@@ -349,6 +318,7 @@ static int replay_older(const struct upper_replay_log *log, struct upper_replay 
 static int replay(const struct upper_replay_log *log, struct upper_replay *out, struct err *e)
 {
 	const struct upper_pending_content *c = &out->content;
+	bool zeroes = false;
 	int r = 0;
 
 	if (c->older)
@@ -358,7 +328,7 @@ static int replay(const struct upper_replay_log *log, struct upper_replay *out, 
 	if (r == 0)
 		r = try_base(c, &c->base, log->index, log->found, &out->from, e);
 	if (r > 0)
-		return check_all(out, log->data, e);
+		return check_all(out, log->data, &zeroes, e);
 	out->stale = c->count;
 	return r;
 }

@@ -189,7 +189,7 @@ static int system_datasync(int fd)
 	return result(fdatasync(fd));
 }
 
-static int system_lock(int fd, short type, bool wait, uint64_t off, uint64_t n)
+static int system_lock(int fd, short type, uint64_t off, uint64_t n)
 {
 	struct flock lock = {
 		.l_type = type,
@@ -198,7 +198,7 @@ static int system_lock(int fd, short type, bool wait, uint64_t off, uint64_t n)
 		.l_len = (off_t)n,
 	};
 
-	while (fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock) < 0) {
+	while (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
 		if (errno == EACCES)
 			return -EAGAIN;
 		if (errno != EINTR)

@@ -60,9 +60,10 @@ struct cache_disk_ops {
 	int (*touch)(int fd); /* its time of change is now */
 	int (*datasync)(int fd); /* the bytes, and the size that leads to them */
 
-	/* OFD locks.  lock: F_RDLCK, F_WRLCK or F_UNLCK; -EAGAIN: another has it (`wait` false).
+	/* OFD locks.  lock: F_RDLCK, F_WRLCK or F_UNLCK; -EAGAIN: another has it.  Nobody waits
+	 * for it in the kernel, for who has it may be frozen.
 	 * look: what stands in the way of that lock; l_type F_UNLCK: nothing. */
-	int (*lock)(int fd, short type, bool wait, uint64_t off, uint64_t n);
+	int (*lock)(int fd, short type, uint64_t off, uint64_t n);
 	int (*look)(int fd, struct flock *lock);
 
 	/* n bytes of the file, shared with all who map it, at `where` in place of what is mapped

@@ -125,7 +125,7 @@ static int take_right(struct cache *c, bool wait, struct err *e)
 		pthread_mutex_lock(&c->evicting);
 	else if (pthread_mutex_trylock(&c->evicting) != 0)
 		return err_set(e, EAGAIN, "another thread evicts");
-	while ((r = c->ops->lock(c->lock_file.fd, F_WRLCK, false, 0, 1)) == -EAGAIN &&
+	while ((r = cache_folder_lock(c->lock_file, F_WRLCK, 0, 1)) == -EAGAIN &&
 	       clock_ms() < until)
 		clock_sleep(LOOK_EVERY);
 	if (r == 0)

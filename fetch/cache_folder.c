@@ -324,7 +324,7 @@ int cache_folder_enter(struct cache_file root, const char *path, bool create,
 
 int cache_folder_lock(struct cache_file f, short type, uint64_t off, uint64_t n)
 {
-	return f.ops->lock(f.fd, type, false, off, n);
+	return f.ops->lock(f.fd, type, off, n);
 }
 
 /* ---- removing ---- */

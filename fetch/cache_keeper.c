@@ -27,7 +27,7 @@ static bool is_complete(struct cache_blob *b)
 	return b->cursor == b->chunks;
 }
 
-/* Why a check fails, the machine knows (a full disk, missing rights): that may pass. */
+/* A check that fails for another reason than the bytes, such as a full disk, is tried again. */
 static void check_whole(struct cache_blob *b)
 {
 	struct err e = { .msg = "" };

@@ -21,9 +21,7 @@
  *
  * A store to a mapped page that has no block of its own (a hole, or what memdisk_share shared) is a
  * SIGSEGV unless ops->prepare came first.  A descriptor's number is never used again, so that what
- * is used after it was closed is found; closing one twice aborts.
- *
- * A lock that would have to be waited for is -EDEADLK: there is nobody who could end it. */
+ * is used after it was closed is found; closing one twice aborts. */
 #ifndef OVERLAYBD_TESTS_MEMDISK_H
 #define OVERLAYBD_TESTS_MEMDISK_H
 

@@ -519,7 +519,7 @@ static uint64_t last_byte(uint64_t off, uint64_t n)
 	return n == 0 ? UINT64_MAX : off + n - 1;
 }
 
-static int mem_lock(int fd, short type, bool wait, uint64_t off, uint64_t n)
+static int mem_lock(int fd, short type, uint64_t off, uint64_t n)
 {
 	struct open_file *file;
 	uint64_t last = last_byte(off, n);
@@ -530,7 +530,7 @@ static int mem_lock(int fd, short type, bool wait, uint64_t off, uint64_t n)
 	if (type == F_WRLCK && !file->can_write)
 		return -EBADF;
 	if (type != F_UNLCK && find_obstacle(file->node, file, type, off, last))
-		return wait ? -EDEADLK : -EAGAIN;
+		return -EAGAIN;
 	carve(file->node, file, off, last);
 	if (type != F_UNLCK)
 		take_lock(file->node, file, type, off, last);

@@ -259,7 +259,7 @@ static void bytes_alike(const struct cache_disk_ops *ops, int at, struct protoco
 static int lock_alike(const struct cache_disk_ops *ops, int fd, short type, uint64_t off,
 		      uint64_t n)
 {
-	return ops->lock(fd, type, false, off, n);
+	return ops->lock(fd, type, off, n);
 }
 
 static void look_alike(const struct cache_disk_ops *ops, int fd, uint64_t off, uint64_t n,
@@ -300,7 +300,7 @@ static void locks_alike(const struct cache_disk_ops *ops, int at, struct protoco
 	note(p, "b once c is gone", lock_alike(ops, b, F_WRLCK, 20, 5));
 	note(p, "b to the end", lock_alike(ops, b, F_WRLCK, 1000, 0));
 	note(p, "a far away", lock_alike(ops, a, F_RDLCK, (uint64_t)1 << 40, 1));
-	note(p, "a waits for nothing", ops->lock(a, F_WRLCK, true, 900, 1));
+	note(p, "a has none in its way", lock_alike(ops, a, F_WRLCK, 900, 1));
 	note(p, "b gives all", lock_alike(ops, b, F_UNLCK, 0, 0));
 	look_alike(ops, a, 500, 0, p);
 	ops->close(a);
@@ -408,10 +408,10 @@ static void killed(void **state)
 	assert_int_equal(memdisk_ops.allocate(a, MEMDISK_BLOCK), 0);
 	assert_int_equal(memdisk_ops.map(a, MEMDISK_BLOCK, NULL, &at), 0);
 	x = at;
-	assert_int_equal(memdisk_ops.lock(a, F_WRLCK, false, 0, 0), 0);
-	assert_int_equal(memdisk_ops.lock(b, F_WRLCK, false, 0, 0), -EAGAIN);
+	assert_int_equal(memdisk_ops.lock(a, F_WRLCK, 0, 0), 0);
+	assert_int_equal(memdisk_ops.lock(b, F_WRLCK, 0, 0), -EAGAIN);
 	memdisk_kill(1);
-	assert_int_equal(memdisk_ops.lock(b, F_WRLCK, false, 0, 0), 0);
+	assert_int_equal(memdisk_ops.lock(b, F_WRLCK, 0, 0), 0);
 	x[0] = 7;
 	memdisk_peek("/f", 0, &got, 1);
 	assert_int_equal(got, 0);
