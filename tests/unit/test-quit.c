@@ -15,6 +15,7 @@
 
 #include "core/base/clock.h"
 #include "nbdkit-plugin/quit.h"
+#include "tests/unit/leftovers.h"
 
 static const int numbers[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
 
@@ -230,5 +231,6 @@ int main(void)
 		TEST(what_cannot_be_watched_is_an_error),
 	};
 
+	leftovers_allowed = 1; /* quit.c's eventfd */
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
