@@ -176,7 +176,6 @@ static size_t content_end(const struct yaml_node *node)
 	for (child = node->first; child; child = child->next) {
 		inner = content_end(child);
 		end = inner > end ? inner : end;
-		end = child->key && child->key->end > end ? child->key->end : end;
 	}
 	return end;
 }
