@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* For TSan: what the lock of a blob guards is touched under it by all who touch it: by readers, by
- * what an exchange tells, by hints.  After each time that the test's thread has given the lock away,
+ * what an exchange tells, by hints.  Each time that the thread of the test has given the lock away,
  * another thread (visitor.h) takes it and touches all that it guards. */
 #include "fetch/sequence.h"
 #include "tests/unit/bloblib.h"
