@@ -151,6 +151,22 @@ static void test_whole_passes(void **state)
 	close_scene();
 }
 
+/* Reads that keep together get what follows a miss as well, on a slow link too. */
+static void test_reads_around(void **state)
+{
+	static const uint64_t at[] = { 5, 12, 1, 9 };
+	unsigned i;
+
+	open_scene(&(struct scene){ .size = 600 * CHUNK });
+	on_wait = all_comes;
+	for (i = 0; i < 24; i++) /* far from each other, and in the same areas again */
+		check_read((at[i / 6] + i % 6 * 16) * CHUNK, 100);
+	memset(shelf.there, 0, sizeof shelf.there);
+	check_read(48 * CHUNK, 100);
+	assert_string_equal(shelved(), "48-71");
+	close_scene();
+}
+
 /* ---- failures ---- */
 
 static void test_fails(void **state)
@@ -366,7 +382,7 @@ int main(void)
 		cmocka_unit_test(test_timeout_of_one), cmocka_unit_test(test_deadline),
 		cmocka_unit_test(test_others_fetch),   cmocka_unit_test(test_patience),
 		cmocka_unit_test(test_claim_ends),     cmocka_unit_test(test_others_too_late),
-		cmocka_unit_test(test_others_shut),
+		cmocka_unit_test(test_others_shut),    cmocka_unit_test(test_reads_around),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
