@@ -213,8 +213,8 @@ static bool is_foreign_digest(const char *text)
 	       strncmp(text, "sha512:", 7) != 0;
 }
 
-/* What a tag means nobody knows, but it is something of JSON, and what the answer says it is, as far
- * as it says so.  A digest that is cut short, or none, is no manifest's. */
+/* What a tag means nobody knows, but it is something of JSON, and what the answer says it is, if it
+ * says that.  A digest that is cut short, or none, is no manifest's. */
 static int check_tagged(const struct document *d, const struct http_answer *answer, struct err *e)
 {
 	char got[DIGEST_ANY_TEXT];

@@ -128,6 +128,21 @@ static void test_less(void **state)
 	assert_string_equal(asked(), "1-2");
 	leave_flight(f);
 	close_scene();
+	open_scene(&(struct scene){ .size = 64 * CHUNK });
+	f = make_flight(0, 64, REQUEST_DEMAND);
+	answer(stage_next(), 1, -ECONNRESET);
+	(void)stage_next();
+	assert_string_equal(asked(), "0-0");
+	leave_flight(f);
+	close_scene();
+	/* One that brought nothing says nothing about that. */
+	open_scene(&(struct scene){ .size = 64 * CHUNK });
+	f = make_flight(0, 64, REQUEST_DEMAND);
+	stage_end(stage_next(), -ECONNRESET);
+	(void)stage_next();
+	assert_string_equal(asked(), "0-63");
+	leave_flight(f);
+	close_scene();
 }
 
 static void test_cancelled(void **state)

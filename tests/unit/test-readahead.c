@@ -177,7 +177,12 @@ static void no_zone(void **state)
 	assert_true(readahead_note(&ra, 3499, 3501));
 	assert_true(readahead_note(&ra, 3500 + READAHEAD_MAX, 4000));
 	assert_false(readahead_note(&ra, 3501 + READAHEAD_MAX, 4000));
+	atomic_store(&ra.zones[0].to, 100);
+	assert_false(readahead_note(&ra, 0, 10));
 	assert_int_equal(atomic_load(&ra.zones[0].used), 0);
+	atomic_store(&ra.zones[0].to, 0);
+	atomic_store(&ra.zoned, 3);
+	assert_false(readahead_note(&ra, 0, 10));
 }
 
 int main(void)

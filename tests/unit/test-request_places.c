@@ -231,8 +231,8 @@ static void test_avoided(void **state)
 		{ .what = "the other wants more than half of the time",
 		  .places = 2,
 		  .avoid = 1,
-		  .deadline = 4000,
-		  .steps = { SAYS(0, "e1", "503|Retry-After: 3"), GOOD(2000, "e0") } },
+		  .deadline = 4090,
+		  .steps = { SAYS(0, "e1", "503|Retry-After: 3"), GOOD(2045, "e0") } },
 	};
 
 	RUN(rows);
