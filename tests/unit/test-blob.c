@@ -151,6 +151,46 @@ static void test_whole_passes(void **state)
 	close_scene();
 }
 
+/* Has it measured so many bytes a second. */
+static void measure_link(uint64_t bandwidth)
+{
+	struct link_facts link;
+
+	stage.now_us += 10 * 1000 * 1000;
+	queue_note_bytes(queue, 1 << 20);
+	stage.now_us += 100 * 1000;
+	queue_note_bytes(queue, (size_t)bandwidth / 10);
+	queue_link(queue, &link);
+	assert_int_equal(link.bandwidth, bandwidth);
+}
+
+/* Reads that keep together get what follows a miss as well: on a slow link some, else as much as
+ * comes in 40 ms, on a fast one not too much. */
+static void test_reads_around(void **state)
+{
+	static const uint64_t at[] = { 5, 12, 1, 9 };
+	unsigned i;
+
+	open_scene(&(struct scene){ .size = 600 * CHUNK });
+	on_wait = all_comes;
+	for (i = 0; i < 24; i++) /* far from each other, and in the same areas again */
+		check_read((at[i / 6] + i % 6 * 16) * CHUNK, 100);
+	memset(shelf.there, 0, sizeof shelf.there);
+	check_read(48 * CHUNK, 100);
+	assert_string_equal(shelved(), "48-71");
+	memset(shelf.there, 0, sizeof shelf.there);
+	measure_link(15155 * 1000);
+	check_read(200 * CHUNK, 100);
+	assert_string_equal(shelved(), "200-235");
+	measure_link(15156 * 1000);
+	check_read(300 * CHUNK, 100);
+	assert_string_equal(shelved(), "200-235,300-336");
+	measure_link(100 * 1000 * 1000);
+	check_read(400 * CHUNK, 100);
+	assert_string_equal(shelved(), "200-235,300-336,400-447");
+	close_scene();
+}
+
 /* ---- failures ---- */
 
 static void test_fails(void **state)
@@ -366,7 +406,7 @@ int main(void)
 		cmocka_unit_test(test_timeout_of_one), cmocka_unit_test(test_deadline),
 		cmocka_unit_test(test_others_fetch),   cmocka_unit_test(test_patience),
 		cmocka_unit_test(test_claim_ends),     cmocka_unit_test(test_others_too_late),
-		cmocka_unit_test(test_others_shut),
+		cmocka_unit_test(test_others_shut),    cmocka_unit_test(test_reads_around),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

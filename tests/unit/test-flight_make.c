@@ -308,6 +308,30 @@ static void test_hint_fails(void **state)
 	close_scene();
 }
 
+/* Bytes that come too slowly do not keep it alive: it ends with its time. */
+static void test_hint_is_late(void **state)
+{
+	struct http_exchange *x;
+	struct hint *h;
+	unsigned i;
+
+	open_scene(&(struct scene){ .size = 16 * CHUNK });
+	h = make_hint(0, 16 * CHUNK, REQUEST_BACKGROUND);
+	h->awaited = true;
+	queue_feed(queue, &h->feeder);
+	x = stage_next();
+	head(x, 0);
+	for (i = 0; i < 12; i++) {
+		assert_int_equal(h->flights, 1);
+		assert_true(stage_bytes(x, i * 6000, 6000));
+		stage_pass(5000);
+	}
+	assert_int_equal(h->flights, 0);
+	assert_int_equal(h->r, -ETIMEDOUT);
+	free(h);
+	close_scene();
+}
+
 static void test_hints_max(void **state)
 {
 	struct hint *h;
@@ -400,7 +424,9 @@ static void test_passing_fails(void **state)
 	stage_run();
 	assert_string_equal(shelved(), "1");
 	assert_null(blob->whole.of);
-	answer(stage_next(), 0, 0);
+	x = stage_next();
+	assert_string_equal(asked(), "6-7"); /* all that is wanted */
+	answer(x, 0, 0);
 	assert_int_equal(f->r, 0);
 	assert_string_equal(shelved(), "1,6-7");
 	leave_flight(f);
@@ -443,6 +469,40 @@ static const char *digest_of_scene(uint64_t size)
 	assert_int_equal(digest_bytes(bytes, (size_t)size, right_digest, NULL), 0);
 	free(bytes);
 	return right_digest;
+}
+
+static bool sum_fails;
+
+int __real_digest_finish_any(struct digest *d, char out[DIGEST_ANY_TEXT], struct err *e);
+int __wrap_digest_finish_any(struct digest *d, char out[DIGEST_ANY_TEXT], struct err *e);
+
+int __wrap_digest_finish_any(struct digest *d, char out[DIGEST_ANY_TEXT], struct err *e)
+{
+	int r = __real_digest_finish_any(d, out, e);
+
+	return sum_fails ? err_set(e, ENOMEM, "no sum") : r;
+}
+
+/* What cannot be checked is not believed. */
+static void test_held_unchecked(void **state)
+{
+	const uint64_t size = 4 * CHUNK + 3;
+	struct http_exchange *x;
+	struct flight *f;
+
+	open_scene(&(struct scene){ .size = size, .digest = digest_of_scene(size) });
+	f = make_flight(1, 3, REQUEST_DEMAND);
+	x = stage_next();
+	whole_head(x, false);
+	stage_bytes(x, 0, (size_t)size);
+	sum_fails = true;
+	stage_end(x, 0);
+	stage_run();
+	sum_fails = false;
+	assert_int_equal(f->arrived, 0);
+	assert_string_equal(shelved(), "");
+	leave_flight(f);
+	close_scene();
 }
 
 /* Without a length nothing is believed before the end. */
@@ -503,6 +563,7 @@ int main(void)
 		TEST(test_not_made),	  TEST(test_no_room),	      TEST(test_hint),
 		TEST(test_hint_fails),	  TEST(test_hints_max),	      TEST(test_passing),
 		TEST(test_passing_fails), TEST(test_passing_refused), TEST(test_held),
+		TEST(test_hint_is_late),  TEST(test_held_unchecked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

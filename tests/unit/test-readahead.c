@@ -163,6 +163,28 @@ static void at_random(void **state)
 	read_at_random(*state, 9);
 }
 
+/* A place that has no zone any more wants to hear of nothing. */
+static void no_zone(void **state)
+{
+	struct readahead ra = { .zoned = 2 };
+
+	atomic_store(&ra.zones[1].to, 4000);
+	atomic_store(&ra.zones[1].from, 3000);
+	atomic_store(&ra.zones[1].due, 3500);
+	assert_false(readahead_note(&ra, 0, 10));
+	assert_false(readahead_note(&ra, 3000, 3500));
+	assert_int_equal(atomic_load(&ra.zones[1].used), 500);
+	assert_true(readahead_note(&ra, 3499, 3501));
+	assert_true(readahead_note(&ra, 3500 + READAHEAD_MAX, 4000));
+	assert_false(readahead_note(&ra, 3501 + READAHEAD_MAX, 4000));
+	atomic_store(&ra.zones[0].to, 100);
+	assert_false(readahead_note(&ra, 0, 10));
+	assert_int_equal(atomic_load(&ra.zones[0].used), 0);
+	atomic_store(&ra.zones[0].to, 0);
+	atomic_store(&ra.zoned, 3);
+	assert_false(readahead_note(&ra, 0, 10));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -172,6 +194,7 @@ int main(void)
 		cmocka_unit_test_setup(two_at_once, set_up),
 		cmocka_unit_test_setup(at_random, set_up),
 		cmocka_unit_test_setup(at_random_for_long, set_up),
+		cmocka_unit_test(no_zone),
 	};
 
 	loops_seed();

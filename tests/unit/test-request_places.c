@@ -228,6 +228,11 @@ static void test_avoided(void **state)
 		  .places = 2,
 		  .avoid = 1,
 		  .steps = { SAYS(0, "e1", "500"), GOOD(50, "e1") } },
+		{ .what = "the other wants more than half of the time",
+		  .places = 2,
+		  .avoid = 1,
+		  .deadline = 4090,
+		  .steps = { SAYS(0, "e1", "503|Retry-After: 3"), GOOD(2045, "e0") } },
 	};
 
 	RUN(rows);
