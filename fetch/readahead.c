@@ -80,8 +80,8 @@ bool readahead_note_zones(struct readahead *ra, uint32_t zoned, uint64_t first, 
 		uint64_t to = atomic_load_explicit(&z->to, memory_order_relaxed);
 		uint64_t at = atomic_load_explicit(&z->due, memory_order_relaxed);
 
-		if ((zoned & 1) == 0 || to == 0)
-			continue;
+		if (to == 0)
+			continue; /* its reader is none yet */
 		if (first < to && end > from)
 			atomic_fetch_add_explicit(&z->used, min_u64(end, to) - max_u64(first, from),
 						  memory_order_relaxed);
