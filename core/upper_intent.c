@@ -411,8 +411,8 @@ static int finish_compact(const struct file_ops *ops, const char *data_path, con
 	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", index_path, strerror(-r)) : 0;
 }
 
-/* 1: the open data file has this uuid, which is copied out.  0: it cannot be told, and who opens the
- * log says why. */
+/* 1: the open data file has this uuid, which is copied out.  0: it cannot be told, and who opens
+ * the log says why. */
 static int read_uuid(const struct file_ops *ops, int data_fd, char uuid[FORMAT_UUID])
 {
 	struct format_header h;

@@ -38,7 +38,7 @@ static void write_credentials(const char *text)
 }
 
 /* `mirror` may be NULL. */
-static void open_remote(const char *name, const char *mirror)
+static void open_world(const char *name, const char *mirror, bool cached)
 {
 	struct reference ref;
 	struct err e;
@@ -50,6 +50,8 @@ static void open_remote(const char *name, const char *mirror)
 	assert_int_equal(fetch_settings_init(&w.settings, &e), 0);
 	free(w.settings.cache_dir);
 	w.settings.cache_dir = NULL;
+	if (cached)
+		assert_true(asprintf(&w.settings.cache_dir, "%s/cache", folder) > 0);
 	w.settings.credentials = strdup(w.file);
 	w.settings.timeout = 5;
 	if (mirror) {
@@ -60,6 +62,16 @@ static void open_remote(const char *name, const char *mirror)
 	if (remote_open(w.fetcher, &w.settings, &ref, NULL, false, &w.remote, &e) < 0)
 		fail_msg("%s", e.msg);
 	reference_release(&ref);
+}
+
+static void open_remote(const char *name, const char *mirror)
+{
+	open_world(name, mirror, false);
+}
+
+static void open_cached(const char *name, const char *mirror)
+{
+	open_world(name, mirror, true);
 }
 
 static void close_remote(void)
@@ -364,6 +376,40 @@ static void a_digest_is_asked_for_by_itself(void **state)
 	}
 }
 
+/* What a tag meant is kept under its registry's own name, whichever mirror said it. */
+static void a_tag_is_kept_under_its_registry(void **state)
+{
+	static const struct {
+		const char *mirror, *at;
+	} rows[] = {
+		{ NULL, TAG },
+		{ "https://mirror.io", "https://mirror.io/v2/app/manifests/latest?ns=reg.io" },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		struct route routes[] = { { "GET", rows[i].at, NULL, 200, NULL, MARKED, 0 } };
+		AUTO_FREE char *last = NULL;
+		char digest[DIGEST_ANY_TEXT], command[64];
+		struct manifest m = { 0 };
+		struct cache *c;
+		struct err e = { "" };
+		size_t n;
+
+		fake_use(routes, 1);
+		open_cached("reg.io/app", rows[i].mirror);
+		if (remote_resolve(w.remote, &m, digest, &e) != 0 ||
+		    fetcher_cache(w.fetcher, &w.settings, &c, &e) < 0 ||
+		    cache_get_document(c, "https://reg.io/app", "tag-latest", &last, &n, &e) < 0)
+			fail_msg("%zu: %s", i, e.msg);
+		assert_string_equal(last, digest);
+		close_remote();
+		manifest_release(&m);
+		snprintf(command, sizeof command, "rm -r %s/cache", folder);
+		assert_int_equal(system(command), 0);
+	}
+}
+
 /* ---- who cannot be reached ---- */
 
 static int resolve(struct err *e)
@@ -564,6 +610,7 @@ int main(void)
 		cmocka_unit_test(a_sha512_digest_is_asked_for_in_full),
 		cmocka_unit_test(manifests_are_asked_for),
 		cmocka_unit_test(a_digest_is_asked_for_by_itself),
+		cmocka_unit_test(a_tag_is_kept_under_its_registry),
 		cmocka_unit_test(nobody_here_is_told_at_once),
 		cmocka_unit_test(a_name_that_does_not_exist_is_told_at_once),
 		cmocka_unit_test(others_are_waited_for),
