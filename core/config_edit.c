@@ -176,7 +176,6 @@ static size_t content_end(const struct yaml_node *node)
 	for (child = node->first; child; child = child->next) {
 		inner = content_end(child);
 		end = inner > end ? inner : end;
-		end = child->key && child->key->end > end ? child->key->end : end;
 	}
 	return end;
 }
@@ -379,7 +378,9 @@ static int check(const struct editor *ed, const char *text, size_t n,
 	if (r < 0)
 		return r;
 	r = config_parse(ed->path, text, n, &no_service, &new, NULL);
-	if (r < 0 || !says(old, new, change))
+	if (r == -ENOMEM)
+		(void)no_memory(ed);
+	else if (r < 0 || !says(old, new, change))
 		r = err_set(ed->e, EINVAL,
 			    "%s: it has a form that cannot be changed: write 'lowers' and 'upper' "
 			    "as in the manual",

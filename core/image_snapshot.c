@@ -30,6 +30,7 @@
 #include "core/base/io.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
+#include "core/base/text.h"
 #include "core/base/yaml.h"
 #include "core/config_edit.h"
 #include "core/image_private.h"
@@ -161,11 +162,12 @@ static int check_layer_name(const struct snapshot *s, struct err *e)
 {
 	AUTO_FREE char *folder = s->layer[0] == '/' ? io_parent(s->layer) : NULL;
 	struct stat data, there, parent;
-
 	int r;
 
-	if (!folder)
+	if (s->layer[0] != '/')
 		return err_set(e, EINVAL, "'%s' is not an absolute path", s->layer);
+	if (!folder)
+		return err_set(e, ENOMEM, "out of memory");
 	r = upper_names_refuse_kept(s->old->data_path, s->layer, e);
 	if (r < 0)
 		return r;
@@ -254,11 +256,12 @@ static int make_fresh(struct snapshot *s, struct err *e)
 	int r = -EEXIST;
 
 	for (end = number + NAMES; r == -EEXIST && number++ < end;) {
-		AUTO_FREE char *data = NULL;
-		AUTO_FREE char *index = NULL;
+		AUTO_FREE char *data =
+			text_format("%.*s-%u.data", (int)stem, s->old->data_path, number);
+		AUTO_FREE char *index =
+			text_format("%.*s-%u.index", (int)stem, s->old->data_path, number);
 
-		if (asprintf(&data, "%.*s-%u.data", (int)stem, s->old->data_path, number) < 0 ||
-		    asprintf(&index, "%.*s-%u.index", (int)stem, s->old->data_path, number) < 0)
+		if (!data || !index)
 			return err_set(e, ENOMEM, "out of memory");
 		r = make_pair(s, data, index, e);
 	}

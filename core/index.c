@@ -105,7 +105,7 @@ static const struct region *region_of(const struct index *ix, uint64_t lba)
 
 size_t index_find(const struct index *ix, uint64_t lba)
 {
-	const struct region *r = ix->region_count == 1 ? ix->regions : region_of(ix, lba);
+	const struct region *r = region_of(ix, lba);
 	size_t i;
 
 	if (lba >> 32 < r->number)

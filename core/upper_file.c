@@ -16,6 +16,7 @@
 
 #include "core/base/io.h"
 #include "core/base/scope.h"
+#include "core/base/text.h"
 
 static int result(int r)
 {
@@ -142,6 +143,7 @@ static int system_list(const char *path, void (*take)(void *arg, const char *nam
 	const char *base;
 	struct dirent *entry;
 	DIR *dir;
+	int r = 0;
 
 	if (!folder)
 		return -ENOMEM;
@@ -149,18 +151,19 @@ static int system_list(const char *path, void (*take)(void *arg, const char *nam
 	dir = opendir(folder);
 	if (!dir)
 		return -errno;
-	while ((entry = readdir(dir))) {
+	while (r == 0 && (entry = readdir(dir))) {
 		AUTO_FREE char *name = NULL;
 
 		if (strncmp(entry->d_name, base, strlen(base)) != 0)
 			continue;
-		if (asprintf(&name, "%.*s%s", (int)(base - absolute), absolute, entry->d_name) < 0)
-			name = NULL;
-		else
+		name = text_format("%.*s%s", (int)(base - absolute), absolute, entry->d_name);
+		if (name)
 			take(arg, name);
+		else
+			r = -ENOMEM;
 	}
 	closedir(dir);
-	return 0;
+	return r;
 }
 
 static int system_make_like(int fd, int model)
@@ -293,7 +296,8 @@ int upper_file_temporary(const struct file_ops *ops, const char *path, int like,
 	for (try = 0; fd == -EEXIST && try < NAME_TRIES; try++) {
 		if (getrandom(&random, sizeof random, 0) != (ssize_t)sizeof random)
 			return err_set(e, errno, "random bytes for a name: %s", strerror(errno));
-		if (asprintf(name, "%s%s%016" PRIx64, path, infix, random) < 0)
+		*name = text_format("%s%s%016" PRIx64, path, infix, random);
+		if (!*name)
 			return err_set(e, ENOMEM, "out of memory");
 		/* With nobody's rights but ours, until it has those of its model. */
 		fd = ops->open(*name, O_RDWR | O_CREAT | O_EXCL, like < 0 ? 0644 : 0600);

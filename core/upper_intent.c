@@ -304,24 +304,33 @@ static int resize_file(const struct file_ops *ops, int fd, const struct upper_in
 	return r < 0 ? err_set(e, -r, "syncing: %s", strerror(-r)) : 0;
 }
 
-/* Whether an open file is a part of the log that the intent is for. */
-static bool belongs(const struct file_ops *ops, int fd, enum format_part part,
-		    const struct upper_intent *intent)
+/* 1: the open file is a part of the log that the intent is for.  0: it is one of another log.  What
+ * cannot be read, or is no part of a log, may be either. */
+static int belongs(const struct file_ops *ops, int fd, enum format_part part,
+		   const struct upper_intent *intent, const char *path, struct err *e)
 {
 	struct source *s;
 	struct format_header h;
-	int r;
+	int r = upper_file_source(ops, fd, &s, e);
 
-	if (upper_file_source(ops, fd, &s, NULL) < 0)
-		return false;
-	r = upper_intent_header(intent, s, part, &h, NULL);
-	source_close(s);
-	return r == 0 && strcasecmp(h.uuid, intent->uuid) == 0;
+	if (r == 0) {
+		r = upper_intent_header(intent, s, part, &h, e);
+		source_close(s);
+	}
+	if (r < 0)
+		return err_wrap(e, r, "%s", path);
+	return strcasecmp(h.uuid, intent->uuid) == 0;
 }
 
-static int not_a_part(const char *path, struct err *e)
+static int must_belong(const struct file_ops *ops, int fd, enum format_part part,
+		       const struct upper_intent *intent, const char *path, struct err *e)
 {
-	return err_set(e, EBADMSG, "%s: is no part of the layer that is being changed", path);
+	int r = belongs(ops, fd, part, intent, path, e);
+
+	if (r == 0)
+		return err_set(e, EBADMSG, "%s: is no part of the layer that is being changed",
+			       path);
+	return r < 0 ? r : 0;
 }
 
 /* Both files are looked at before the first of them is written to. */
@@ -332,7 +341,7 @@ static int finish_resize(const struct file_ops *ops, const char *index_path, int
 
 	if (fd < 0)
 		return err_set(e, -fd, "%s: %s", index_path, strerror(-fd));
-	r = belongs(ops, fd, FORMAT_PART_LOG_INDEX, intent) ? 0 : not_a_part(index_path, e);
+	r = must_belong(ops, fd, FORMAT_PART_LOG_INDEX, intent, index_path, e);
 	if (r == 0)
 		r = resize_file(ops, data_fd, intent, e);
 	if (r == 0)
@@ -352,9 +361,10 @@ static int replace_data(const struct file_ops *ops, const char *data_path,
 		return 0; /* it is there already */
 	if (fd < 0)
 		return err_set(e, -fd, "%s: %s", path ? path : data_path, strerror(-fd));
-	if (!belongs(ops, fd, FORMAT_PART_LOG_DATA, intent)) {
+	r = must_belong(ops, fd, FORMAT_PART_LOG_DATA, intent, path, e);
+	if (r < 0) {
 		ops->close(fd);
-		return not_a_part(path, e);
+		return r;
 	}
 	r = ops->lock(fd);
 	if (r == 0)
@@ -373,16 +383,15 @@ static int replace_index(const struct file_ops *ops, const char *index_path,
 {
 	AUTO_FREE char *path = upper_intent_new_name(ops, index_path);
 	int fd = path ? ops->open(path, O_RDONLY, 0) : -ENOMEM, r;
-	bool ours;
 
 	if (fd == -ENOENT)
 		return 0; /* it is there already */
 	if (fd < 0)
 		return err_set(e, -fd, "%s: %s", path ? path : index_path, strerror(-fd));
-	ours = belongs(ops, fd, FORMAT_PART_LOG_INDEX, intent);
+	r = must_belong(ops, fd, FORMAT_PART_LOG_INDEX, intent, path, e);
 	ops->close(fd);
-	if (!ours)
-		return not_a_part(path, e);
+	if (r < 0)
+		return r;
 	r = ops->rename(path, index_path);
 	return r < 0 ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
 }
@@ -402,7 +411,8 @@ static int finish_compact(const struct file_ops *ops, const char *data_path, con
 	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", index_path, strerror(-r)) : 0;
 }
 
-/* 1: the open data file has this uuid, which is copied out. */
+/* 1: the open data file has this uuid, which is copied out.  0: it cannot be told, and who opens
+ * the log says why. */
 static int read_uuid(const struct file_ops *ops, int data_fd, char uuid[FORMAT_UUID])
 {
 	struct format_header h;
@@ -429,11 +439,14 @@ int upper_intent_finish(const struct file_ops *ops, const char *data_path, const
 
 	if (r < 0)
 		return r;
-	if (intent.kind != UPPER_INTENT_NONE &&
-	    !belongs(ops, *data_fd, FORMAT_PART_LOG_DATA, &intent)) {
-		log_warn("%s: an intent for another layer, %s, is removed", data, intent.uuid);
-		r = remove_intent(ops, data, intent.older_name, e);
-		intent.kind = UPPER_INTENT_NONE;
+	if (intent.kind != UPPER_INTENT_NONE) {
+		r = belongs(ops, *data_fd, FORMAT_PART_LOG_DATA, &intent, data_path, e);
+		if (r == 0) {
+			log_warn("%s: an intent for another layer, %s, is removed", data,
+				 intent.uuid);
+			r = remove_intent(ops, data, intent.older_name, e);
+			intent.kind = UPPER_INTENT_NONE;
+		}
 	}
 	if (r < 0)
 		return r;

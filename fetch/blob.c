@@ -24,6 +24,7 @@
 #include "core/base/log.h"
 #include "core/base/scope.h"
 #include "fetch/flight.h"
+#include "fetch/mending.h"
 
 enum {
 	PATIENCE = 1000, /* ms for the first fetcher, at least */
@@ -36,10 +37,6 @@ enum {
 	HEAD = 16 * 1024, /* bytes of a layer's beginning that opening reads */
 	TAIL_MIN = 64 * 1024, /* of its end */
 	TAIL_MAX = 4 * 1024 * 1024,
-	VERDICT_EVERY = 50, /* ms between two looks for the cache's verdict on the whole */
-	MEND_PAUSE = 10 * 1000, /* ms after the first mending; doubled each time... */
-	MEND_DOUBLINGS = 9, /* ...up to 85 minutes */
-	MEND_AGAIN = 1000, /* ms after one that did not bring all of it */
 	AROUND_MIN = 24, /* chunks that a miss among others fetches; */
 	AROUND_MAX = 48,
 	AROUND_MS = 40, /* what comes in that time, in between */
@@ -300,12 +297,6 @@ uint64_t blob_present(const struct blob *b, uint64_t off, uint64_t n)
 	return present;
 }
 
-/* Nothing more is asked for then but what mends it: the cache would keep what comes. */
-static bool is_wrong(const struct blob *b)
-{
-	return b->cache && cache_blob_state(b->cache) == CACHE_WRONG;
-}
-
 /* ---- read-ahead ---- */
 
 static void ask_ahead(struct blob *b, uint64_t first, uint64_t end)
@@ -315,7 +306,7 @@ static void ask_ahead(struct blob *b, uint64_t first, uint64_t end)
 
 	pthread_mutex_lock(&b->lock);
 	to = readahead_hit(&b->ahead, first, end, &from);
-	if (to > 0 && !is_wrong(b))
+	if (to > 0 && !mending_is_needed(b))
 		(void)flight_make_locked(b, from, to, 0, REQUEST_DEMAND, &made);
 	pthread_mutex_unlock(&b->lock);
 	flight_submit(made);
@@ -338,108 +329,6 @@ static uint64_t deadline_of(const struct blob *b, uint64_t now)
 	if (of_caller > 0)
 		return of_caller;
 	return b->timeout ? now + b->timeout * (uint64_t)1000 : CLOCK_NEVER;
-}
-
-/* Whether the cache still empties it, or all is being fetched once more, or is there and waits for
- * the cache's verdict. */
-static bool is_mending_locked(const struct blob *b)
-{
-	return cache_blob_is_sealed(b->cache) ||
-	       (b->mend && (!b->mend->exhausted || b->mend->flights > 0 ||
-			    blob_present(b, 0, b->source.size) == b->source.size));
-}
-
-/* Whether the last mending has ended without having fetched all of it. */
-static bool is_unfinished_locked(const struct blob *b)
-{
-	return b->mend && !is_mending_locked(b) && (b->mend->r < 0 || b->mend->skipped);
-}
-
-/* Whether every endpoint has said that it will not give it: waiting is no use. */
-static bool is_refused_locked(const struct blob *b)
-{
-	return b->mend->r < 0 && b->mend->r != -ETIMEDOUT;
-}
-
-/* A mending has ended, and the blob is wrong still.  If it has not brought all it begins anew soon;
- * what it has brought stays, for other processes may be mending the same. */
-static void end_mending_locked(struct blob *b)
-{
-	if (!b->mend || b->mend_ended || is_mending_locked(b))
-		return;
-	b->mend_ended = true;
-	b->mend_failure = b->mend->why;
-	if (is_unfinished_locked(b)) {
-		b->mend_at = clock_ms() + MEND_AGAIN;
-		b->mends_beside_others += b->mend->skipped;
-	} else {
-		b->mends_beside_others = 0;
-		b->mends++;
-	}
-}
-
-/* Begins it when that is due: after one that has brought wrong bytes later and later. */
-static struct hint *begin_mending_locked(struct blob *b)
-{
-	uint64_t now = clock_ms();
-	unsigned doublings = b->mends < MEND_DOUBLINGS ? b->mends : MEND_DOUBLINGS;
-
-	if (is_mending_locked(b) || now < b->mend_at)
-		return NULL;
-	flight_forget_kept_locked(b); /* the mending would take what they hold for fetched */
-	free(b->mend);
-	b->mend_ended = false;
-	b->mend = hint_make_locked(b, 0, b->source.size, REQUEST_BACKGROUND);
-	if (!b->mend)
-		return NULL;
-	b->mend->awaited = true;
-	/* Who has claimed what is missing may be frozen. */
-	b->mend->rank = b->mends_beside_others < CLAIM_NONE ? b->mends_beside_others : CLAIM_NONE;
-	b->mend_at = now + ((uint64_t)MEND_PAUSE << doublings);
-	return b->mend;
-}
-
-/* Why the blob cannot be read. */
-static int say_wrong(struct blob *b, struct err *e)
-{
-	WITH_LOCK(&b->lock);
-	if (b->mend_failure.msg[0] != '\0')
-		return err_set(e, EIO,
-			       "the bytes that came did not have the digest %s, and fetching them "
-			       "again failed: %.700s",
-			       b->digest, b->mend_failure.msg);
-	return err_set(e, EIO, "the registry's bytes do not have the digest %s", b->digest);
-}
-
-/* Waits for a mending that is under way, and for the next one when it ended without all. */
-static int await_mending(struct blob *b, uint64_t deadline, struct err *e)
-{
-	struct hint *begun;
-	uint64_t now;
-	bool failed;
-
-	pthread_mutex_lock(&b->lock);
-	while (is_wrong(b) && !queue_is_closing(b->queue) && (now = clock_ms()) < deadline) {
-		end_mending_locked(b);
-		begun = begin_mending_locked(b);
-		if (begun) {
-			pthread_mutex_unlock(&b->lock);
-			queue_feed(b->queue, &begun->feeder);
-			pthread_mutex_lock(&b->lock);
-		}
-		if (!is_mending_locked(b) && (!is_unfinished_locked(b) || is_refused_locked(b)))
-			break;
-		clock_wait(&b->changed, &b->lock, min_u64(deadline, now + VERDICT_EVERY));
-	}
-	if (is_wrong(b))
-		end_mending_locked(b);
-	failed = is_unfinished_locked(b) && b->mend->r < 0;
-	pthread_mutex_unlock(&b->lock);
-	if (!is_wrong(b))
-		return 0;
-	if (failed) /* what it has brought nobody can check */
-		cache_blob_empty(b->cache);
-	return say_wrong(b, e);
 }
 
 /* What was read so far may be wrong: begins anew. */
@@ -486,9 +375,9 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 			get_unstuck(b, rd);
 		if (rd->n > 0 && r == 0)
 			r = read_missing(b, rd, e);
-		if (r == 0 && is_wrong(b)) {
+		if (r == 0 && mending_is_needed(b)) {
 			rewind_reading(rd);
-			r = await_mending(b, rd->deadline, e);
+			r = mending_await(b, rd->deadline, e);
 		}
 	}
 	stats_demand(b->stats, clock_us() - began);
@@ -509,8 +398,8 @@ static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struc
 	rd.deadline = deadline_of(b, rd.began);
 	caller()->read_of = b;
 	caller()->piece_count = 0;
-	if (is_wrong(b))
-		r = await_mending(b, rd.deadline, e);
+	if (mending_is_needed(b))
+		r = mending_await(b, rd.deadline, e);
 	if (r < 0)
 		return r;
 	stats_add(b->stats, STATS_READS, 1);
@@ -529,7 +418,7 @@ static void blob_prefetch(struct source *s, uint64_t off, uint64_t n)
 	struct blob *b = blob_of(s);
 	struct hint *h;
 
-	if (is_wrong(b) || blob_present(b, off, n) == n)
+	if (mending_is_needed(b) || blob_present(b, off, n) == n)
 		return;
 	pthread_mutex_lock(&b->lock);
 	h = hint_make_locked(b, off, n, REQUEST_PREFETCH);
@@ -551,7 +440,7 @@ static void blob_want(struct source *s, uint64_t off, uint64_t n)
 	uint64_t first = off / CACHE_CHUNK, end = (off + n + CACHE_CHUNK - 1) / CACHE_CHUNK;
 	struct request *made = NULL;
 
-	if (is_wrong(b) || blob_present(b, off, n) == n)
+	if (mending_is_needed(b) || blob_present(b, off, n) == n)
 		return;
 	if (!flight_is_kept(b)) /* only as much as is sure to be kept until it is read */
 		end = min_u64(end, first + FLIGHT_CHUNKS);
@@ -642,7 +531,7 @@ void blob_unref(struct blob *b)
 	cache_blob_close(b->cache);
 	request_targets_release(&b->targets);
 	readaround_release(&b->around);
-	free(b->mend);
+	mending_release(&b->mending);
 	free(b->digest);
 	free(b->path);
 	free(b);

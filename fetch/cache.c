@@ -534,13 +534,6 @@ int cache_blob_hold(struct cache_blob *b, struct err *e)
 	return cache_limit_make_room(b->cache, missing, e);
 }
 
-void cache_blob_empty(struct cache_blob *b)
-{
-	WITH_LOCK(&b->change);
-	if (cache_blob_state(b) == CACHE_WRONG && b->own)
-		cache_map_empty(b->own);
-}
-
 bool cache_blob_claim_download(struct cache_blob *b)
 {
 	pthread_rwlock_t *lock = use_levels(b);

@@ -146,10 +146,6 @@ uint64_t cache_blob_bad_chunks(const struct cache_blob *b);
  * is nothing else.  -ENOSPC: it does not fit beside what is held. */
 int cache_blob_hold(struct cache_blob *b, struct err *e);
 
-/* For who knows that a blob of the state CACHE_WRONG cannot be fetched as a whole now: what came of
- * it is of no use, and discarded.  Does nothing in another state. */
-void cache_blob_empty(struct cache_blob *b);
-
 /* Whether this process may fill now: not for a minute after a full disk or missing rights, and not
  * before the folder could be opened. */
 bool cache_is_filling(const struct cache *c);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* flight.h - the inside of a blob, for blob.c and flight.c: its fetches under way.
+/* flight.h - the inside of a blob, for blob.c, flight.c and mending.c: its fetches under way.
  *
  * A flight is a run of chunks that is being fetched by one request.  Invariants:
  *
@@ -25,6 +25,7 @@
 #include "core/base/clock.h"
 #include "core/base/source.h"
 #include "fetch/blob.h"
+#include "fetch/mending.h"
 #include "fetch/readahead.h"
 #include "fetch/readaround.h"
 #include "fetch/whole.h"
@@ -129,14 +130,7 @@ struct blob {
 	atomic_uint drops; /* how many were; changes under the lock */
 	bool publishing; /* (L) the engine gives a chunk to the cache */
 
-	/* The whole was wrong, so all of it is fetched once more, see blob.c. */
-	struct hint *mend; /* (L) the last such fetch; NULL: none */
-	uint64_t mend_at; /* (L) ms: not before */
-	unsigned mends_beside_others; /* (L) in a row that left some of it to other processes */
-	unsigned mends; /* (L) that have brought all of it, and it was wrong */
-	bool mend_ended; /* (L) that the last one has ended was seen */
-	struct err mend_failure; /* (L) why the last that has ended did not bring all, "" */
-
+	struct mending mending; /* (L) */
 	struct whole whole; /* the engine's */
 };
 

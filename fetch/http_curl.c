@@ -362,7 +362,6 @@ static void transport_end(void *state, struct http_exchange *x)
 	struct curl_state *s = state;
 	struct curl_transfer *t = x->transfer;
 
-	x->transfer = NULL;
 	if (!t)
 		return;
 	if (t->easy) {

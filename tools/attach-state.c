@@ -15,6 +15,7 @@
 
 #include "core/base/io.h"
 #include "core/base/scope.h"
+#include "core/base/text.h"
 
 enum {
 	STATE_MAX = 1024 * 1024, /* bytes */
@@ -113,15 +114,18 @@ static int take_lock(const char *path, int *fd, pid_t *holder, struct err *e)
 int attach_state_open(const char *run, unsigned index, struct attach_state *out, pid_t *holder,
 		      struct err *e)
 {
-	AUTO_FREE char *lock = NULL;
+	AUTO_FREE char *lock = text_format("%s/nbd%u.lock", run, index);
 	int r;
 
-	*out = (struct attach_state){ .index = index, .lock = -1 };
-	out->run = strdup(run);
-	if (!out->run || asprintf(&out->path, "%s/nbd%u", run, index) < 0 ||
-	    asprintf(&out->socket, "%s/socket", out->path) < 0 ||
-	    asprintf(&out->pid, "%s/pid", out->path) < 0 ||
-	    asprintf(&lock, "%s.lock", out->path) < 0)
+	*out = (struct attach_state){
+		.index = index,
+		.lock = -1,
+		.run = strdup(run),
+		.path = text_format("%s/nbd%u", run, index),
+		.socket = text_format("%s/nbd%u/socket", run, index),
+		.pid = text_format("%s/nbd%u/pid", run, index),
+	};
+	if (!out->run || !out->path || !out->socket || !out->pid || !lock)
 		r = err_set(e, ENOMEM, "out of memory");
 	else
 		r = take_lock(lock, &out->lock, holder, e);

@@ -2,6 +2,7 @@
 /* text.c - decoding and escaping, see text.h. */
 #include "core/base/text.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -99,4 +100,16 @@ const char *text_escape(const char *text, char *out, size_t room)
 	}
 	out[used] = '\0';
 	return out;
+}
+
+char *text_format(const char *fmt, ...)
+{
+	char *out;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&out, fmt, ap);
+	va_end(ap);
+	return n < 0 ? NULL : out;
 }

@@ -28,4 +28,8 @@ size_t text_escape_one(const char *p, char piece[TEXT_PIECE]);
  * left out from a character's beginning on; 4 * strlen(text) + 1 bytes hold any. */
 const char *text_escape(const char *text, char *out, size_t room);
 
+/* printf into new memory, which the caller frees; NULL: out of memory.  (asprintf leaves its
+ * pointer undefined then.) */
+char *text_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
 #endif

@@ -187,7 +187,6 @@ size_t __wrap_cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_
 bool __wrap_cache_blob_has(const struct cache_blob *b, uint64_t chunk);
 int __wrap_cache_blob_publish(struct cache_blob *b, uint64_t chunk, const void *bytes);
 void __wrap_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n);
-void __wrap_cache_blob_empty(struct cache_blob *b);
 uint64_t __wrap_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t count,
 				 unsigned rank);
 void __wrap_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, unsigned rank);
@@ -203,7 +202,6 @@ size_t __real_cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_
 bool __real_cache_blob_has(const struct cache_blob *b, uint64_t chunk);
 int __real_cache_blob_publish(struct cache_blob *b, uint64_t chunk, const void *bytes);
 void __real_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n);
-void __real_cache_blob_empty(struct cache_blob *b);
 uint64_t __real_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t count,
 				 unsigned rank);
 void __real_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, unsigned rank);
@@ -317,16 +315,6 @@ void __wrap_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n)
 		s->present[chunk] = s->rotten[chunk] = false;
 	if (s->state == CACHE_WHOLE)
 		s->state = CACHE_PARTIAL;
-}
-
-void __wrap_cache_blob_empty(struct cache_blob *b)
-{
-	struct shelf_blob *s = blob(b);
-
-	if (!is_ours(b))
-		__real_cache_blob_empty(b);
-	else if (s->state == CACHE_WRONG)
-		memset(s->present, 0, sizeof s->present);
 }
 
 uint64_t __wrap_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t count,

@@ -31,7 +31,9 @@ void *__wrap_realloc(void *p, size_t n);
 void *__wrap_reallocarray(void *p, size_t count, size_t n);
 char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
+int __real_vasprintf(char **out, const char *fmt, va_list ap);
 int __wrap_asprintf(char **out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int __wrap_vasprintf(char **out, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 
 static long allocs_left = -1; /* allocations that still succeed; negative: all do */
 
@@ -87,9 +89,17 @@ int __wrap_asprintf(char **out, const char *fmt, ...)
 		return -1;
 	}
 	va_start(ap, fmt);
-	n = vasprintf(out, fmt, ap);
+	n = __real_vasprintf(out, fmt, ap);
 	va_end(ap);
 	return n;
+}
+
+int __wrap_vasprintf(char **out, const char *fmt, va_list ap)
+{
+	if (!allocs_refuse())
+		return __real_vasprintf(out, fmt, ap);
+	*out = (char *)-1;
+	return -1;
 }
 
 /* jansson's too. */

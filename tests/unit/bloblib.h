@@ -37,7 +37,7 @@ static struct {
 	uint8_t bytes[SHELF * CHUNK];
 	uint8_t claims[RANKS][SHELF]; /* enum holder */
 	uint64_t size;
-	unsigned publishes, drops, emptied, reads;
+	unsigned publishes, drops, reads;
 	uint64_t refused; /* this chunk is not taken; UINT64_MAX: all are */
 	enum cache_state state;
 	bool sealed, closed, undroppable;
@@ -54,7 +54,6 @@ size_t __wrap_cache_blob_read(struct cache_blob *b, void *buf, size_t n, uint64_
 bool __wrap_cache_blob_has(const struct cache_blob *b, uint64_t chunk);
 int __wrap_cache_blob_publish(struct cache_blob *b, uint64_t chunk, const void *bytes);
 void __wrap_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n);
-void __wrap_cache_blob_empty(struct cache_blob *b);
 uint64_t __wrap_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t count,
 				 unsigned rank);
 void __wrap_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t count, unsigned rank);
@@ -130,12 +129,6 @@ void __wrap_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n)
 	shelf.drops++;
 	for (i = off / CHUNK; !shelf.undroppable && i * CHUNK < off + n; i++)
 		shelf.there[i] = shelf.unreadable[i] = false;
-}
-
-void __wrap_cache_blob_empty(struct cache_blob *b)
-{
-	shelf.emptied++;
-	memset(shelf.there, 0, sizeof shelf.there);
 }
 
 uint64_t __wrap_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t count,

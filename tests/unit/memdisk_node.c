@@ -44,6 +44,11 @@ void *memdisk_alloc(size_t n)
 
 /* ---- the arena ---- */
 
+static void close_arena(void)
+{
+	close(memdisk_arena);
+}
+
 void memdisk_make_arena(void)
 {
 	void *at;
@@ -58,6 +63,7 @@ void memdisk_make_arena(void)
 	if (at == MAP_FAILED)
 		memdisk_bug(strerror(errno), "mmap");
 	arena = at;
+	atexit(close_arena);
 }
 
 /* A range of n bytes, all zero. */

@@ -216,7 +216,7 @@ static void test_mending(void **state)
 	check_read(0, 10);
 	assert_string_equal(shelved(), "0-39");
 	assert_int_equal(waits, 3);
-	assert_int_equal(blob->mends, 0); /* that were wrong */
+	assert_int_equal(blob->mending.wrong, 0); /* that were wrong */
 	close_scene();
 }
 
@@ -236,14 +236,61 @@ static void test_mending_fails(void **state)
 	assert_int_equal(read_at(0, 10), -EIO);
 	assert_non_null(strstr(why.msg, "do not have the digest sha256:x"));
 	assert_int_equal(waits, 1);
-	due = blob->mend_at;
+	due = blob->mending.not_before;
 	assert_int_equal(due, 5000 + 10 * 1000);
 	assert_int_equal(read_at(0, 10), -EIO); /* not again so soon */
 	assert_int_equal(waits, 1);
 	stage_pass(due - clock_ms());
 	assert_int_equal(read_at(0, 10), -EIO);
 	assert_int_equal(waits, 2);
-	assert_int_equal(blob->mend_at, due + 20 * 1000);
+	assert_int_equal(blob->mending.not_before, due + 20 * 1000);
+	close_scene();
+}
+
+/* What is there when a mending begins another process has fetched, or one that was given up: is it
+ * wrong then, the next begins soon, once. */
+static void joins(unsigned times, uint64_t until)
+{
+	answer_all();
+	if (strcmp(shelved(), "0-39") == 0)
+		__wrap_cache_blob_drop(NULL, 0, 40 * CHUNK);
+	stage_pass(50);
+}
+
+static void test_mending_joined(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	shelf.there[7] = true;
+	on_wait = joins;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(blob->mending.wrong, 1);
+	assert_in_range(clock_ms(), 5000 + 1000, 5000 + 1200);
+	/* Again after the pause of one that was wrong, not of two. */
+	assert_in_range(blob->mending.not_before, 5000 + 11 * 1000, 5000 + 11 * 1000 + 200);
+	stage_pass(blob->mending.not_before - clock_ms());
+	shelf.there[7] = true;
+	on_wait = is_right_then;
+	waits = 0;
+	check_read(0, 10);
+	close_scene();
+}
+
+/* Processes that join each other's mendings of what stays wrong. */
+static void joins_always(unsigned times, uint64_t until)
+{
+	joins(times, until);
+	shelf.there[7] = true;
+}
+
+static void test_mending_joined_always(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	shelf.there[7] = true;
+	on_wait = joins_always;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(blob->mending.wrong, 1);
 	close_scene();
 }
 
@@ -253,13 +300,12 @@ static void comes_in_two(unsigned times, uint64_t until)
 	answer_all();
 	if (times == 0) {
 		assert_string_equal(shelved(), "0-2,4-39");
-		assert_int_equal(blob->mend_at, 5000 + 10 * 1000);
+		assert_int_equal(blob->mending.not_before, 5000 + 10 * 1000);
 		return;
 	}
 	if (times == 1) { /* what came stays, for the other may be mending as well */
-		assert_int_equal(shelf.emptied, 0);
 		assert_string_equal(shelved(), "0-2,4-39");
-		assert_int_equal(blob->mend_at, clock_ms() + 1000);
+		assert_int_equal(blob->mending.not_before, clock_ms() + 1000);
 		shelf.claims[0][3] = NOBODY;
 	}
 	if (strcmp(shelved(), "0-39") == 0)
@@ -275,7 +321,7 @@ static void test_mending_in_two(void **state)
 	shelf.claims[0][3] = OTHERS;
 	on_wait = comes_in_two;
 	check_read(0, 10);
-	assert_int_equal(blob->mends, 0);
+	assert_int_equal(blob->mending.wrong, 0);
 	assert_in_range(clock_ms(), 5000 + 1000, 5000 + 1200);
 	close_scene();
 }
@@ -299,7 +345,6 @@ static void test_mending_beside_a_frozen_one(void **state)
 	caller()->deadline = clock_ms() + 40 * 1000;
 	check_read(0, 10);
 	caller()->deadline = 0;
-	assert_int_equal(shelf.emptied, 0);
 	close_scene();
 }
 
@@ -321,7 +366,6 @@ static void test_mending_of_what_is_gone(void **state)
 	on_wait = is_gone;
 	assert_int_equal(read_at(0, 10), -EIO);
 	assert_non_null(strstr(why.msg, "404"));
-	assert_int_equal(shelf.emptied, 1);
 	close_scene();
 }
 
@@ -346,7 +390,7 @@ static void test_mending_fails_for_now(void **state)
 	caller()->deadline = 0;
 	assert_in_range(clock_ms(), began + 100 * 1000, began + 101 * 1000);
 	assert_non_null(strstr(why.msg, "fetching them again failed: "));
-	assert_int_equal(blob->mends, 0);
+	assert_int_equal(blob->mending.wrong, 0);
 	close_scene();
 }
 
@@ -483,6 +527,8 @@ int main(void)
 		cmocka_unit_test(test_mending_beside_a_frozen_one),
 		cmocka_unit_test(test_mending),
 		cmocka_unit_test(test_mending_fails),
+		cmocka_unit_test(test_mending_joined),
+		cmocka_unit_test(test_mending_joined_always),
 		cmocka_unit_test(test_mending_in_two),
 		cmocka_unit_test(test_mending_fails_for_now),
 		cmocka_unit_test(test_mending_of_kept),

@@ -6,14 +6,17 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
 
+#include "core/base/digest.h"
 #include "core/config.h"
 
 #define HEX16 "0123456789abcdef"
 #define DIGEST "sha256:" HEX16 HEX16 HEX16 HEX16
+#define OTHER "sha256:" HEX16 HEX16 HEX16 "0123456789abcde0"
 #define LOWER "lowers: [{file: a}]\n"
 
 /* What the machine's own file says must not matter. */
@@ -126,6 +129,43 @@ static void a_name_is_enough(void **state)
 	assert_null(c);
 }
 
+/* A digest beside the name says which image was meant, and pins it. */
+static void a_digest_pins_an_image(void **state)
+{
+	static const struct {
+		const char *image, *digest, *pinned, *message;
+	} rows[] = {
+		{ "a/b:v1", DIGEST, "a/b:v1@" DIGEST, NULL },
+		{ "a/b@" DIGEST, DIGEST, "a/b@" DIGEST, NULL },
+		{ "a/b@" DIGEST, OTHER, NULL, ": its image is " DIGEST ", not " OTHER },
+		{ "a/b", "sha256:12", NULL, ": digest 'sha256:12' is not " DIGEST_FORM },
+		{ NULL, DIGEST, NULL, ": a digest is given, but it names no 'image'" },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const struct config_options options = { .service = "none",
+							.digest = rows[i].digest };
+		struct image_config *c = NULL;
+		char text[256] = LOWER, message[512];
+		struct err e = { "" };
+		int r;
+
+		if (rows[i].image)
+			snprintf(text, sizeof text, "image: %s\n", rows[i].image);
+		r = config_parse("/c", text, strlen(text), &options, &c, &e);
+		if (rows[i].pinned) {
+			assert_int_equal(r, 0);
+			assert_string_equal(c->image, rows[i].pinned);
+			config_free(c);
+			continue;
+		}
+		assert_int_equal(r, -EINVAL);
+		snprintf(message, sizeof message, "/c%s", rows[i].message);
+		assert_string_equal(e.msg, message);
+	}
+}
+
 static void expect_message(const char *text, const char *message)
 {
 	struct image_config *c = NULL;
@@ -149,6 +189,7 @@ int main(void)
 		cmocka_unit_test(an_acceleration_layer_is_left_out),
 		cmocka_unit_test(an_image_is_named),
 		cmocka_unit_test(a_name_is_enough),
+		cmocka_unit_test(a_digest_pins_an_image),
 		cmocka_unit_test(settings_that_need_each_other),
 	};
 

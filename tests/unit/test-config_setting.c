@@ -164,6 +164,8 @@ static void numbers_and_switches_are_taken(void **state)
 	"socks5 and socks5h"
 #define CREDENTIALS                                                                                \
 	"a file, or an address such as http://HOST, https://HOST or unix:/PATH is needed"
+#define VERIFY(value)                                                                              \
+	"'" value "' is neither 'always', 'once' nor a number of seconds up to 1000000"
 #define CONTROL "it holds a line break or another control character"
 
 static const struct {
@@ -185,6 +187,11 @@ static const struct {
 	  "'18446744073709551617' is not a whole number from 1 to 1024" },
 	{ "timeout", "60s", "'60s' is not a whole number of seconds from 0 to 1000000" },
 	{ "timeout", "1000001", "'1000001' is not a whole number of seconds from 0 to 1000000" },
+	{ "verify-cache", "ever", VERIFY("ever") },
+	{ "verify-cache", "", "it is empty" },
+	{ "verify-cache", "-1", VERIFY("-1") },
+	{ "verify-cache", "5s", VERIFY("5s") },
+	{ "verify-cache", "1000001", VERIFY("1000001") },
 	{ "insecure", "yes", "'yes' is neither true nor false" },
 	{ "download", "1", "'1' is neither true nor false" },
 	{ "platform", "linux", "'linux" PLATFORM },

@@ -3,6 +3,9 @@
 #include "fetch/document.h"
 #include "tests/unit/bloblib.h"
 
+#include <sched.h>
+#include <stdatomic.h>
+
 #define HELLO_DIGEST "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 #define EMPTY_DIGEST "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
@@ -194,12 +197,74 @@ static void test_shut(void **state)
 	close_scene();
 }
 
+/* ---- two threads, for TSan ---- */
+
+/* Only relaxed atomics say whose turn it is: what orders the two for TSan is the document's own
+ * lock. */
+static atomic_bool asker_waits, asker_is_woken;
+
+static void until(atomic_bool *what)
+{
+	while (!atomic_load_explicit(what, memory_order_relaxed))
+		sched_yield();
+}
+
+static void wait_for_the_engine(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until_ms)
+{
+	pthread_mutex_unlock(lock);
+	atomic_store_explicit(&asker_waits, true, memory_order_relaxed);
+	until(&asker_is_woken);
+	pthread_mutex_lock(lock);
+}
+
+static void wake_the_asker(pthread_cond_t *c)
+{
+	atomic_store_explicit(&asker_is_woken, true, memory_order_relaxed);
+}
+
+static void *ask(void *arg)
+{
+	struct document d = { .queue = queue,
+			      .method = "GET",
+			      .path = "/manifests/latest",
+			      .limit = LIMIT,
+			      .deadline = CLOCK_NEVER,
+			      .retry_until = CLOCK_NEVER };
+	intptr_t r = document_fetch(&d, NULL);
+
+	if (r == 0 && (d.n != 5 || !d.from || d.answer.status != 200))
+		r = -EPROTO;
+	document_release(&d);
+	return (void *)r;
+}
+
+/* Who asks waits before the answer is there, and looks at it as soon as it is. */
+static void test_threads(void **state)
+{
+	struct clock_ops ops = lib_clock;
+	pthread_t asker;
+	void *r;
+
+	open_scene(&(struct scene){ .size = CHUNK });
+	ops.wait = wait_for_the_engine;
+	ops.wake = wake_the_asker;
+	clock_use(&ops);
+	assert_int_equal(pthread_create(&asker, NULL, ask, NULL), 0);
+	until(&asker_waits);
+	stage_answer(stage_next(), "200|Content-Length: 5", 5, 0);
+	pthread_join(asker, &r);
+	assert_int_equal((intptr_t)r, 0);
+	clock_use(&lib_clock);
+	close_scene();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_rows),
 		cmocka_unit_test(test_answer),
 		cmocka_unit_test(test_shut),
+		cmocka_unit_test(test_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "fetch/fetcher.h"
+#include "tests/unit/visitor.h"
 
 /* ---- what it uses, noted ---- */
 
@@ -362,6 +363,47 @@ static void test_no_keeper_of_a_later_one(void **state)
 	fetcher_close(f);
 }
 
+/* ---- for TSan ---- */
+
+static struct fetcher *visited;
+
+/* All that another thread may do, and with it all that the lock guards. */
+static void use_all(void)
+{
+	static char a[] = "/a";
+
+	(void)cache_in(visited, a, 1, 2, 3);
+	(void)fetcher_use(visited, NULL);
+	(void)fetcher_resume(visited, NULL);
+	(void)fetcher_is_used(visited);
+	fetcher_look(visited);
+}
+
+static void test_locks(void **state)
+{
+	static char a[] = "/a";
+	struct visitor v;
+
+	assert_int_equal(fetcher_open(&visited, NULL), 0);
+	(void)cache_in(visited, a, 1, 2, 3);
+	visitor_begin(&v, use_all);
+	visitor_visit(&v);
+	(void)cache_in(visited, a, 1, 2, 3);
+	visitor_visit(&v);
+	(void)fetcher_use(visited, NULL);
+	visitor_visit(&v);
+	(void)fetcher_resume(visited, NULL);
+	visitor_visit(&v);
+	(void)fetcher_is_used(visited);
+	visitor_visit(&v);
+	fetcher_look(visited);
+	visitor_visit(&v);
+	fetcher_stop(visited);
+	visitor_visit(&v);
+	visitor_end(&v);
+	fetcher_close(visited);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -374,6 +416,7 @@ int main(void)
 		TEST(test_no_memory),
 		TEST(test_no_keeper),
 		TEST(test_no_keeper_of_a_later_one),
+		TEST(test_locks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

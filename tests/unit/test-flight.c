@@ -111,6 +111,40 @@ static void test_cut(void **state)
 	}
 }
 
+/* After a cut half of what came is asked for at once, in whole chunks; then more again. */
+static void test_less(void **state)
+{
+	struct flight *f;
+
+	open_scene(&(struct scene){ .size = 64 * CHUNK });
+	f = make_flight(0, 64, REQUEST_DEMAND);
+	answer(stage_next(), 21 * CHUNK + 9, -ECONNRESET);
+	(void)stage_next();
+	assert_string_equal(asked(), "0-9");
+	answer(stage.running[0], CHUNK, -ECONNRESET);
+	(void)stage_next();
+	assert_string_equal(asked(), "0-0");
+	answer(stage.running[0], 0, 0);
+	assert_string_equal(asked(), "1-2");
+	leave_flight(f);
+	close_scene();
+	open_scene(&(struct scene){ .size = 64 * CHUNK });
+	f = make_flight(0, 64, REQUEST_DEMAND);
+	answer(stage_next(), 1, -ECONNRESET);
+	(void)stage_next();
+	assert_string_equal(asked(), "0-0");
+	leave_flight(f);
+	close_scene();
+	/* One that brought nothing says nothing about that. */
+	open_scene(&(struct scene){ .size = 64 * CHUNK });
+	f = make_flight(0, 64, REQUEST_DEMAND);
+	stage_end(stage_next(), -ECONNRESET);
+	(void)stage_next();
+	assert_string_equal(asked(), "0-63");
+	leave_flight(f);
+	close_scene();
+}
+
 static void test_cancelled(void **state)
 {
 	struct http_exchange *x;
@@ -556,6 +590,7 @@ int main(void)
 		cmocka_unit_test(test_drop_of_some), cmocka_unit_test(test_was_dropped),
 		cmocka_unit_test(test_publishing),   cmocka_unit_test(test_drop_waits),
 		cmocka_unit_test(test_kept),	     cmocka_unit_test(test_not_kept),
+		cmocka_unit_test(test_less),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -308,6 +308,30 @@ static void test_hint_fails(void **state)
 	close_scene();
 }
 
+/* Bytes that come too slowly do not keep it alive: it ends with its time. */
+static void test_hint_is_late(void **state)
+{
+	struct http_exchange *x;
+	struct hint *h;
+	unsigned i;
+
+	open_scene(&(struct scene){ .size = 16 * CHUNK });
+	h = make_hint(0, 16 * CHUNK, REQUEST_BACKGROUND);
+	h->awaited = true;
+	queue_feed(queue, &h->feeder);
+	x = stage_next();
+	head(x, 0);
+	for (i = 0; i < 12; i++) {
+		assert_int_equal(h->flights, 1);
+		assert_true(stage_bytes(x, i * 6000, 6000));
+		stage_pass(5000);
+	}
+	assert_int_equal(h->flights, 0);
+	assert_int_equal(h->r, -ETIMEDOUT);
+	free(h);
+	close_scene();
+}
+
 static void test_hints_max(void **state)
 {
 	struct hint *h;
@@ -400,7 +424,9 @@ static void test_passing_fails(void **state)
 	stage_run();
 	assert_string_equal(shelved(), "1");
 	assert_null(blob->whole.of);
-	answer(stage_next(), 0, 0);
+	x = stage_next();
+	assert_string_equal(asked(), "6-7"); /* all that is wanted */
+	answer(x, 0, 0);
 	assert_int_equal(f->r, 0);
 	assert_string_equal(shelved(), "1,6-7");
 	leave_flight(f);
@@ -429,6 +455,34 @@ static void test_passing_refused(void **state)
 	assert_int_equal(stage.count, 0);
 	leave_flight(f);
 	close_scene();
+}
+
+/* ---- libcrypto, which may refuse ---- */
+
+static enum { SUMS, OPENS_NOT, UPDATES_NOT, FINISHES_NOT } crypto;
+
+int __real_digest_open_like(const char *like, struct digest *d, struct err *e);
+int __wrap_digest_open_like(const char *like, struct digest *d, struct err *e);
+int __real_digest_update(struct digest *d, const void *bytes, size_t n, struct err *e);
+int __wrap_digest_update(struct digest *d, const void *bytes, size_t n, struct err *e);
+int __real_digest_finish_any(struct digest *d, char out[DIGEST_ANY_TEXT], struct err *e);
+int __wrap_digest_finish_any(struct digest *d, char out[DIGEST_ANY_TEXT], struct err *e);
+
+int __wrap_digest_open_like(const char *like, struct digest *d, struct err *e)
+{
+	return crypto == OPENS_NOT ? -ENOMEM : __real_digest_open_like(like, d, e);
+}
+
+int __wrap_digest_update(struct digest *d, const void *bytes, size_t n, struct err *e)
+{
+	return crypto == UPDATES_NOT ? -EIO : __real_digest_update(d, bytes, n, e);
+}
+
+int __wrap_digest_finish_any(struct digest *d, char out[DIGEST_ANY_TEXT], struct err *e)
+{
+	int r = __real_digest_finish_any(d, out, e);
+
+	return r == 0 && crypto == FINISHES_NOT ? err_set(e, EIO, "libcrypto refuses") : r;
 }
 
 static char right_digest[DIGEST_TEXT];
@@ -486,6 +540,38 @@ static void check_held(bool right, bool bare)
 	close_scene();
 }
 
+/* Without its digest a blob is not believed, whatever keeps that from being taken. */
+static void test_held_without_digest(void **state)
+{
+	const uint64_t size = 4 * CHUNK + 3;
+
+	for (crypto = OPENS_NOT; crypto <= FINISHES_NOT; crypto++) {
+		struct http_exchange *x;
+		struct flight *f;
+
+		open_scene(&(struct scene){ .size = size, .digest = digest_of_scene(size) });
+		f = make_flight(1, 3, REQUEST_DEMAND);
+		x = stage_next();
+		whole_head(x, false);
+		if (crypto == FINISHES_NOT) {
+			assert_true(stage_bytes(x, 0, (size_t)size));
+			stage_end(x, 0);
+		} else {
+			assert_false(stage_bytes(x, 0, (size_t)size));
+			stage_end(x, -ECANCELED);
+		}
+		stage_run();
+		assert_null(blob->whole.of);
+		assert_null(blob->whole.bytes);
+		assert_false(f->done);
+		assert_int_equal(f->arrived, 0);
+		assert_string_equal(shelved(), "");
+		leave_flight(f);
+		close_scene();
+	}
+	crypto = SUMS;
+}
+
 static void test_held(void **state)
 {
 	check_held(true, false);
@@ -503,6 +589,7 @@ int main(void)
 		TEST(test_not_made),	  TEST(test_no_room),	      TEST(test_hint),
 		TEST(test_hint_fails),	  TEST(test_hints_max),	      TEST(test_passing),
 		TEST(test_passing_fails), TEST(test_passing_refused), TEST(test_held),
+		TEST(test_hint_is_late),  TEST(test_held_without_digest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,6 +18,7 @@
 #include "tests/unit/allocs.h"
 #include "tests/unit/curllib.h"
 #include "tests/unit/httpserver.h"
+#include "tests/unit/visitor.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define OK_5 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -686,6 +687,30 @@ static void exchanges_that_cannot_be(void **state)
 	free(body);
 }
 
+/* ---- for TSan ---- */
+
+static void *transport_state;
+
+static void wake_transport(void)
+{
+	http_transport_curl.wakeup(transport_state);
+}
+
+/* Other threads wake it while it is renewed, and must not wake what is freed. */
+static void a_renewal_and_who_wakes(void **state)
+{
+	struct visitor v;
+
+	assert_int_equal(http_transport_curl.open(NULL, &transport_state, NULL), 0);
+	visitor_begin(&v, wake_transport);
+	visitor_visit(&v);
+	http_transport_curl.renew(transport_state);
+	visitor_visit(&v);
+	http_transport_curl.renew(transport_state);
+	visitor_end(&v);
+	http_transport_curl.close(transport_state);
+}
+
 /* ---- all of it ---- */
 
 static int set_up(void **state)
@@ -727,6 +752,7 @@ int main(void)
 		TEST(names_that_do_not_exist),
 		TEST(engines_that_cannot_be),
 		TEST(exchanges_that_cannot_be),
+		TEST(a_renewal_and_who_wakes),
 	};
 	static const char *const proxies[] = { "http_proxy", "https_proxy", "all_proxy",
 					       "HTTPS_PROXY", "ALL_PROXY" };

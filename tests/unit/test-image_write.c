@@ -147,15 +147,20 @@ static void write_lower(void)
 	layer_writer_close(w);
 }
 
-static void make_upper(void)
+static void make_config(void)
 {
 	static const char text[] = "# a disk\nlowers:\n  - file: lower # the base\nupper:\n"
 				   "  data: u.data\n  index: u.index\n";
 
+	assert_int_equal(io_replace_file(in_folder("c"), text, sizeof text - 1, NULL), 0);
+}
+
+static void make_upper(void)
+{
 	assert_int_equal(upper_log_create(NULL, in_folder("u.data"), in_folder("u.index"), DISK,
 					  NULL, NULL, NULL),
 			 0);
-	assert_int_equal(io_replace_file(in_folder("c"), text, sizeof text - 1, NULL), 0);
+	make_config();
 }
 
 struct opened {
@@ -381,6 +386,42 @@ static void expect_refused(struct image *image, const char *layer, int code, con
 	if (!strstr(e.msg, text))
 		fail_msg("%s", e.msg);
 	compare(image);
+}
+
+/* A snapshot writes the config file anew: that must name what is served. */
+static void no_snapshot_of_what_the_command_line_names(void **state)
+{
+	static const char text[] = "lowers: [{file: lower}]\n";
+	struct config_options options = { .service = "none" };
+	struct image_options writable = { .writable = true };
+	struct opened o;
+	char upper[64];
+	struct err e;
+	unsigned k;
+
+	write_lower();
+	make_upper();
+	snprintf(upper, sizeof upper, "%s", in_folder("u"));
+	for (k = 0; k < 2; k++) {
+		if (k == 0) {
+			options.upper = upper;
+			assert_int_equal(
+				io_replace_file(in_folder("c"), text, sizeof text - 1, NULL), 0);
+			assert_int_equal(config_load(in_folder("c"), &options, &o.config, &e), 0);
+		} else {
+			options.upper = NULL;
+			make_config();
+			assert_int_equal(config_load(in_folder("c"), &options, &o.config, &e), 0);
+			o.config->path[0] = 'x'; /* as the name of an image */
+		}
+		if (image_open(o.config, &writable, &o.image, &e) < 0)
+			fail_msg("%s", e.msg);
+		expect_refused(o.image, in_folder("l.obd"), EINVAL,
+			       k == 0 ? "the upper came from the command line"
+				      : "the image came from the command line");
+		close_disk(&o);
+	}
+	clean();
 }
 
 static void refused_snapshots_change_nothing(void **state)
@@ -706,6 +747,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(changes_over_lowers),
 		cmocka_unit_test(snapshots_under_threads),
+		cmocka_unit_test(no_snapshot_of_what_the_command_line_names),
 		cmocka_unit_test(refused_snapshots_change_nothing),
 		cmocka_unit_test(an_upper_behind_links_becomes_a_layer),
 		cmocka_unit_test(a_snapshot_without_files_is_finished_later),

@@ -297,6 +297,7 @@ static int remove_programs(void **state)
 {
 	char command[64];
 
+	close(77);
 	snprintf(command, sizeof command, "rm -r %s", folder);
 	return system(command);
 }

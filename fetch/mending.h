@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mending.h - a blob whose bytes came out wrong as a whole: all of it is fetched once more.
+ *
+ * Reads of such a blob wait for that, up to their deadlines; they get EIO when it ends, and the
+ * blob is wrong still.  A mending that has brought all of it, and it was wrong again, is
+ * followed by another only after a pause, which doubles.  One that has not brought all of it (a
+ * failure; another process had claimed some of it; it began with what others had left) is
+ * followed by another a second later, which goes on with what is there: several processes mend
+ * one cache folder together, so none of them discards anything.  What is left in the end goes
+ * when the folder is next opened and nobody else has it open (cache.c), as no verdict on it was
+ * reached.
+ *
+ * Part of struct blob; its lock protects it.  Readers' threads call all of this, none of it
+ * with the lock held. */
+#ifndef OVERLAYBD_FETCH_MENDING_H
+#define OVERLAYBD_FETCH_MENDING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/err.h"
+
+struct blob;
+struct hint;
+
+struct mending {
+	struct hint *hint; /* the last fetch of all of it; NULL: none */
+	uint64_t not_before; /* ms: the next one */
+	unsigned beside_others; /* in a row that left some of it to other processes */
+	unsigned wrong; /* that have brought all of it, and it was wrong */
+	bool ended; /* that the last one has ended was seen */
+	bool joined; /* the last one began with what was there already... */
+	bool forgiven; /* ...and so did the one before: its wrong bytes did not count */
+	struct err failure; /* why the last that has ended did not bring all, "" */
+};
+
+/* Whether the blob was wrong as a whole.  Nothing but what mends it is asked for then: the cache
+ * would keep what comes. */
+bool mending_is_needed(const struct blob *b);
+
+/* Waits until the blob is mended, 0, or until that has failed or the deadline (ms) is over: EIO,
+ * with the registry's failure if there was one. */
+int mending_await(struct blob *b, uint64_t deadline, struct err *e);
+
+void mending_release(struct mending *m);
+
+#endif
