@@ -33,13 +33,14 @@ static void copied(void *arg, uint64_t n)
 		c->how->step(c->how->arg, n, c->bytes);
 }
 
-static int add_size(const struct file_ops *ops, int fd, uint64_t *sum, struct err *e)
+static int add_size(const struct file_ops *ops, int fd, const char *path, uint64_t *sum,
+		    struct err *e)
 {
 	uint64_t size;
 	int r = ops->size(fd, &size);
 
 	if (r < 0)
-		return err_set(e, -r, "%s", strerror(-r));
+		return err_set(e, -r, "%s: %s", path, strerror(-r));
 	*sum += size;
 	return 0;
 }
@@ -66,7 +67,7 @@ static int write_new(struct compact *c, struct err *e)
 	int r = upper_file_source(c->u->ops, c->u->data_fd, &dense.from, e);
 
 	if (r < 0)
-		return r;
+		return err_wrap(e, r, "%s", c->u->data_path);
 	r = upper_dense_write(&dense, c->data_new, c->index_new, e);
 	source_close(dense.from);
 	if (r < 0)
@@ -100,9 +101,9 @@ static int compact(struct compact *c, struct err *e)
 
 	c->how->before = c->how->after = 0;
 	if (r == 0)
-		r = add_size(u->ops, u->data_fd, &c->how->before, e);
+		r = add_size(u->ops, u->data_fd, u->data_path, &c->how->before, e);
 	if (r == 0)
-		r = add_size(u->ops, u->index_fd, &c->how->before, e);
+		r = add_size(u->ops, u->index_fd, u->index_path, &c->how->before, e);
 	if (r == 0)
 		r = collect(c, e);
 	if (r == 0)

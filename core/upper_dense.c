@@ -73,8 +73,11 @@ static int copy_mapping(const struct upper_dense *d, struct mapping m, struct ou
 
 	for (; r == 0 && left > 0; left -= n, from += n) {
 		r = out_room(o, left, &to, &n, e);
-		if (r == 0)
+		if (r == 0) {
 			r = source_pread(d->from, to, n, from, e);
+			if (r < 0)
+				(void)err_wrap(e, r, "the data to copy");
+		}
 		if (r == 0 && d->step)
 			d->step(d->arg, n);
 	}

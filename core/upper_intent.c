@@ -289,19 +289,19 @@ int upper_intent_header(const struct upper_intent *intent, struct source *s, enu
 
 /* Writes the new virtual size into one header. */
 static int resize_file(const struct file_ops *ops, int fd, const struct upper_intent *intent,
-		       struct err *e)
+		       const char *path, struct err *e)
 {
 	uint8_t raw[FORMAT_SPACE];
 	int r = upper_file_read(ops, fd, raw, sizeof raw, 0, e);
 
+	if (r == 0) {
+		format_patch_size(raw, intent->virtual_size);
+		r = upper_file_write(ops, fd, raw, sizeof raw, 0, e);
+	}
 	if (r < 0)
-		return r;
-	format_patch_size(raw, intent->virtual_size);
-	r = upper_file_write(ops, fd, raw, sizeof raw, 0, e);
-	if (r < 0)
-		return r;
+		return err_wrap(e, r, "%s", path);
 	r = ops->datasync(fd);
-	return r < 0 ? err_set(e, -r, "syncing: %s", strerror(-r)) : 0;
+	return r < 0 ? err_set(e, -r, "%s: syncing: %s", path, strerror(-r)) : 0;
 }
 
 /* 1: the open file is a part of the log that the intent is for.  0: it is one of another log.  What
@@ -334,8 +334,8 @@ static int must_belong(const struct file_ops *ops, int fd, enum format_part part
 }
 
 /* Both files are looked at before the first of them is written to. */
-static int finish_resize(const struct file_ops *ops, const char *index_path, int data_fd,
-			 const struct upper_intent *intent, struct err *e)
+static int finish_resize(const struct file_ops *ops, const char *data_path, const char *index_path,
+			 int data_fd, const struct upper_intent *intent, struct err *e)
 {
 	int fd = ops->open(index_path, O_RDWR, 0), r;
 
@@ -343,9 +343,9 @@ static int finish_resize(const struct file_ops *ops, const char *index_path, int
 		return err_set(e, -fd, "%s: %s", index_path, strerror(-fd));
 	r = must_belong(ops, fd, FORMAT_PART_LOG_INDEX, intent, index_path, e);
 	if (r == 0)
-		r = resize_file(ops, data_fd, intent, e);
+		r = resize_file(ops, data_fd, intent, data_path, e);
 	if (r == 0)
-		r = resize_file(ops, fd, intent, e);
+		r = resize_file(ops, fd, intent, index_path, e);
 	ops->close(fd);
 	return r;
 }
@@ -453,7 +453,7 @@ int upper_intent_finish(const struct file_ops *ops, const char *data_path, const
 	if (intent.kind == UPPER_INTENT_NONE)
 		return read_uuid(ops, *data_fd, uuid) ? remove_both(ops, data, index, uuid, e) : 0;
 	r = intent.kind == UPPER_INTENT_RESIZE
-		    ? finish_resize(ops, index, *data_fd, &intent, e)
+		    ? finish_resize(ops, data, index, *data_fd, &intent, e)
 		    : finish_compact(ops, data, index, &intent, data_fd, e);
 	return r < 0 ? r : remove_intent(ops, data, intent.older_name, e);
 }

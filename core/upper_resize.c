@@ -46,7 +46,7 @@ static int find_end(const struct file_ops *ops, const char *data_path, const cha
 	if (r == 0) {
 		r = ops->size(data_fd, &data_size);
 		if (r < 0)
-			(void)err_set(e, -r, "%s", strerror(-r));
+			(void)err_set(e, -r, "the size of %s: %s", data_path, strerror(-r));
 		else if (index->size >= FORMAT_SPACE)
 			r = upper_records_read(index, data_size, take_end, end, &found, e);
 		source_close(index);

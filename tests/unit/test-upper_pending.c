@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test-upper_pending.c - which of the writes that a killed process acknowledged count: as its
+ * pending file says of the index and of the data, and as far as it reached the disk. */
+#include "tests/unit/upperlib.h"
+
+#include "core/base/crc32c.h"
+#include "core/base/le.h"
+#include "tests/unit/loglib.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
+enum {
+	SECTORS = 64,
+	BYTES = SECTORS * 512,
+	RECORDS = 4, /* that were acknowledged: sector 2 * i is letter 'a' + i */
+	HEADER = 256,
+	RECORD = 32,
+	END = HEADER + RECORDS * RECORD,
+	/* In the header. */
+	BASE = 88,
+	BASE_CRC = 96,
+	NEXT = 104,
+	NEXT_CRC = 112,
+	SKIP = 116,
+	NEXT_SKIP = 124,
+	CRC = 252,
+};
+
+static pid_t child;
+
+/* Leaves a log of a killed process: one record was flushed by an earlier one. */
+static void make_log(void)
+{
+	struct upper_log *u = upper_new(BYTES, &upper_plain);
+	char bytes[512];
+	uint64_t i;
+
+	memset(bytes, 'z', sizeof bytes);
+	assert_int_equal(upper_log_pwrite(u, bytes, 512, 40 * 512, 0, NULL), 0);
+	upper_close(u);
+	child = fork();
+	if (child == 0) {
+		if (upper_log_open(upper_data, upper_index, &upper_plain, &u, NULL, NULL) < 0)
+			_exit(1);
+		for (i = 0; i < RECORDS; i++) {
+			memset(bytes, 'a' + (int)i, sizeof bytes);
+			if (upper_log_pwrite(u, bytes, 512, 2 * i * 512, 0, NULL) < 0)
+				_exit(1);
+		}
+		raise(SIGKILL);
+	}
+	assert_int_equal(waitpid(child, &(int){ 0 }, 0), child);
+	assert_int_equal(upper_file_size(upper_pending), END);
+}
+
+static void read_at(const char *path, void *raw, size_t n, off_t at)
+{
+	int fd = open(path, O_RDONLY);
+
+	assert_int_equal(pread(fd, raw, n, at), n);
+	close(fd);
+}
+
+static void write_at(const char *path, const void *raw, size_t n, off_t at)
+{
+	int fd = open(path, O_WRONLY);
+
+	assert_int_equal(pwrite(fd, raw, n, at), n);
+	close(fd);
+}
+
+/* Records [first, end) count, as a reader and as the next process see it. */
+static void expect(const char *what, size_t first, size_t end, size_t stale, size_t lost)
+{
+	struct upper_findings found;
+	struct layer layer;
+	struct upper_log *u;
+	uint8_t bytes[512];
+	struct err e;
+	size_t i;
+
+	if (upper_open_read_only(upper_data, upper_index, 0, &layer, &found, &e) < 0)
+		fail_msg("%s: %s", what, e.msg);
+	if (found.pending_records != end - first || found.stale_records != stale ||
+	    found.lost_records != lost || layer.run.count != end - first + 1)
+		fail_msg("%s: a reader finds %d, %d stale, %d lost", what,
+			 (int)found.pending_records, (int)found.stale_records,
+			 (int)found.lost_records);
+	layer_close(&layer);
+	if (upper_log_open(upper_data, upper_index, &upper_plain, &u, &found, &e) < 0)
+		fail_msg("%s: %s", what, e.msg);
+	if (found.pending_records != end - first)
+		fail_msg("%s: %d count", what, (int)found.pending_records);
+	for (i = 0; i < RECORDS; i++) {
+		assert_int_equal(upper_log_pread(u, bytes, 512, 2 * i * 512, NULL), 0);
+		if (bytes[511] != (i >= first && i < end ? 'a' + (int)i : 0))
+			fail_msg("%s: record %zu is '%c'", what, i, bytes[511]);
+	}
+	upper_close(u);
+}
+
+/* A file system that went down has the file's size, and zeroes from some record on. */
+static void what_never_reached_the_disk_does_not_count(void **state)
+{
+	static const uint8_t zeroes[RECORD];
+	char what[64];
+	size_t k;
+
+	loglib_listen();
+	for (k = 0; k < RECORDS; k++) {
+		make_log();
+		snprintf(what, sizeof what, "record %zu is zeroes", k);
+		write_at(upper_pending, zeroes, RECORD, (off_t)(HEADER + k * RECORD));
+		expect(what, 0, k, 0, 0);
+	}
+	for (k = 0; k <= RECORDS; k++) {
+		make_log();
+		snprintf(what, sizeof what, "%zu records and a part", k);
+		assert_int_equal(truncate(upper_pending,
+					  (off_t)(HEADER + k * RECORD + (k < RECORDS ? 31 : 0))),
+				 0);
+		expect(what, 0, k, 0, 0);
+	}
+	loglib_expect_none();
+}
+
+/* A file that ends in its header, and one that is no such file. */
+static void half_a_header_is_refused(void **state)
+{
+	static const char damaged[] =
+		"its header is damaged: 'overlaybd repair' drops what it holds";
+	static const char other[] = "is no file of acknowledged writes, or is damaged: move it "
+				    "away, or 'overlaybd repair' drops what it holds";
+	static const struct {
+		off_t size;
+		const char *why;
+	} cases[] = { { HEADER - 1, damaged }, { 8, damaged }, { 7, other } };
+	struct upper_log *u;
+	char want[512];
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(cases); i++) {
+		make_log();
+		assert_int_equal(truncate(upper_pending, cases[i].size), 0);
+		snprintf(want, sizeof want, "%s, %s: %s: %s", upper_data, upper_index,
+			 upper_pending, cases[i].why);
+		assert_int_equal(upper_log_open(upper_data, upper_index, NULL, &u, NULL, &e),
+				 -EBADMSG);
+		assert_string_equal(e.msg, want);
+	}
+}
+
+/* ---- what it says of the index ---- */
+
+enum base_kind {
+	RIGHT,
+	WRONG_CRC,
+	TOO_LONG, /* more entries than the index has */
+	NONE,
+};
+
+static void put_base(uint8_t raw[HEADER], enum base_kind kind, uint64_t skip, bool next)
+{
+	uint64_t entries = le64_get(raw + BASE);
+	uint32_t crc = le32_get(raw + BASE_CRC);
+
+	assert_true(entries > 0);
+	entries = kind == NONE ? 0 : kind == TOO_LONG ? 100 : entries;
+	crc = kind == RIGHT ? crc : crc ^ 1;
+	le64_put(raw + (next ? NEXT : BASE), entries);
+	le32_put(raw + (next ? NEXT_CRC : BASE_CRC), crc);
+	le64_put(raw + (next ? NEXT_SKIP : SKIP), skip);
+}
+
+static void the_index_is_as_it_says(void **state)
+{
+	static const struct {
+		enum base_kind next, base;
+		uint64_t next_skip, skip;
+		size_t first, end, stale;
+	} cases[] = {
+		{ NONE, RIGHT, 0, 0, 0, RECORDS, 0 },
+		{ NONE, RIGHT, 0, 1, 1, RECORDS, 0 },
+		{ NONE, RIGHT, 0, RECORDS, RECORDS, RECORDS, 0 },
+		{ NONE, RIGHT, 0, RECORDS + 1, 0, 0, RECORDS },
+		{ NONE, WRONG_CRC, 0, 0, 0, 0, RECORDS },
+		{ NONE, TOO_LONG, 0, 0, 0, 0, RECORDS },
+		{ RIGHT, WRONG_CRC, 0, 0, 0, RECORDS, 0 },
+		{ RIGHT, RIGHT, 2, 1, 2, RECORDS, 0 }, /* the next one is asked first */
+		{ WRONG_CRC, RIGHT, 2, 1, 1, RECORDS, 0 },
+		{ TOO_LONG, RIGHT, 2, 1, 1, RECORDS, 0 },
+		{ RIGHT, RIGHT, RECORDS + 1, 1, 1, RECORDS, 0 },
+		{ WRONG_CRC, WRONG_CRC, 0, 0, 0, 0, RECORDS },
+	};
+	uint8_t raw[HEADER];
+	char what[600];
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(cases); i++) {
+		make_log();
+		read_at(upper_pending, raw, HEADER, 0);
+		put_base(raw, cases[i].next, cases[i].next_skip, true);
+		put_base(raw, cases[i].base, cases[i].skip, false);
+		le32_put(raw + CRC, crc32c_raw(0, raw, CRC));
+		write_at(upper_pending, raw, HEADER, 0);
+		snprintf(what, sizeof what, "case %zu", i);
+		loglib_listen();
+		expect(what, cases[i].first, cases[i].end, cases[i].stale, 0);
+		snprintf(what, sizeof what,
+			 "%s: %d writes that process %d acknowledged before it died are dropped: "
+			 "the layer was written to since, or its file system went down\n",
+			 upper_data, RECORDS, (int)child);
+		loglib_expect(cases[i].stale > 0 ? what : "");
+		loglib_expect_none();
+	}
+}
+
+/* A write whose data are not what they were, and all behind it. */
+static void the_data_are_as_it_says(void **state)
+{
+	uint8_t raw[RECORD];
+	char what[600];
+	size_t k;
+
+	for (k = 0; k < RECORDS; k++) {
+		make_log();
+		read_at(upper_pending, raw, RECORD, (off_t)(HEADER + k * RECORD));
+		write_at(upper_data, "x", 1,
+			 (off_t)(le64_get(raw + 8) & ((UINT64_C(1) << 55) - 1)) * 512 + 511);
+		snprintf(what, sizeof what, "data of record %zu", k);
+		loglib_listen();
+		expect(what, 0, k, 0, RECORDS - k);
+		snprintf(what, sizeof what,
+			 "%s: %zu writes that process %d acknowledged before it died are dropped: "
+			 "their data are gone, as when the file system went down\n",
+			 upper_data, RECORDS - k, (int)child);
+		loglib_expect(what);
+		loglib_expect_none();
+	}
+}
+
+/* ---- how long it grows ---- */
+
+enum change {
+	WRITE,
+	ZERO,
+	TRIM,
+};
+
+/* A client that never flushes: the record that makes the file 32 times pending_bytes long is
+ * followed by a flush, which empties it. */
+static void it_is_flushed_when_it_is_long(void **state)
+{
+	struct upper_log_options options = { .pending_bytes = 16 };
+	const uint64_t last = 32 * 16;
+	enum change kind;
+	struct upper_log *u;
+	uint64_t size, i;
+	int r;
+
+	for (kind = WRITE; kind <= TRIM; kind++) {
+		u = upper_new(BYTES, &options);
+		for (size = HEADER + RECORD, i = 0; size <= last; size += RECORD, i += 2) {
+			r = kind == WRITE  ? upper_log_pwrite(u, "x", 1, i * 512, 0, NULL)
+			    : kind == ZERO ? upper_log_zero(u, i * 512, 512, 0, NULL)
+					   : upper_log_trim(u, i * 512, 512, 0, NULL);
+			assert_int_equal(r, 0);
+			assert_int_equal(upper_file_size(upper_pending),
+					 size < last ? size : HEADER);
+		}
+		upper_close(u);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_never_reached_the_disk_does_not_count),
+		cmocka_unit_test(half_a_header_is_refused),
+		cmocka_unit_test(the_index_is_as_it_says),
+		cmocka_unit_test(the_data_are_as_it_says),
+		cmocka_unit_test(it_is_flushed_when_it_is_long),
+	};
+
+	loops_seed();
+	return cmocka_run_group_tests(tests, upper_make_folder, upper_remove_folder);
+}
