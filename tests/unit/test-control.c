@@ -171,7 +171,8 @@ static int set_up(void **state)
 	if (disk_open(file, &options, NULL, &disk, &e) < 0)
 		fail_msg("%s", e.msg);
 	is_slow = false;
-	snapshot_waits = is_unordered = may_go_on = false;
+	snapshot_waits = is_unordered = false;
+	may_go_on = false;
 	send_failure = thread_failures = 0;
 	skipped = 0;
 	sem_init(&snapshot_begun, 0, 0);
