@@ -139,6 +139,17 @@ static void what_never_reached_the_disk_does_not_count(void **state)
 	loglib_expect_none();
 }
 
+/* What later versions may use is zero. */
+static void the_rest_of_the_header_is_zero(void **state)
+{
+	static const uint8_t zeroes[HEADER];
+	uint8_t raw[HEADER];
+
+	make_log();
+	read_at(upper_pending, raw, HEADER, 0);
+	assert_memory_equal(raw + NEXT, zeroes, CRC - NEXT);
+}
+
 /* A file that ends in its header, and one that is no such file. */
 static void half_a_header_is_refused(void **state)
 {
@@ -447,6 +458,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_never_reached_the_disk_does_not_count),
+		cmocka_unit_test(the_rest_of_the_header_is_zero),
 		cmocka_unit_test(half_a_header_is_refused),
 		cmocka_unit_test(the_index_is_as_it_says),
 		cmocka_unit_test(the_data_are_as_it_says),
