@@ -20,7 +20,8 @@
  * (4) A header that was refused (`spoiled`) or has run out is given to nobody.  Without a good one
  *     auth_ask begins a renewal, or lets one request go ahead to learn what the host wants, unless
  *     a renewal has just failed: that is a refusal, remembered for REFUSED_FOR, or a pause; both
- *     end by the clock.
+ *     end by the clock.  While there is a pause nobody goes ahead, no renewal begins, and the state
+ *     is UNKNOWN or HAVE.
  * (5) Credentials that cannot be looked up are none: that is told to those who are refused without
  *     a login, and a warning to those who are not. */
 #include "fetch/auth.h"
@@ -601,10 +602,7 @@ uint64_t auth_rests_until(const struct auth *a)
 
 	if (now < a->refused_until)
 		return a->refused_until;
-	return is_paused(a) && (a->state == AUTH_UNKNOWN || a->state == AUTH_HAVE) &&
-			       a->step == STEP_IDLE && !has_good_header(a)
-		       ? a->paused_until
-		       : 0;
+	return is_paused(a) && !has_good_header(a) ? a->paused_until : 0;
 }
 
 static enum auth_answer say_paused(const struct auth *a, struct err *e)
@@ -705,7 +703,7 @@ int auth_challenged(struct auth *a, struct auth_wait *w, const struct challenge 
 	a->spoiled = a->state == AUTH_HAVE;
 	if (a->step != STEP_IDLE)
 		return 0;
-	if (is_paused(a) && a->state != AUTH_OPEN) {
+	if (is_paused(a)) {
 		auth_leave(w); /* it will be told to wait, as all are */
 		return 0;
 	}

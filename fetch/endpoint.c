@@ -413,19 +413,17 @@ void endpoint_asked(struct endpoint *p, unsigned seconds)
 
 void endpoint_failed(struct endpoint *p)
 {
-	uint64_t now = clock_ms(), wait = LEFT_ALONE;
+	uint64_t now = clock_ms();
 
-	if (now >= p->bad_until && p->failures < 16)
-		p->failures++; /* once for all that fail together */
-	if (p->failures > 1)
-		wait <<= p->failures - 1;
-	wait = min_u64(wait, LEFT_ALONE_MAX);
-	p->bad_until = max_u64(p->bad_until, now + wait);
+	if (now >= p->bad_until) /* once for all that fail together */
+		p->left_alone =
+			p->left_alone ? min_u64(2 * p->left_alone, LEFT_ALONE_MAX) : LEFT_ALONE;
+	p->bad_until = now + p->left_alone;
 }
 
 void endpoint_worked(struct endpoint *p)
 {
-	p->failures = 0;
+	p->left_alone = 0;
 	p->bad_until = 0;
 }
 

@@ -49,7 +49,7 @@ struct endpoint {
 	/* How it fares; the engine's. */
 	uint64_t bad_until; /* ms; 0: it is well */
 	uint64_t asked_until; /* ms; it wants to be left alone (Retry-After) */
-	unsigned failures; /* in a row */
+	uint64_t left_alone; /* ms, after the last failure; 0: it works */
 	struct endpoint *sibling; /* the registry by the other scheme, where both are tried */
 	bool unused; /* the sibling has answered */
 };

@@ -650,6 +650,7 @@ void request_start(struct request *q)
 {
 	enum request_go go = REQUEST_GO;
 
+	q->state = REQUEST_IDLE;
 	http_timer_set(queue_http(q->queue), &q->timer, deadline_of(q));
 	if (q->starting && !queue_is_closing(q->queue))
 		go = q->starting(q);

@@ -2,7 +2,8 @@
 /* fakeregistry.h - a registry as a table of routes, behind a transport of the test's: what is asked
  * is noted line by line, what is answered stands in the table.  The engine runs in its own thread.
  *
- * A note: METHOD URL [auth=HEADER] [range=FIRST-LAST] [referer=URL] [body=TEXT] */
+ * A note: METHOD URL [auth=HEADER] [range=FIRST-LAST] [referer=URL] [unless=ETAG]
+ * [body=TEXT] */
 #ifndef OVERLAYBD_TESTS_FAKEREGISTRY_H
 #define OVERLAYBD_TESTS_FAKEREGISTRY_H
 
@@ -89,6 +90,9 @@ static void fake_note(const struct http_exchange *x)
 				      x->first, x->last);
 	if (x->referer)
 		n += (size_t)snprintf(fake.notes + n, FAKE_NOTES - n, " referer=%s", x->referer);
+	if (x->if_none_match)
+		n += (size_t)snprintf(fake.notes + n, FAKE_NOTES - n, " unless=%s",
+				      x->if_none_match);
 	if (x->body && x->body->size < sizeof body) {
 		assert_int_equal(source_pread(x->body, body, x->body->size, 0, NULL), 0);
 		n += (size_t)snprintf(fake.notes + n, FAKE_NOTES - n, " body=%s", body);

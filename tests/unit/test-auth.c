@@ -353,6 +353,73 @@ static void a_fixed_token_is_all_there_is(void **state)
 	close_world();
 }
 
+/* ---- a pause ---- */
+
+#define BUSY "reg.io: token service: HTTP 503 (service unavailable)"
+
+/* While it lasts a good header serves, and a refusal of that renews nothing. */
+static void a_pause_outlasts_a_refused_token(void **state)
+{
+	OPEN();
+	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+	    { TOKEN("a", "100"), "" }, { "ask 1", "go Bearer a" }, { "clock 75000", "" },
+	    { "ask 1", "go Bearer a" }, { "reply 503 busy", "" });
+	assert_int_equal(auth_rests_until(w.auth), 0);
+	RUN({ "clock 199", "" }, { "ask 1", "go Bearer a" }, { "inquiry", "none" },
+	    { "401 1" BEARER, "0" }, { "inquiry", "none" }, { "ask 1", "paused " BUSY });
+	assert_int_equal(auth_rests_until(w.auth), w.now_ms + 1);
+	RUN({ "clock 1", "" });
+	assert_int_equal(auth_rests_until(w.auth), 0);
+	RUN({ "ask 1", "wait" }, { "inquiry", ASKED "Basic bWU6c2VjcmV0" });
+	assert_int_equal(auth_rests_until(w.auth), 0);
+	RUN({ TOKEN("b", "100"), "[1:0]" }, { "ask 1", "go Bearer b" });
+	close_world();
+	/* a refusal says until when, too */
+	OPEN();
+	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME },
+	    { "401 1" BASIC, "0" }, { "ask 1", "refused " REFUSED });
+	assert_int_equal(auth_rests_until(w.auth), w.now_ms + 3000);
+	close_world();
+}
+
+/* A service may ask for a minute, no longer; else a pause is 6.4 s at most, until one succeeds. */
+static void a_pause_has_an_end(void **state)
+{
+	static const struct {
+		const char *answer;
+		uint64_t pause;
+	} rows[] = {
+		{ "reply 503 busy", 200 },
+		{ "reply 503 busy", 400 },
+		{ "reply 503 Retry-After: 60|", 60000 },
+		{ "reply 503 Retry-After: 61|", 60000 },
+		{ "reply 503 busy", 3200 },
+		{ "reply 503 busy", 6400 },
+		{ "reply 503 busy", 6400 },
+		{ "reply 503 Retry-After: 1|", 6400 },
+		{ TOKEN("a", "100"), 0 },
+		{ "reply 503 busy", 200 },
+	};
+	size_t i;
+
+	OPEN();
+	RUN({ FILE_ME, "" });
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		w.askers[1].strikes = 0;
+		if (i != COUNT_OF(rows) - 1)
+			RUN({ "ask 1", "go -" }, { "401 1" BEARER, "0" });
+		else
+			RUN({ "ask 1", "go Bearer a" }, { "401 1" BEARER, "0" });
+		(void)take_event(rows[i].answer);
+		if (auth_rests_until(w.auth) != (rows[i].pause ? w.now_ms + rows[i].pause : 0))
+			fail_msg("row %zu: until %" PRIu64 ", now is %" PRIu64, i,
+				 auth_rests_until(w.auth), w.now_ms);
+		w.now_ms += rows[i].pause;
+		turn();
+	}
+	close_world();
+}
+
 /* ---- 403 ---- */
 
 static void a_forbidden_answer_may_mean_an_old_token(void **state)
@@ -627,6 +694,8 @@ int main(void)
 		cmocka_unit_test(a_registry_that_says_nothing_is_asked_at_its_door),
 		cmocka_unit_test(an_open_registry_has_a_passing_disorder),
 		cmocka_unit_test(a_fixed_token_is_all_there_is),
+		cmocka_unit_test(a_pause_outlasts_a_refused_token),
+		cmocka_unit_test(a_pause_has_an_end),
 		cmocka_unit_test(a_forbidden_answer_may_mean_an_old_token),
 		cmocka_unit_test(a_public_image_needs_no_credentials),
 		cmocka_unit_test(who_is_refused_is_told_why_there_are_none),

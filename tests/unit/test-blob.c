@@ -18,6 +18,17 @@ static void first_fails(unsigned times, uint64_t until)
 		answer_all();
 }
 
+static size_t noted; /* bytes in 10 ms */
+static char asked_for[64];
+
+static void comes_in_10_ms(unsigned times, uint64_t until)
+{
+	snprintf(asked_for, sizeof asked_for, "%s", asked());
+	stage_pass(10);
+	queue_note_bytes(queue, noted);
+	answer_all();
+}
+
 /* ---- reads ---- */
 
 static void test_reads(void **state)
@@ -39,6 +50,38 @@ static void test_reads(void **state)
 	assert_int_equal(blob_present(blob, 40 * CHUNK + 2, 3), 3);
 	assert_int_equal(blob_present(blob, 7 * CHUNK, 9), 0);
 	close_scene();
+}
+
+/* A miss among others fetches what comes in 40 ms, from 24 chunks to 48; not while a replay knows
+ * better. */
+static void test_around(void **state)
+{
+	static const struct {
+		size_t noted;
+		int replays;
+		const char *asked;
+	} rows[] = {
+		{ 0, 0, "500-523" },	      { 100 * 1024, 0, "500-523" },
+		{ 132000, 0, "500-531" },     { 200 * 1024, 0, "500-547" },
+		{ 200 * 1024, 1, "500-500" },
+	};
+	size_t i, j;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		open_scene(&(struct scene){ .size = 1000 * CHUNK });
+		noted = rows[i].noted;
+		on_wait = comes_in_10_ms;
+		check_read(900 * CHUNK, 10);
+		assert_string_equal(asked_for, "900-900");
+		for (j = 0; j < READAROUND_EVENTS; j++)
+			(void)readaround_miss(&blob->around, 0, 1);
+		noted = 0;
+		queue_note_replays(queue, rows[i].replays);
+		check_read(500 * CHUNK, 10);
+		assert_string_equal(asked_for, rows[i].asked);
+		queue_note_replays(queue, -rows[i].replays);
+		close_scene();
+	}
 }
 
 /* A read that waits for what is fetched at low priority makes it urgent. */
@@ -407,6 +450,7 @@ int main(void)
 		cmocka_unit_test(test_others_fetch),   cmocka_unit_test(test_patience),
 		cmocka_unit_test(test_claim_ends),     cmocka_unit_test(test_others_too_late),
 		cmocka_unit_test(test_others_shut),    cmocka_unit_test(test_reads_around),
+		cmocka_unit_test(test_around),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

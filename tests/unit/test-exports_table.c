@@ -11,7 +11,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,13 +56,30 @@ static sem_t opening, may_open, closing, may_close;
 static bool open_waits, close_waits;
 static int open_failure;
 static unsigned opened, started, closed;
+/* In place of the semaphores, which order the threads' accesses for TSan as a lock would. */
+static bool is_unordered;
+static atomic_bool is_opening, may_go_on;
+
+static void say_unordered(atomic_bool *what)
+{
+	atomic_store_explicit(what, true, memory_order_relaxed);
+}
+
+static void await_unordered(atomic_bool *what)
+{
+	while (!atomic_load_explicit(what, memory_order_relaxed))
+		sched_yield();
+}
 
 int __wrap_disk_open(const char *path, const struct config_options *options,
 		     struct fetcher *fetcher, struct disk **out, struct err *e);
 int __wrap_disk_open(const char *path, const struct config_options *options,
 		     struct fetcher *fetcher, struct disk **out, struct err *e)
 {
-	if (open_waits) {
+	if (is_unordered) {
+		say_unordered(&is_opening);
+		await_unordered(&may_go_on);
+	} else if (open_waits) {
 		sem_post(&opening);
 		sem_wait(&may_open);
 	}
@@ -120,7 +139,8 @@ static int set_up(void **state)
 {
 	snprintf(folder, sizeof folder, "/tmp/test-exports.XXXXXX");
 	readdir_stops_at = NULL;
-	types_are_hidden = open_waits = close_waits = false;
+	types_are_hidden = open_waits = close_waits = is_unordered = false;
+	is_opening = may_go_on = false;
 	open_failure = 0;
 	opened = started = closed = 0;
 	sem_init(&opening, 0, 0);
@@ -381,6 +401,64 @@ static void all_are_those_that_are_open(void **state)
 	exports_release(exports, client.disk);
 }
 
+static void *come_for_all(void *arg)
+{
+	struct client *c = arg;
+	struct disk **all;
+	size_t n;
+
+	c->r = exports_acquire_all(exports, &all, &n);
+	assert_int_equal(n, 1);
+	c->disk = all[0];
+	free(all);
+	return NULL;
+}
+
+/* One leaves, one comes and one comes for all, without a word between them: nothing but the table's
+ * lock orders what they do, which TSan looks at. */
+static void they_come_and_go_at_once(void **state)
+{
+	struct client next, all;
+	pthread_t leaver;
+	struct disk *d;
+
+	assert_int_equal(exports_acquire(exports, "a", &d, NULL), 0);
+	assert_int_equal(exports_acquire(exports, "a", &d, NULL), 0);
+	assert_int_equal(pthread_create(&leaver, NULL, go, d), 0);
+	begin(&next);
+	assert_int_equal(pthread_create(&all.thread, NULL, come_for_all, &all), 0);
+	pthread_join(leaver, NULL);
+	pthread_join(next.thread, NULL);
+	pthread_join(all.thread, NULL);
+	assert_int_equal(next.r, 0);
+	assert_int_equal(all.r, 0);
+	assert_ptr_equal(next.disk, d);
+	assert_ptr_equal(all.disk, d);
+	exports_release(exports, d);
+	exports_release(exports, d);
+	assert_int_equal(closed, 0);
+	exports_release(exports, d);
+	assert_int_equal(closed, 1);
+}
+
+/* What was looked at while it was being opened is changed under the lock only. */
+static void it_is_looked_at_while_it_opens(void **state)
+{
+	struct client client;
+	struct disk **all;
+	size_t n;
+
+	is_unordered = true;
+	begin(&client);
+	await_unordered(&is_opening);
+	assert_int_equal(exports_acquire_all(exports, &all, &n), 0);
+	assert_int_equal(n, 0);
+	free(all);
+	say_unordered(&may_go_on);
+	pthread_join(client.thread, NULL);
+	exports_release(exports, client.disk);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -394,6 +472,8 @@ int main(void)
 		TEST(who_waits_for_a_failure_is_told_it),
 		TEST(who_comes_while_it_closes_waits_for_that),
 		TEST(all_are_those_that_are_open),
+		TEST(they_come_and_go_at_once),
+		TEST(it_is_looked_at_while_it_opens),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -154,6 +154,43 @@ static void at_random_for_long(void **state)
 	}
 }
 
+/* A read counts for the zone of a reader that it is in, and is told of when it comes to the zone's
+ * second half; one that may be no reader has no zone. */
+static void zones(void **state)
+{
+	static const struct {
+		uint64_t first, end;
+		bool told;
+		uint64_t used; /* of the second place's zone, in all */
+	} rows[] = {
+		{ 1000, 1010, false, 0 },
+		{ 1009, 1010, false, 0 },
+		{ 5007, 5008, false, 0 },
+		{ 5007, 5010, false, 2 },
+		{ 5009, 5011, true, 4 },
+		{ 5000, 6000, true, 8 },
+		{ 5011, 5013, true, 9 },
+		{ 5012, 5013, true, 9 },
+		{ 5010 + READAHEAD_MAX, 6000, true, 9 },
+		{ 5011 + READAHEAD_MAX, 6000, false, 9 },
+	};
+	struct fetches *f = *state;
+	struct readahead *ra = &f->ahead;
+	size_t i;
+
+	assert_int_equal(readahead_miss(ra, 1000, 1010, 1010), 1010);
+	assert_false(readahead_note(ra, 1009, 1010));
+	assert_int_equal(readahead_miss(ra, 5000, 5004, 5004), 5004);
+	assert_int_equal(readahead_miss(ra, 5004, 5008, 5008), 5012);
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		if (readahead_note(ra, rows[i].first, rows[i].end) != rows[i].told)
+			fail_msg("row %zu", i);
+		if (atomic_load(&ra->zones[1].used) != rows[i].used)
+			fail_msg("row %zu: %d used", i, (int)atomic_load(&ra->zones[1].used));
+		assert_int_equal(atomic_load(&ra->zones[0].used), 0);
+	}
+}
+
 static void at_random(void **state)
 {
 	read_at_random(*state, 1);
@@ -192,6 +229,7 @@ int main(void)
 		cmocka_unit_test_setup(with_gaps, set_up),
 		cmocka_unit_test_setup(out_of_order, set_up),
 		cmocka_unit_test_setup(two_at_once, set_up),
+		cmocka_unit_test_setup(zones, set_up),
 		cmocka_unit_test_setup(at_random, set_up),
 		cmocka_unit_test_setup(at_random_for_long, set_up),
 		cmocka_unit_test(no_zone),

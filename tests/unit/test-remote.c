@@ -8,6 +8,7 @@
 #include "core/base/io.h"
 #include "core/base/scope.h"
 #include "fetch/remote.h"
+#include "tests/unit/loglib.h"
 
 #define HEX16 "0123456789abcdef"
 #define BLOB "sha256:" HEX16 HEX16 HEX16 HEX16
@@ -38,7 +39,7 @@ static void write_credentials(const char *text)
 }
 
 /* `mirror` may be NULL. */
-static void open_remote(const char *name, const char *mirror)
+static void open_world(const char *name, const char *mirror, bool cached)
 {
 	struct reference ref;
 	struct err e;
@@ -50,6 +51,8 @@ static void open_remote(const char *name, const char *mirror)
 	assert_int_equal(fetch_settings_init(&w.settings, &e), 0);
 	free(w.settings.cache_dir);
 	w.settings.cache_dir = NULL;
+	if (cached)
+		assert_true(asprintf(&w.settings.cache_dir, "%s/cache", folder) > 0);
 	w.settings.credentials = strdup(w.file);
 	w.settings.timeout = 5;
 	if (mirror) {
@@ -60,6 +63,16 @@ static void open_remote(const char *name, const char *mirror)
 	if (remote_open(w.fetcher, &w.settings, &ref, NULL, false, &w.remote, &e) < 0)
 		fail_msg("%s", e.msg);
 	reference_release(&ref);
+}
+
+static void open_remote(const char *name, const char *mirror)
+{
+	open_world(name, mirror, false);
+}
+
+static void open_cached(const char *name, const char *mirror)
+{
+	open_world(name, mirror, true);
 }
 
 static void close_remote(void)
@@ -89,6 +102,11 @@ static struct {
 	const char *text, *notes;
 } sizes[] = {
 	{ "HEAD", { { "HEAD", URL, NULL, 200, "Content-Length: 5\r\n", NULL, 0 } }, 5, "", HEAD },
+	{ "HEAD, of one byte",
+	  { { "HEAD", URL, NULL, 200, "Content-Length: 1\r\n", NULL, 0 } },
+	  1,
+	  "",
+	  HEAD },
 	{ "HEAD is forbidden",
 	  { { "HEAD", URL, NULL, 403, NULL, NULL, 0 }, { "GET", URL, NULL, 206, PART, "x", 0 } },
 	  5,
@@ -364,7 +382,48 @@ static void a_digest_is_asked_for_by_itself(void **state)
 	}
 }
 
-/* ---- who cannot be reached ---- */
+/* An index may lead to an index that leads to an image, and no further. */
+static void indexes_lead_to_indexes(void **state)
+{
+	char text[4][256], digest[4][DIGEST_ANY_TEXT], url[3][256], got[DIGEST_ANY_TEXT];
+	struct route routes[] = {
+		{ "GET", url[0], NULL, 200, NULL, text[0], 0 },
+		{ "GET", url[1], NULL, 200, NULL, text[1], 0 },
+		{ "GET", url[2], NULL, 200, NULL, text[2], 0 },
+		{ "GET", TAG, NULL, 200, NULL, NULL, 0 },
+	};
+	struct err e = { "" };
+	size_t i;
+	int r;
+
+	snprintf(text[0], sizeof text[0], "%s", MARKED);
+	for (i = 0; i < 4; i++) {
+		if (i > 0)
+			snprintf(text[i], sizeof text[i], "{\"manifests\":[{\"digest\":\"%s\"}]}",
+				 digest[i - 1]);
+		assert_int_equal(digest_bytes(text[i], strlen(text[i]), digest[i], NULL), 0);
+		if (i < 3)
+			snprintf(url[i], sizeof url[i], BASE "/manifests/%.*s", DIGEST_TEXT - 1,
+				 digest[i]);
+	}
+	for (i = 0; i < 4; i++) {
+		struct manifest m = { 0 };
+
+		routes[3].body = text[i];
+		fake_use(routes, 4);
+		open_remote("reg.io/app", NULL);
+		r = remote_resolve(w.remote, &m, got, &e);
+		close_remote();
+		if (r != (i < 3 ? 0 : -EINVAL))
+			fail_msg("%zu indexes: %d %s", i, r, e.msg);
+		if (r == 0)
+			assert_string_equal(got, digest[0]);
+		manifest_release(&m);
+	}
+	assert_string_equal(e.msg, "reg.io/app:latest: indexes that lead to indexes");
+}
+
+/* ---- what the cache knows of a tag ---- */
 
 static int resolve(struct err *e)
 {
@@ -375,6 +434,135 @@ static int resolve(struct err *e)
 	manifest_release(&m);
 	return r;
 }
+
+#define LOCAL "http://localhost:5000/v2/app/manifests/latest"
+#define OTHER                                                                                      \
+	"{\"layers\":[{\"annotations\":{\"containerd.io/snapshot/overlaybd/blob-digest\":\"" BLOB  \
+	"\",\"containerd.io/snapshot/overlaybd/blob-size\":\"6\"}}]}"
+
+#define USING "using the manifest cached for this tag, sha256:"
+
+/* One after the other, with the same cache. */
+static const struct {
+	const char *what;
+	unsigned status;
+	const char *body;
+	int result;
+	const char *text; /* of the error */
+	const char *means; /* the manifest it comes to */
+	const char *known; /* what is said to be here already */
+} known_tags[] = {
+	{ "new", 200, MARKED, 0, "", MARKED, NULL },
+	{ "not changed", 304, NULL, 0, "", MARKED, MARKED },
+	{ "changed", 200, OTHER, 0, "", OTHER, MARKED },
+	{ "and known", 304, NULL, 0, "", OTHER, OTHER },
+	{ "away", 0, NULL, 0, "", OTHER, OTHER },
+	{ "forbidden", 403, NULL, -EACCES, "HTTP 403 (forbidden)", NULL, OTHER },
+	{ "gone", 404, NULL, -ENOENT, "there is no such image at localhost:5000", NULL, OTHER },
+	{ "still known", 304, NULL, 0, "", OTHER, OTHER },
+};
+
+static void digest_of_text(const char *text, char digest[DIGEST_ANY_TEXT])
+{
+	assert_int_equal(digest_bytes(text, strlen(text), digest, NULL), 0);
+}
+
+static void a_tag_is_known(void **state)
+{
+	char digest[DIGEST_ANY_TEXT], got[DIGEST_ANY_TEXT], notes[400], command[64], name[256];
+	struct route routes[] = { { "GET", LOCAL, NULL, 0, NULL, NULL, 0 },
+				  { NULL, "https://*", NULL, 0, NULL, NULL, 0 } };
+	struct err e = { "" };
+	size_t i;
+	int r;
+
+	for (i = 0; i < COUNT_OF(known_tags); i++) {
+		struct manifest m = { 0 };
+
+		routes[0].status = known_tags[i].status;
+		routes[0].body = known_tags[i].body;
+		fake_use(routes, 2);
+		open_cached("localhost:5000/app", NULL);
+		loglib_listen();
+		r = remote_resolve(w.remote, &m, got, &e);
+		log_set_sink(NULL);
+		close_remote();
+		if (known_tags[i].status == 0 ? !strstr(loglib_warnings, USING)
+					      : loglib_warnings[0] != '\0')
+			fail_msg("%s: warned was '%s'", known_tags[i].what, loglib_warnings);
+		if (r != known_tags[i].result)
+			fail_msg("%s: %d %s", known_tags[i].what, r, e.msg);
+		if (r < 0 && !strstr(e.msg, known_tags[i].text))
+			fail_msg("%s: %s", known_tags[i].what, e.msg);
+		if (r == 0) {
+			digest_of_text(known_tags[i].means, digest);
+			assert_string_equal(got, digest);
+			assert_int_equal(m.layers[0].size,
+					 strcmp(known_tags[i].means, OTHER) == 0 ? 6 : 5);
+		}
+		snprintf(notes, sizeof notes, "GET " LOCAL "\n");
+		if (known_tags[i].known) {
+			digest_of_text(known_tags[i].known, digest);
+			snprintf(notes, sizeof notes, "GET " LOCAL " unless=\"%s\"\n", digest);
+		}
+		if (strncmp(fake.notes, notes, strlen(notes)) != 0)
+			fail_msg("%s: asked was\n%s", known_tags[i].what, fake.notes);
+		manifest_release(&m);
+	}
+	/* What has a digest is not asked for again, by whichever name. */
+	digest_of_text(MARKED, digest);
+	snprintf(name, sizeof name, "reg.io/x@%s", digest);
+	fake_use(routes, 0);
+	open_cached(name, NULL);
+	assert_int_equal(resolve(&e), 0);
+	close_remote();
+	expect_notes("a digest", "");
+	/* The same tag of another image is not known. */
+	routes[0] = (struct route){ "GET", "*", NULL, 304, NULL, NULL, 0 };
+	fake_use(routes, 1);
+	open_cached("localhost:5000/other", NULL);
+	assert_int_equal(resolve(&e), -EPROTO);
+	close_remote();
+	expect_notes("another image", "GET http://localhost:5000/v2/other/manifests/latest\n");
+	snprintf(command, sizeof command, "rm -r %s/cache", folder);
+	assert_int_equal(system(command), 0);
+}
+
+/* What a tag meant is kept under its registry's own name, whichever mirror said it. */
+static void a_tag_is_kept_under_its_registry(void **state)
+{
+	static const struct {
+		const char *mirror, *at;
+	} rows[] = {
+		{ NULL, TAG },
+		{ "https://mirror.io", "https://mirror.io/v2/app/manifests/latest?ns=reg.io" },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		struct route routes[] = { { "GET", rows[i].at, NULL, 200, NULL, MARKED, 0 } };
+		AUTO_FREE char *last = NULL;
+		char digest[DIGEST_ANY_TEXT], command[64];
+		struct manifest m = { 0 };
+		struct cache *c;
+		struct err e = { "" };
+		size_t n;
+
+		fake_use(routes, 1);
+		open_cached("reg.io/app", rows[i].mirror);
+		if (remote_resolve(w.remote, &m, digest, &e) != 0 ||
+		    fetcher_cache(w.fetcher, &w.settings, &c, &e) < 0 ||
+		    cache_get_document(c, "https://reg.io/app", "tag-latest", &last, &n, &e) < 0)
+			fail_msg("%zu: %s", i, e.msg);
+		assert_string_equal(last, digest);
+		close_remote();
+		manifest_release(&m);
+		snprintf(command, sizeof command, "rm -r %s/cache", folder);
+		assert_int_equal(system(command), 0);
+	}
+}
+
+/* ---- who cannot be reached ---- */
 
 static void nobody_here_is_told_at_once(void **state)
 {
@@ -564,6 +752,9 @@ int main(void)
 		cmocka_unit_test(a_sha512_digest_is_asked_for_in_full),
 		cmocka_unit_test(manifests_are_asked_for),
 		cmocka_unit_test(a_digest_is_asked_for_by_itself),
+		cmocka_unit_test(indexes_lead_to_indexes),
+		cmocka_unit_test(a_tag_is_known),
+		cmocka_unit_test(a_tag_is_kept_under_its_registry),
 		cmocka_unit_test(nobody_here_is_told_at_once),
 		cmocka_unit_test(a_name_that_does_not_exist_is_told_at_once),
 		cmocka_unit_test(others_are_waited_for),

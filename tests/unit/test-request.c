@@ -2,6 +2,8 @@
 /* What a request makes of answers, when it asks again, and how it ends. */
 #include "tests/unit/asking.h"
 
+#include "fetch/range.h"
+
 /* ---- answers to a range ---- */
 
 static void test_ranges(void **state)
@@ -90,6 +92,65 @@ static void test_ranges(void **state)
 	};
 
 	RUN(rows);
+}
+
+/* What was cut is asked for in pieces of half of what came, in whole 16 KiB; what came in order, in
+ * pieces twice as large each time. */
+static void test_pieces(void **state)
+{
+	enum { KIB = 1024 };
+	static const struct {
+		uint64_t most, received;
+		bool whole;
+		uint64_t less;
+	} cut[] = {
+		{ 0, 0, false, 0 },
+		{ 0, 1, false, 16 * KIB },
+		{ 0, 32 * KIB, false, 16 * KIB },
+		{ 0, 64 * KIB - 1, false, 16 * KIB },
+		{ 0, 64 * KIB, false, 32 * KIB },
+		{ 0, 127 * KIB, false, 48 * KIB },
+		{ 0, 1024 * KIB, true, 0 }, /* a server that gives it as a whole, always */
+		{ 32 * KIB, 0, false, 32 * KIB },
+		{ 64 * KIB, 1, false, 16 * KIB },
+		{ 64 * KIB, 1, true, 64 * KIB },
+	};
+	static const struct {
+		uint64_t most, more;
+	} in_order[] = {
+		{ 0, 0 },
+		{ 16 * KIB, 32 * KIB },
+		{ UINT64_MAX / 2, UINT64_MAX - 1 },
+		{ UINT64_MAX / 2 + 1, 0 },
+	};
+	static const struct {
+		uint64_t most, first, last, piece;
+	} pieces[] = {
+		{ 0, 5, 100, 100 }, { 1, 5, 100, 5 },	 { 10, 5, 100, 14 },
+		{ 95, 5, 100, 99 }, { 96, 5, 100, 100 }, { 97, 5, 100, 100 },
+	};
+	struct request q = { 0 };
+	size_t i;
+
+	for (i = 0; i < sizeof cut / sizeof *cut; i++) {
+		q.most = cut[i].most;
+		q.x.received = cut[i].received;
+		q.whole = cut[i].whole;
+		range_ask_less(&q);
+		if (q.most != cut[i].less)
+			fail_msg("cut %zu: %" PRIu64, i, q.most);
+	}
+	for (i = 0; i < sizeof in_order / sizeof *in_order; i++) {
+		q.most = in_order[i].most;
+		range_ask_more(&q);
+		assert_true(q.most == in_order[i].more);
+	}
+	for (i = 0; i < sizeof pieces / sizeof *pieces; i++) {
+		q.most = pieces[i].most;
+		q.first = pieces[i].first;
+		q.last = pieces[i].last;
+		assert_int_equal(range_last(&q), pieces[i].piece);
+	}
 }
 
 /* ---- refusals ---- */
@@ -274,6 +335,29 @@ static void test_callbacks(void **state)
 	end(&t);
 }
 
+static enum request_go promotes(struct request *q)
+{
+	test_of(q)->starts++;
+	request_promote(q);
+	return REQUEST_GO;
+}
+
+/* One that starts waits no longer: who promotes it then does not put it in line once more. */
+static void test_promoted_while_it_starts(void **state)
+{
+	static const struct row good = { .what = "good", .steps = { GOOD(0, "e0") } };
+	struct test t;
+
+	begin(&t, 1, false);
+	t.q.priority = REQUEST_PREFETCH;
+	t.q.starting = promotes;
+	request_submit(&t.q);
+	play(&t, &good);
+	assert_int_equal(t.starts, 1);
+	assert_int_equal(t.q.priority, REQUEST_DEMAND);
+	end(&t);
+}
+
 /* What an exchange is told. */
 static void test_exchange(void **state)
 {
@@ -386,10 +470,15 @@ static void test_abort(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_ranges),	 cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_failures), cmocka_unit_test(test_callbacks),
-		cmocka_unit_test(test_exchange), cmocka_unit_test(test_deadline_in_between),
+		cmocka_unit_test(test_ranges),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_failures),
+		cmocka_unit_test(test_callbacks),
+		cmocka_unit_test(test_exchange),
+		cmocka_unit_test(test_deadline_in_between),
 		cmocka_unit_test(test_abort),
+		cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_promoted_while_it_starts),
 	};
 
 	setenv("HOME", "/nonexistent", 1);
