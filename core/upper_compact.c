@@ -72,10 +72,8 @@ static int write_new(struct compact *c, struct err *e)
 	source_close(dense.from);
 	if (r < 0)
 		return r;
-	r = c->u->ops->sync_folder(c->data_new);
-	if (r == 0)
-		r = c->u->ops->sync_folder(c->index_new);
-	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", c->data_new, strerror(-r)) : 0;
+	r = upper_file_sync_folder(c->u->ops, c->data_new, e);
+	return r < 0 ? r : upper_file_sync_folder(c->u->ops, c->index_new, e);
 }
 
 /* From the intent on it is the new files that count. */

@@ -321,12 +321,12 @@ static int name_index(const struct creation *c, struct err *e)
 		r = upper_intent_remove(c->ops, c->data_path, e);
 	if (r < 0)
 		return r;
-	r = c->ops->sync_folder(c->data_path);
-	if (r == 0)
-		r = c->ops->rename(c->index_part, c->index_path);
-	if (r == 0)
-		r = c->ops->sync_folder(c->index_path);
-	return r < 0 ? err_set(e, -r, "%s: %s", c->index_path, strerror(-r)) : 0;
+	r = upper_file_sync_folder(c->ops, c->data_path, e);
+	if (r < 0)
+		return r;
+	r = c->ops->rename(c->index_part, c->index_path);
+	return r < 0 ? err_set(e, -r, "%s: %s", c->index_path, strerror(-r))
+		     : upper_file_sync_folder(c->ops, c->index_path, e);
 }
 
 static int finish(const struct creation *c, struct err *e)

@@ -337,6 +337,13 @@ int upper_file_open(const struct file_ops *ops, const char *path, int flags, str
 	return fd < 0 ? err_set(e, -fd, "%s: %s", path, strerror(-fd)) : fd;
 }
 
+int upper_file_sync_folder(const struct file_ops *ops, const char *path, struct err *e)
+{
+	int r = ops->sync_folder(path);
+
+	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", path, strerror(-r)) : 0;
+}
+
 struct file_source {
 	struct source source;
 	const struct file_ops *ops;

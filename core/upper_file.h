@@ -79,6 +79,9 @@ bool upper_file_is_temporary(const char *path);
 /* Opens a file by a name of the user's, through links as true_name follows them. */
 int upper_file_open(const struct file_ops *ops, const char *path, int flags, struct err *e);
 
+/* Makes the name of a file durable; the error names the file. */
+int upper_file_sync_folder(const struct file_ops *ops, const char *path, struct err *e);
+
 /* A source over a descriptor, which stays the caller's.  Its size is taken now. */
 int upper_file_source(const struct file_ops *ops, int fd, struct source **out, struct err *e);
 

@@ -183,10 +183,7 @@ int upper_intent_write(const struct file_ops *ops, const char *data_path, int da
 	if (r < 0)
 		ops->unlink(temporary);
 	free(temporary);
-	if (r < 0)
-		return err_wrap(e, r, "%s", path);
-	r = ops->sync_folder(path);
-	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", path, strerror(-r)) : 0;
+	return r < 0 ? err_wrap(e, r, "%s", path) : upper_file_sync_folder(ops, path, e);
 }
 
 static int remove_file(const struct file_ops *ops, const char *path, struct err *e)
@@ -243,10 +240,7 @@ static int remove_intent(const struct file_ops *ops, const char *data_path, bool
 					  : upper_intent_name(ops, data_path, "intent");
 	int r = remove_file(ops, path, e);
 
-	if (r < 0)
-		return r;
-	r = ops->sync_folder(path);
-	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", path, strerror(-r)) : 0;
+	return r < 0 ? r : upper_file_sync_folder(ops, path, e);
 }
 
 int upper_intent_remove(const struct file_ops *ops, const char *data_path, struct err *e)
@@ -405,10 +399,8 @@ static int finish_compact(const struct file_ops *ops, const char *data_path, con
 		r = replace_index(ops, index_path, intent, e);
 	if (r < 0)
 		return r;
-	r = ops->sync_folder(data_path);
-	if (r == 0)
-		r = ops->sync_folder(index_path);
-	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", index_path, strerror(-r)) : 0;
+	r = upper_file_sync_folder(ops, data_path, e);
+	return r < 0 ? r : upper_file_sync_folder(ops, index_path, e);
 }
 
 /* 1: the open data file has this uuid, which is copied out.  0: it cannot be told, and who opens

@@ -13,6 +13,7 @@
 
 #include "core/format.h"
 #include "core/upper_compact.h"
+#include "core/upper_dense.h"
 #include "core/upper_log.h"
 #include "core/upper_resize.h"
 #include "core/upper_seal.h"
@@ -236,6 +237,25 @@ static int create(struct err *e)
 	return upper_log_create(&ops, "u.data", "i/u.index", BYTES, NULL, NULL, e);
 }
 
+/* Under its own names, with one sector of data. */
+static int create_dense(struct err *e)
+{
+	struct mapping maps[] = { mapping_make(1, 1, 0, 8, false), mapping_make(2, 3, 0, 0, true) };
+	struct mapping_run run = { .maps = maps, .count = COUNT_OF(maps) };
+	struct format_header h;
+	struct upper_dense dense = { .ops = &ops, .header = &h, .maps = &run };
+	int r, fd = memfs_open("from", O_RDWR | O_CREAT, 0644);
+
+	memfs_put(&memfs->files[memfs_find("from")->file].now, 8 * SECTOR, (uint8_t[SECTOR]){ 'a' },
+		  SECTOR);
+	assert_int_equal(upper_log_make_header(&h, BYTES, NULL, NULL, NULL), 0);
+	assert_int_equal(upper_file_source(&memfs_ops, fd, &dense.from, NULL), 0);
+	r = upper_dense_create(&dense, "u.data", "i/u.index", e);
+	source_close(dense.from);
+	memfs_close(fd);
+	return r;
+}
+
 static int reopen(struct err *e)
 {
 	return upper_log_open("u.data", "i/u.index", &options, &u, NULL, e);
@@ -291,6 +311,7 @@ struct operation {
 
 static const struct operation operations[] = {
 	{ "create", make_nothing, create, false, { STEPS(create_steps) } },
+	{ "create dense", make_nothing, create_dense, false, { STEPS(dense_steps) } },
 	{ "open", make_killed, reopen, false, { STEPS(open_steps) } },
 	{ "flush", make_log, flush, false, { STEPS(flush_steps) } },
 	{ "tidy", make_log, tidy, false, { STEPS(tidy_steps) } },
@@ -370,6 +391,11 @@ static void expect_nothing_left(const struct operation *o)
 {
 	size_t i, opened = 0;
 
+	/* A log is made of both files, or of none. */
+	if (o->make == make_nothing && result < 0 &&
+	    (memfs_find("u.data") || memfs_find("u.data.part") || memfs_find("i/u.index") ||
+	     memfs_find("i/u.index.part")))
+		fail_msg("%s, after %s: a file is left", o->name, step);
 	for (i = 0; i < MEMFS_NAMES; i++)
 		if (memfs->names.list[i].file >= 0 && strstr(memfs->names.list[i].name, ".tmp."))
 			fail_msg("%s, after %s: %s is left", o->name, step,

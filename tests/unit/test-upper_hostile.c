@@ -6,6 +6,7 @@
 #include "core/layer.h"
 #include "core/upper_compact.h"
 #include "core/upper_seal.h"
+#include "tests/unit/loglib.h"
 
 enum {
 	SECTORS = 300,
@@ -424,6 +425,47 @@ static void a_record_without_its_data_does_not_count(void **state)
 	upper_close(u);
 }
 
+/* The reference reads no layer of more; it is made all the same. */
+static void a_layer_that_the_reference_does_not_read(void **state)
+{
+	const size_t most = (size_t)FORMAT_REFERENCE_ENTRIES;
+	uint8_t *raw = malloc((most + 1) * FORMAT_ENTRY);
+	char warning[256];
+	uint64_t size;
+	size_t i, n;
+	struct err e;
+	int fd;
+
+	assert_non_null(raw);
+	for (i = 0; i <= most; i++) {
+		struct format_entry entry = { .start = 2 * i, .sectors = 1, .zeroed = true };
+
+		format_encode_entry(&entry, raw + i * FORMAT_ENTRY);
+	}
+	for (n = most; n <= most + 1; n++) {
+		upper_clear(NULL);
+		assert_int_equal(upper_log_create(NULL, upper_data, upper_index,
+						  2 * (most + 1) * SECTOR, NULL, NULL, NULL),
+				 0);
+		fd = open(upper_index, O_WRONLY);
+		assert_int_equal(pwrite(fd, raw, n * FORMAT_ENTRY, FORMAT_SPACE), n * FORMAT_ENTRY);
+		close(fd);
+		loglib_listen();
+		if (upper_seal_files(NULL, upper_data, upper_index, &size, &e) < 0)
+			fail_msg("%s", e.msg);
+		/* Two headers, and the index up to the end of a sector. */
+		assert_int_equal(size, 2 * FORMAT_SPACE +
+					       (n * FORMAT_ENTRY + SECTOR - 1) / SECTOR * SECTOR);
+		snprintf(warning, sizeof warning,
+			 "%s: 1000001 mappings: overlaybd itself reads no layer of more than "
+			 "1000000\n",
+			 upper_data);
+		loglib_expect(n > most ? warning : "");
+		loglib_expect_none();
+	}
+	free(raw);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -437,6 +479,7 @@ int main(void)
 		cmocka_unit_test(what_waits_outlives_another_index),
 		cmocka_unit_test(another_program_is_not_undone),
 		cmocka_unit_test(a_record_without_its_data_does_not_count),
+		cmocka_unit_test(a_layer_that_the_reference_does_not_read),
 	};
 
 	loops_seed();

@@ -31,6 +31,7 @@ enum {
 	SECTORS = 64,
 	BYTES = SECTORS * SECTOR,
 	ROUNDS = 2000, /* nothing allocates so often */
+	STRETCHES = 9, /* of data in a sparse layer */
 };
 
 static char folder[] = "/tmp/test-upper_memory.XXXXXX", data[64], index_path[64], pending[64];
@@ -160,6 +161,43 @@ static int open_read_only(struct err *e)
 	return r;
 }
 
+/* The sparse form, of more stretches of data than are allocated for at first. */
+static void make_sparse(void)
+{
+	enum { FAR = 1 << 20, BLOCK = 4096 };
+	char block[BLOCK] = "x";
+	uint8_t raw[FORMAT_SPACE];
+	struct format_header h;
+	int fd = open(data, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	off_t i;
+
+	assert_true(fd >= 0);
+	assert_int_equal(upper_log_make_header(&h, STRETCHES * FAR, NULL, NULL, NULL), 0);
+	h.flags |= FORMAT_SPARSE;
+	format_encode_header(&h, raw);
+	assert_int_equal(pwrite(fd, raw, sizeof raw, 0), sizeof raw);
+	for (i = 0; i < STRETCHES; i++)
+		assert_int_equal(pwrite(fd, block, BLOCK, FORMAT_SPACE + i * FAR + FAR / 2), BLOCK);
+	assert_int_equal(ftruncate(fd, FORMAT_SPACE + STRETCHES * FAR), 0);
+	close(fd);
+	fd = open(index_path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static int open_sparse(struct err *e)
+{
+	struct layer layer = { 0 };
+	int r = upper_open_read_only(data, index_path, 0, &layer, NULL, e);
+
+	if (r == 0) {
+		assert_int_equal(layer.run.count, STRETCHES);
+		assert_int_equal(layer.entries, STRETCHES);
+		layer_close(&layer);
+	}
+	return r;
+}
+
 static int look(struct err *e)
 {
 	uint64_t size, end;
@@ -242,6 +280,12 @@ static void nothing_is_lost(void **state)
 	}
 }
 
+static void a_sparse_layer_is_read_whole_or_not(void **state)
+{
+	make_sparse();
+	run_out("open sparse", open_sparse);
+}
+
 static int seal(struct err *e)
 {
 	uint64_t size;
@@ -292,6 +336,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(nothing_is_lost, remove_files),
+		cmocka_unit_test_teardown(a_sparse_layer_is_read_whole_or_not, remove_files),
 		cmocka_unit_test_teardown(a_layer_is_what_the_log_was, remove_files),
 		cmocka_unit_test_teardown(a_log_without_its_index_is_no_layer, remove_files),
 	};

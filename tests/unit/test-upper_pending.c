@@ -5,6 +5,7 @@
 
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
+#include "core/format.h"
 #include "tests/unit/loglib.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
@@ -27,6 +28,20 @@ enum {
 };
 
 static pid_t child;
+
+/* Processes die here, the power stays: nothing waits for the disk. */
+int __wrap_fsync(int fd);
+int __wrap_fdatasync(int fd);
+
+int __wrap_fsync(int fd)
+{
+	return 0;
+}
+
+int __wrap_fdatasync(int fd)
+{
+	return 0;
+}
 
 /* Leaves a log of a killed process: one record was flushed by an earlier one. */
 static void make_log(void)
@@ -124,6 +139,17 @@ static void what_never_reached_the_disk_does_not_count(void **state)
 	loglib_expect_none();
 }
 
+/* What later versions may use is zero. */
+static void the_rest_of_the_header_is_zero(void **state)
+{
+	static const uint8_t zeroes[HEADER];
+	uint8_t raw[HEADER];
+
+	make_log();
+	read_at(upper_pending, raw, HEADER, 0);
+	assert_memory_equal(raw + NEXT, zeroes, CRC - NEXT);
+}
+
 /* A file that ends in its header, and one that is no such file. */
 static void half_a_header_is_refused(void **state)
 {
@@ -167,10 +193,21 @@ static void put_base(uint8_t raw[HEADER], enum base_kind kind, uint64_t skip, bo
 
 	assert_true(entries > 0);
 	entries = kind == NONE ? 0 : kind == TOO_LONG ? 100 : entries;
-	crc = kind == RIGHT ? crc : crc ^ 1;
+	crc = kind == RIGHT ? crc : kind == NONE ? 0 : crc ^ 1;
 	le64_put(raw + (next ? NEXT : BASE), entries);
 	le32_put(raw + (next ? NEXT_CRC : BASE_CRC), crc);
 	le64_put(raw + (next ? NEXT_SKIP : SKIP), skip);
+}
+
+static void forge_bases(enum base_kind next, uint64_t next_skip, enum base_kind base, uint64_t skip)
+{
+	uint8_t raw[HEADER];
+
+	read_at(upper_pending, raw, HEADER, 0);
+	put_base(raw, next, next_skip, true);
+	put_base(raw, base, skip, false);
+	le32_put(raw + CRC, crc32c_raw(0, raw, CRC));
+	write_at(upper_pending, raw, HEADER, 0);
 }
 
 static void the_index_is_as_it_says(void **state)
@@ -193,17 +230,12 @@ static void the_index_is_as_it_says(void **state)
 		{ RIGHT, RIGHT, RECORDS + 1, 1, 1, RECORDS, 0 },
 		{ WRONG_CRC, WRONG_CRC, 0, 0, 0, 0, RECORDS },
 	};
-	uint8_t raw[HEADER];
 	char what[600];
 	size_t i;
 
 	for (i = 0; i < COUNT_OF(cases); i++) {
 		make_log();
-		read_at(upper_pending, raw, HEADER, 0);
-		put_base(raw, cases[i].next, cases[i].next_skip, true);
-		put_base(raw, cases[i].base, cases[i].skip, false);
-		le32_put(raw + CRC, crc32c_raw(0, raw, CRC));
-		write_at(upper_pending, raw, HEADER, 0);
+		forge_bases(cases[i].next, cases[i].next_skip, cases[i].base, cases[i].skip);
 		snprintf(what, sizeof what, "case %zu", i);
 		loglib_listen();
 		expect(what, cases[i].first, cases[i].end, cases[i].stale, 0);
@@ -237,6 +269,155 @@ static void the_data_are_as_it_says(void **state)
 			 upper_data, RECORDS - k, (int)child);
 		loglib_expect(what);
 		loglib_expect_none();
+	}
+}
+
+/* ---- looking while a server writes ---- */
+
+static unsigned looks; /* times that the index was opened */
+static void (*before_look)(unsigned look);
+
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t mode;
+
+	va_start(ap, flags);
+	mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	if (before_look && strcmp(path, upper_index) == 0)
+		before_look(looks++);
+	return __real_open64(path, flags, mode);
+}
+
+static void change_nothing(unsigned look)
+{
+}
+
+/* Each look finds one acknowledged write less. */
+static void shorten_pending(unsigned look)
+{
+	assert_int_equal(truncate(upper_pending, END - (off_t)look * RECORD), 0);
+}
+
+/* As many at all looks but the first. */
+static void shorten_pending_once(unsigned look)
+{
+	if (look == 1)
+		shorten_pending(look);
+}
+
+/* The last write is there at every other look. */
+static void hide_the_last(unsigned look)
+{
+	static const uint8_t zeroes[RECORD];
+	static uint8_t last[RECORD];
+
+	if (look == 0)
+		read_at(upper_pending, last, RECORD, END - RECORD);
+	write_at(upper_pending, look % 2 ? zeroes : last, RECORD, END - RECORD);
+}
+
+/* Each finds a longer index, which a sparse layer must not have. */
+static void lengthen_index(unsigned look)
+{
+	assert_int_equal(truncate(upper_index, (off_t)look + 1), 0);
+}
+
+static void lengthen_index_twice(unsigned look)
+{
+	assert_int_equal(truncate(upper_index, look < 2 ? (off_t)look + 1 : 0), 0);
+}
+
+static void make_stale(void)
+{
+	make_log();
+	forge_bases(NONE, 0, WRONG_CRC, 0);
+}
+
+static void make_lost(void)
+{
+	make_log();
+	write_at(upper_data, "x", 1, 4096 + 512); /* the first of those acknowledged */
+}
+
+static void make_sparse(void)
+{
+	struct format_header h;
+	uint8_t raw[FORMAT_SPACE];
+
+	upper_clear(NULL);
+	assert_int_equal(upper_log_make_header(&h, BYTES, NULL, NULL, NULL), 0);
+	h.flags |= FORMAT_SPARSE;
+	format_encode_header(&h, raw);
+	assert_int_equal(io_replace_file(upper_data, raw, sizeof raw, NULL), 0);
+	assert_int_equal(truncate(upper_data, FORMAT_SPACE + BYTES), 0);
+	assert_int_equal(io_replace_file(upper_index, "", 0, NULL), 0);
+}
+
+static void make_without_index(void)
+{
+	make_log();
+	unlink(upper_index);
+}
+
+static void make_damaged(void)
+{
+	make_sparse();
+	assert_int_equal(io_replace_file(upper_index, "abc", 3, NULL), 0);
+}
+
+static void what_changes_is_looked_at_again(void **state)
+{
+	static const struct {
+		const char *what;
+		void (*make)(void);
+		void (*before)(unsigned look);
+		unsigned looks;
+		int r;
+		size_t stale, lost;
+		const char *said;
+	} cases[] = {
+		{ "whole", make_log, change_nothing, 1, 0, 0, 0, "" },
+		{ "stale", make_stale, change_nothing, 2, 0, RECORDS, 0, "" },
+		{ "lost", make_lost, change_nothing, 2, 0, 0, RECORDS, "" },
+		{ "fewer stale", make_stale, shorten_pending_once, 3, 0, RECORDS - 1, 0, "" },
+		{ "fewer lost", make_lost, shorten_pending_once, 3, 0, 0, RECORDS - 1, "" },
+		{ "no more stale", make_stale, shorten_pending, RECORDS + 1, 0, 0, 0, "" },
+		{ "no more lost", make_lost, shorten_pending, RECORDS + 1, 0, 0, 0, "" },
+		{ "always another stale", make_stale, hide_the_last, 20, 0, RECORDS - 1, 0, "" },
+		{ "always another lost", make_lost, hide_the_last, 20, 0, 0, RECORDS - 1, "" },
+		{ "no index", make_without_index, change_nothing, 1, -ENOENT, 0, 0,
+		  "No such file or directory" },
+		{ "damaged", make_damaged, change_nothing, 2, -EBADMSG, 0, 0,
+		  "a sparse layer's index file has 3 bytes, not 0" },
+		{ "damaged for a while", make_sparse, lengthen_index_twice, 3, 0, 0, 0, "" },
+		{ "always another", make_sparse, lengthen_index, 20, -EBADMSG, 0, 0,
+		  "a sparse layer's index file has 20 bytes, not 0" },
+	};
+	struct upper_findings found;
+	struct layer layer;
+	struct err e;
+	size_t i;
+	int r;
+
+	for (i = 0; i < COUNT_OF(cases); i++) {
+		cases[i].make();
+		looks = 0;
+		before_look = cases[i].before;
+		e.msg[0] = '\0';
+		r = upper_open_read_only(upper_data, upper_index, 0, &layer, &found, &e);
+		before_look = NULL;
+		if (r == 0)
+			layer_close(&layer);
+		if (r != cases[i].r || looks != cases[i].looks || !strstr(e.msg, cases[i].said))
+			fail_msg("%s: %d after %u looks: %s", cases[i].what, r, looks, e.msg);
+		if (r == 0 &&
+		    (found.stale_records != cases[i].stale || found.lost_records != cases[i].lost))
+			fail_msg("%s: %d stale, %d lost", cases[i].what, (int)found.stale_records,
+				 (int)found.lost_records);
 	}
 }
 
@@ -277,9 +458,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_never_reached_the_disk_does_not_count),
+		cmocka_unit_test(the_rest_of_the_header_is_zero),
 		cmocka_unit_test(half_a_header_is_refused),
 		cmocka_unit_test(the_index_is_as_it_says),
 		cmocka_unit_test(the_data_are_as_it_says),
+		cmocka_unit_test(what_changes_is_looked_at_again),
 		cmocka_unit_test(it_is_flushed_when_it_is_long),
 	};
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <dirent.h>
 #include <stdlib.h>
 #include <sys/file.h>
 
@@ -357,6 +358,93 @@ static void a_source_over_a_descriptor(void **state)
 	ops->close(none);
 }
 
+/* ---- temporary files ---- */
+
+static unsigned opens, taken; /* names that are somebody's already */
+
+static int opens_some(const char *name, int flags, mode_t mode)
+{
+	assert_int_equal(flags & (O_CREAT | O_EXCL), O_CREAT | O_EXCL);
+	if (opens++ < taken)
+		return -EEXIST;
+	return ops->open(name, flags, mode);
+}
+
+static int no_disk(const char *name, int flags, mode_t mode)
+{
+	opens++;
+	return -ENOSPC;
+}
+
+static int no_modes(int fd, int model)
+{
+	return -EROFS;
+}
+
+static unsigned count_files(void)
+{
+	DIR *dir = opendir(folder);
+	unsigned n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n - 2;
+}
+
+static void temporary_files_come_whole_or_not(void **state)
+{
+	struct file_ops some = *ops, full = *ops, bare = *ops;
+	char *name = NULL, want[128];
+	int model = open_new(path), fd;
+	unsigned files = count_files();
+	struct err e = { "" };
+	struct stat st;
+
+	some.open = opens_some;
+	full.open = no_disk;
+	bare.make_like = no_modes;
+	for (taken = 0; taken < 100; taken += 99) { /* a hundred names are tried */
+		opens = 0;
+		fd = upper_file_temporary(&some, path, -1, &name, &e);
+		assert_true(fd >= 0);
+		assert_int_equal(opens, taken + 1);
+		assert_true(ops->is_named(fd, name) == 1);
+		ops->close(fd);
+		unlink(name);
+		free(name);
+	}
+	opens = 0;
+	taken = 100;
+	assert_int_equal(upper_file_temporary(&some, path, -1, &name, &e), -EEXIST);
+	assert_int_equal(opens, 100);
+	snprintf(want, sizeof want, "making a file beside %s: File exists", path);
+	assert_string_equal(e.msg, want);
+	opens = 0; /* any other error is one */
+	assert_int_equal(upper_file_temporary(&full, path, -1, &name, &e), -ENOSPC);
+	assert_int_equal(opens, 1);
+	snprintf(want, sizeof want, "making a file beside %s: No space left on device", path);
+	assert_string_equal(e.msg, want);
+	assert_int_equal(upper_file_temporary(&bare, path, model, &name, &e), -EROFS);
+	snprintf(want, sizeof want, "owner and mode of a file beside %s: Read-only file system",
+		 path);
+	assert_string_equal(e.msg, want);
+	assert_int_equal(count_files(), files);
+	/* Nobody else can open it before it has its model's mode. */
+	assert_int_equal(fchmod(model, 0644), 0);
+	system_calls_refuse("chmod", 0, EPERM);
+	fd = upper_file_temporary(ops, path, model, &name, &e);
+	system_calls_end();
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	ops->close(fd);
+	unlink(name);
+	free(name);
+	ops->close(model);
+}
+
 static int make_folder(void **state)
 {
 	if (!mkdtemp(folder))
@@ -396,6 +484,7 @@ int main(void)
 		TEST(a_boot_has_an_id),
 		TEST(short_and_interrupted_calls_go_on),
 		TEST(a_source_over_a_descriptor),
+		TEST(temporary_files_come_whole_or_not),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -23,6 +23,22 @@ static const struct upper_step create_steps[] = {
 	{ "sync folder of i/u.index", "i/u.index: syncing" IO },
 };
 
+static const struct upper_step dense_steps[] = {
+	{ "make u.data.part", "u.data.part" IO },
+	{ "truncate u.data.part", "u.data.part" IO },
+	{ "write u.data.part", "u.data.part: writing 4608 bytes at 0" IO },
+	{ "sync u.data.part", "u.data.part: syncing" IO },
+	{ "make i/u.index.part.tmp", "making a file beside i/u.index.part" IO },
+	{ "write i/u.index.part.tmp", "i/u.index.part: writing 4160 bytes at 0" IO },
+	{ "sync i/u.index.part.tmp", "i/u.index.part: syncing" IO },
+	{ "rename to i/u.index.part", "i/u.index.part" IO },
+	{ "make u.data", "u.data" IO },
+	{ "rename to u.data", "u.data" IO },
+	{ "sync folder of u.data", "u.data: syncing its folder" IO },
+	{ "rename to i/u.index", "i/u.index" IO },
+	{ "sync folder of i/u.index", "i/u.index: syncing its folder" IO },
+};
+
 /* Opening one that a killed process left.  Without the last two, all is done again by the next. */
 static const struct upper_step open_steps[] = {
 	{ "truncate i/u.index", "u.data, i/u.index: syncing the index" IO },
@@ -110,7 +126,7 @@ static const struct upper_step compact_steps[] = {
 	{ "sync i/u.index.new.tmp", "i/u.index.new: syncing" IO },
 	{ "rename to i/u.index.new", "i/u.index.new" IO },
 	{ "sync folder of u.data.new", "u.data.new: syncing its folder" IO },
-	{ "sync folder of i/u.index.new", "u.data.new: syncing its folder" IO },
+	{ "sync folder of i/u.index.new", "i/u.index.new: syncing its folder" IO },
 	{ "truncate i/u.index", "i/u.index: resizing" IO },
 	{ "truncate u.pending", "" },
 	{ "unlink u.pending", "u.pending: it is empty, but cannot be removed" IO "\n" },
@@ -122,7 +138,7 @@ static const struct upper_step compact_steps[] = {
 	{ "sync folder of u.intent", "u.intent: syncing its folder" IO },
 	{ "rename to u.data", "u.data.new" IO },
 	{ "rename to i/u.index", "i/u.index.new" IO },
-	{ "sync folder of u.data", "i/u.index: syncing its folder" IO },
+	{ "sync folder of u.data", "u.data: syncing its folder" IO },
 	{ "sync folder of i/u.index", "i/u.index: syncing its folder" IO },
 	{ "unlink u.intent", "u.intent" IO },
 	{ "sync folder of u.intent", "u.intent: syncing its folder" IO },
