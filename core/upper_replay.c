@@ -319,12 +319,12 @@ static int replay(const struct upper_replay_log *log, struct upper_replay *out, 
 {
 	const struct upper_pending_content *c = &out->content;
 	bool zeroes = false;
-	int r;
+	int r = 0;
 
 	if (c->older)
 		return replay_older(log, out, e);
-	/* Where there is no next one its CRC is 0, which that of no entries is not. */
-	r = try_base(c, &c->next_base, log->index, log->found, &out->from, e);
+	if (c->next_base.entries > 0)
+		r = try_base(c, &c->next_base, log->index, log->found, &out->from, e);
 	if (r == 0)
 		r = try_base(c, &c->base, log->index, log->found, &out->from, e);
 	if (r > 0)

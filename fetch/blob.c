@@ -8,8 +8,8 @@
  * at most twice.
  *
  * When the cache finds that the whole has another digest, it has dropped it all.  The bytes may
- * have been spoilt on their way: all are fetched once more, and reads wait for the verdict.  Until
- * the whole is right no read succeeds. */
+ * have been spoilt on their way: all are fetched once more (mending.h), and reads wait for the
+ * verdict.  Until the whole is right no read succeeds. */
 #include "fetch/blob.h"
 
 #include <errno.h>

@@ -10,8 +10,8 @@
  * when the folder is next opened and nobody else has it open (cache.c), as no verdict on it was
  * reached.
  *
- * Part of struct blob; its lock protects it.  Readers' threads call all of this, none of it
- * with the lock held. */
+ * Part of struct blob, whose lock protects it.  Any thread may call these; who calls
+ * mending_await does not have the lock. */
 #ifndef OVERLAYBD_FETCH_MENDING_H
 #define OVERLAYBD_FETCH_MENDING_H
 
@@ -29,8 +29,8 @@ struct mending {
 	unsigned beside_others; /* in a row that left some of it to other processes */
 	unsigned wrong; /* that have brought all of it, and it was wrong */
 	bool ended; /* that the last one has ended was seen */
-	bool joined; /* the last one began with what was there already... */
-	bool forgiven; /* ...and so did the one before: its wrong bytes did not count */
+	bool joined; /* the last one began with what was there: it does not count as wrong */
+	bool forgiven; /* one that joined was wrong: the next counts, whatever is there */
 	struct err failure; /* why the last that has ended did not bring all, "" */
 };
 
@@ -42,6 +42,7 @@ bool mending_is_needed(const struct blob *b);
  * with the registry's failure if there was one. */
 int mending_await(struct blob *b, uint64_t deadline, struct err *e);
 
+/* When the blob goes, and nothing is under way any more. */
 void mending_release(struct mending *m);
 
 #endif

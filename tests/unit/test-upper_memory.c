@@ -19,6 +19,7 @@
 #include "core/layer.h"
 #include "core/upper.h"
 #include "core/upper_compact.h"
+#include "core/upper_intent.h"
 #include "core/upper_log.h"
 #include "core/upper_resize.h"
 #include "core/upper_seal.h"
@@ -286,6 +287,31 @@ static void a_sparse_layer_is_read_whole_or_not(void **state)
 	run_out("open sparse", open_sparse);
 }
 
+/* A change of the size that was stopped is carried out, and not forgotten. */
+static void what_was_begun_is_finished(void **state)
+{
+	struct upper_intent intent = { .kind = UPPER_INTENT_RESIZE, .virtual_size = 2 * BYTES };
+	struct format_header h;
+	struct source *file;
+	uint64_t size, end;
+	struct err e;
+	int fd;
+
+	make_log();
+	assert_int_equal(source_open_file(data, &file, NULL), 0);
+	assert_int_equal(format_read_header(&h, file, 0, FORMAT_PART_LOG_DATA, NULL), 0);
+	source_close(file);
+	memcpy(intent.uuid, h.uuid, sizeof intent.uuid);
+	fd = open(data, O_RDWR);
+	assert_int_equal(upper_intent_write(&file_ops_system, data, fd, &intent, &e), 0);
+	close(fd);
+	loglib_listen();
+	run_out("finish", open_and_close);
+	loglib_expect_none();
+	assert_int_equal(upper_resize_look(&file_ops_system, data, index_path, &size, &end, &e), 0);
+	assert_int_equal(size, 2 * BYTES);
+}
+
 static int seal(struct err *e)
 {
 	uint64_t size;
@@ -337,6 +363,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_teardown(nothing_is_lost, remove_files),
 		cmocka_unit_test_teardown(a_sparse_layer_is_read_whole_or_not, remove_files),
+		cmocka_unit_test_teardown(what_was_begun_is_finished, remove_files),
 		cmocka_unit_test_teardown(a_layer_is_what_the_log_was, remove_files),
 		cmocka_unit_test_teardown(a_log_without_its_index_is_no_layer, remove_files),
 	};

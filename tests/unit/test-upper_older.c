@@ -3,7 +3,8 @@
  * intents; and what becomes of acknowledged writes when a log is repaired. */
 #include "tests/unit/upperlib.h"
 
-#include "core/base/clock.h"
+#include <time.h>
+
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
 #include "core/base/log.h"
@@ -312,10 +313,10 @@ static void what_cannot_be_told_is_asked(void **state)
 /* Records that nearly match everywhere, which would take a minute to compare each with each. */
 static void a_hostile_one_is_judged_soon(void **state)
 {
-	enum { N = 150 * 1000, SOON = 60 * 1000 /* ms */ };
+	enum { N = 150 * 1000, SOON = 10 /* s of the processor, whatever else runs */ };
 	static uint8_t raw[128 + 16 * N], entries[16 * N];
 	struct format_entry entry = { .start = 1, .sectors = 1, .moffset = 8, .zeroed = true };
-	uint64_t began;
+	clock_t began;
 	size_t i, n;
 	uint8_t *old;
 	struct err e;
@@ -337,9 +338,9 @@ static void a_hostile_one_is_judged_soon(void **state)
 	fd = open(index_path, O_RDWR);
 	assert_int_equal(pwrite(fd, entries, sizeof entries, 4096), sizeof entries);
 	close(fd);
-	began = clock_ms();
+	began = clock();
 	assert_int_equal(open_status(&e), -EBUSY);
-	assert_in_range(clock_ms() - began, 0, SOON);
+	assert_true(clock() - began < SOON * CLOCKS_PER_SEC);
 }
 
 static void a_damaged_one_is_found(void **state)
