@@ -91,8 +91,9 @@ for ((i = 1; i <= count; i++)); do
 		fail "layer $i: $(cat "$work/checked")"
 done
 
-# What a server that starts after a kill may say: the fresh pair of a snapshot that did not end.
-left="acknowledged writes of a layer that is gone"
+# What a server that starts after a kill may say: what it finds of a snapshot that did not end, the fresh pair
+# or a file that had no name yet.
+left=("acknowledged writes of a layer that is gone" "is removed: a process that was killed left it")
 
 # after_the_kill: starts the server on what is there, compares, and goes on.
 after_the_kill()
@@ -108,10 +109,10 @@ after_the_kill()
 		fail "layer.obd is there, and the config does not name it"
 	fi
 	writer mix "$(uri disk)" "$work/model" 10 "$seed" >"$work/mixed"
-	stop disk "$left"
+	stop disk "${left[@]}"
 	serve disk "$plugin" "$work/disk/image.yaml"
 	writer compare "$(uri disk)" "$work/model"
-	stop disk "$left"
+	stop disk "${left[@]}"
 	"$overlaybd" check "$work/disk/image.yaml" >"$work/checked" || fail "$(cat "$work/checked")"
 }
 
@@ -142,7 +143,7 @@ for ((k = RANDOM % step; ; k += step)); do
 		rm -f "$work/kill"
 		serve disk "$plugin" "$work/disk/image.yaml"
 		snapshot layer.obd >"$work/said"
-		stop disk "$left"
+		stop disk "${left[@]}"
 	fi
 	after_the_kill
 done

@@ -352,10 +352,13 @@ int __wrap_clock_thread(pthread_t *out, void *(*body)(void *arg), void *arg)
 
 static bool is_old; /* this nbdkit */
 
+void *__real_dlsym(void *handle, const char *name);
 void *__wrap_dlsym(void *handle, const char *name);
 void *__wrap_dlsym(void *handle, const char *name)
 {
-	assert_string_equal(name, "nbdkit_disconnect");
+	/* A leak checker that is linked in asks too, before main. */
+	if (strcmp(name, "nbdkit_disconnect"))
+		return __real_dlsym(handle, name);
 	return is_old ? NULL : &is_old;
 }
 
