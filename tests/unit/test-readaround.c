@@ -60,7 +60,7 @@ static void read_chunks(struct fetches *f, uint64_t first, uint64_t end)
 	}
 }
 
-/* Files all over the disk, of each some pieces, forward.  One disk's luck says little: the sums of many count. */
+/* Files all over the disk, of each some pieces, forward; many disks: one may have luck. */
 static void files_are_read_around(void **state)
 {
 	static struct fetches f;
