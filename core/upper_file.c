@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,10 +24,102 @@ static int result(int r)
 	return r < 0 ? -errno : r;
 }
 
+/* ---- the folder that holds a file ---- */
+
+/* As many symbolic links as the kernel follows. */
+enum { LINKS_MAX = 40 };
+
+static int walk(int at, const char *path, size_t n, unsigned *links);
+
+/* Of another user's link, only to what is that user's: else it would lend our rights. */
+static bool may_follow(const struct stat *link, const struct stat *target)
+{
+	return link->st_uid == geteuid() || link->st_uid == 0 || target->st_uid == link->st_uid;
+}
+
+/* Opens what a symbolic link in the folder `at` leads to. */
+static int follow(int at, int link, const char *target, size_t n, unsigned *links)
+{
+	struct stat of_link, of_target;
+	int fd;
+
+	if (++*links > LINKS_MAX)
+		return -ELOOP;
+	fd = walk(at, target, n, links);
+	if (fd < 0 || (fstat(link, &of_link) == 0 && fstat(fd, &of_target) == 0 &&
+		       may_follow(&of_link, &of_target)))
+		return fd;
+	close(fd);
+	return -ELOOP;
+}
+
+/* Opens one part of a path in the folder `at`. */
+static int step(int at, const char *name, unsigned *links)
+{
+	int fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC), to;
+	char target[PATH_MAX]; /* longer than any */
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = readlinkat(fd, "", target, sizeof target);
+	if (n < 0)
+		return fd; /* no link */
+	to = follow(at, fd, target, (size_t)n, links);
+	close(fd);
+	return to;
+}
+
+/* Opens the n bytes of `path` from the folder `at` on, which stays open. */
+static int walk(int at, const char *path, size_t n, unsigned *links)
+{
+	int fd = n > 0 && path[0] == '/' ? open("/", O_PATH | O_CLOEXEC)
+					 : openat(at, ".", O_PATH | O_CLOEXEC);
+	const char *end = path + n;
+	size_t length;
+
+	if (fd < 0)
+		return -errno;
+	for (; fd >= 0 && path < end; path += length) {
+		const char *slash = memchr(path, '/', (size_t)(end - path));
+		char name[NAME_MAX + 1] = "";
+		int next = -ENAMETOOLONG;
+
+		length = (size_t)((slash ? slash : end) - path);
+		if (length == 0) {
+			length = 1; /* a slash */
+			continue;
+		}
+		if (length <= NAME_MAX) {
+			memcpy(name, path, length);
+			next = step(fd, name, links);
+		}
+		close(fd);
+		fd = next;
+	}
+	return fd;
+}
+
+/* Opens the folder that holds `path`, for calls with *base, the last part.  Whoever owns a folder
+ * on the way may put a link there at any time: it is followed no further than may_follow says. */
+static int open_folder(const char *path, const char **base)
+{
+	const char *slash = strrchr(path, '/');
+	unsigned links = 0;
+
+	*base = slash ? slash + 1 : path;
+	return walk(AT_FDCWD, path, (size_t)(*base - path), &links);
+}
+
 static int system_open(const char *path, int flags, mode_t mode)
 {
+	const char *base;
+	AUTO_CLOSE int folder = open_folder(path, &base);
+
 	/* O_NONBLOCK: the name of a pipe must not make us wait. */
-	return result(open(path, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW, mode));
+	return folder < 0 ? folder
+			  : result(openat(folder, base, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW,
+					  mode));
 }
 
 static void system_close(int fd)
@@ -90,32 +183,27 @@ static int system_lock(int fd)
 static int system_is_named(int fd, const char *path)
 {
 	struct stat opened, named;
+	const char *base;
+	AUTO_CLOSE int folder = open_folder(path, &base);
 
+	if (folder < 0)
+		return folder == -ENOENT ? 0 : folder;
 	if (fstat(fd, &opened) < 0)
 		return -errno;
-	if (stat(path, &named) < 0)
+	if (fstatat(folder, base, &named, 0) < 0)
 		return errno == ENOENT ? 0 : -errno;
 	return opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
-/* Of another user's link, only to what is that user's: else it would lend our rights. */
-static bool may_follow(const struct stat *link, const char *target)
-{
-	struct stat st;
-
-	return link->st_uid == geteuid() || link->st_uid == 0 ||
-	       (stat(target, &st) == 0 && st.st_uid == link->st_uid);
-}
-
 static char *system_true_name(const char *path)
 {
-	struct stat st;
+	struct stat st, target = { 0 };
 	char *name;
 
 	if (lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
 		return strdup(path);
 	name = realpath(path, NULL);
-	if (name && !may_follow(&st, name)) {
+	if (name && (stat(name, &target) < 0 || !may_follow(&st, &target))) {
 		free(name);
 		return strdup(path);
 	}
@@ -138,25 +226,27 @@ static int system_status(int fd, struct file_status *out)
 
 static int system_list(const char *path, void (*take)(void *arg, const char *name), void *arg)
 {
-	AUTO_FREE char *absolute = io_absolute_path(NULL, path);
-	AUTO_FREE char *folder = absolute ? io_parent(absolute) : NULL;
 	const char *base;
+	AUTO_CLOSE int folder = open_folder(path, &base);
+	int fd = folder < 0 ? folder
+			    : result(openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	struct dirent *entry;
 	DIR *dir;
 	int r = 0;
 
-	if (!folder)
+	if (fd < 0)
+		return fd;
+	dir = fdopendir(fd);
+	if (!dir) {
+		close(fd);
 		return -ENOMEM;
-	base = strrchr(absolute, '/') + 1;
-	dir = opendir(folder);
-	if (!dir)
-		return -errno;
+	}
 	while (r == 0 && (entry = readdir(dir))) {
 		AUTO_FREE char *name = NULL;
 
 		if (strncmp(entry->d_name, base, strlen(base)) != 0)
 			continue;
-		name = text_format("%.*s%s", (int)(base - absolute), absolute, entry->d_name);
+		name = text_format("%.*s%s", (int)(base - path), path, entry->d_name);
 		if (name)
 			take(arg, name);
 		else
@@ -177,26 +267,34 @@ static int system_make_like(int fd, int model)
 
 static int system_rename(const char *from, const char *to)
 {
-	return result(rename(from, to));
+	const char *from_base, *to_base;
+	AUTO_CLOSE int from_folder = open_folder(from, &from_base);
+	AUTO_CLOSE int to_folder = open_folder(to, &to_base);
+
+	if (from_folder < 0 || to_folder < 0)
+		return from_folder < 0 ? from_folder : to_folder;
+	return result(renameat(from_folder, from_base, to_folder, to_base));
 }
 
 static int system_unlink(const char *path)
 {
-	return result(unlink(path));
+	const char *base;
+	AUTO_CLOSE int folder = open_folder(path, &base);
+
+	return folder < 0 ? folder : result(unlinkat(folder, base, 0));
 }
 
 static int system_sync_folder(const char *path)
 {
-	AUTO_FREE char *absolute = io_absolute_path(NULL, path);
-	AUTO_FREE char *folder = absolute ? io_parent(absolute) : NULL;
-	AUTO_CLOSE int fd = -1;
+	const char *base;
+	AUTO_CLOSE int folder = open_folder(path, &base);
+	AUTO_CLOSE int fd =
+		folder < 0 ? folder
+			   : result(openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 	int r;
 
-	if (!folder)
-		return -ENOMEM;
-	fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return fd;
 	do
 		r = result(fsync(fd));
 	while (r == -EINTR);

@@ -24,7 +24,6 @@
 #include <zstd.h>
 
 #include "core/base/clock.h"
-#include "core/base/crc32c.h"
 #include "core/base/limits.h"
 #include "core/base/log.h"
 #include "core/base/scope.h"
@@ -134,7 +133,6 @@ static void overlaybd_dump_plugin(void)
 	printf("overlaybd_zstd_version=%s\n", ZSTD_versionString());
 	printf("overlaybd_libcurl_version=%s\n", curl_version_info(CURLVERSION_NOW)->version);
 	printf("overlaybd_libyaml_version=%s\n", yaml_get_version_string());
-	printf("overlaybd_crc32c=%s\n", crc32c_implementation());
 }
 
 /* Of an upper that a crash cut short, what came before the cut is served: somebody should know. */

@@ -64,6 +64,15 @@ VISIBLE int rename(const char *from, const char *to)
 	return next(from, to);
 }
 
+VISIBLE int renameat(int from_folder, const char *from, int to_folder, const char *to)
+{
+	int (*next)(int, const char *, int, const char *);
+
+	*(void **)&next = find("renameat");
+	step();
+	return next(from_folder, from, to_folder, to);
+}
+
 VISIBLE int unlink(const char *path)
 {
 	int (*next)(const char *);
@@ -71,6 +80,15 @@ VISIBLE int unlink(const char *path)
 	*(void **)&next = find("unlink");
 	step();
 	return next(path);
+}
+
+VISIBLE int unlinkat(int folder, const char *name, int flags)
+{
+	int (*next)(int, const char *, int);
+
+	*(void **)&next = find("unlinkat");
+	step();
+	return next(folder, name, flags);
 }
 
 VISIBLE int fsync(int fd)

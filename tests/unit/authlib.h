@@ -34,6 +34,7 @@
 #include "core/base/scope.h"
 #include "fetch/auth.h"
 #include "fetch/http_transport.h"
+#include "tests/unit/leftovers.h"
 #include "tests/unit/allocs.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
@@ -408,7 +409,7 @@ static void close_world(void)
 	auth_close(w.auth);
 	http_close(w.http);
 	free(w.file);
-	log_set_sink(NULL);
+	log_set_sink(leftovers_sink);
 	clock_use(NULL);
 }
 

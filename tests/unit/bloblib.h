@@ -24,6 +24,7 @@
 #include "core/base/log.h"
 #include "fetch/flight.h"
 #include "fetch/queue.h"
+#include "tests/unit/leftovers.h"
 #include "tests/unit/stage.h"
 
 enum { CHUNK = CACHE_CHUNK, SHELF = 1024, RANKS = 2 };
@@ -344,7 +345,7 @@ static void close_scene(void)
 	endpoint_list_close(&places);
 	stats_group_close(group);
 	stage_close();
-	log_set_sink(NULL);
+	log_set_sink(leftovers_sink);
 }
 
 /* ---- answers ---- */

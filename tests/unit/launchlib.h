@@ -31,6 +31,7 @@
 #include "prefetch/trace_edit.h"
 #include "prefetch/trace_layers.h"
 #include "prefetch/trace_paths.h"
+#include "tests/unit/leftovers.h"
 #include "tests/unit/allocs.h"
 #include "tests/unit/sequences.h"
 #include "tests/unit/stack.h"
@@ -381,7 +382,7 @@ static inline int close_image(void **state)
 {
 	char folder[96];
 
-	log_set_sink(NULL);
+	log_set_sink(leftovers_sink);
 	clock_use(NULL);
 	allocs_left = -1;
 	launch_close(launch);

@@ -1,17 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* leftovers.c - in each unit test: what it leaves open at its end is a failure, as memory that it
- * leaks is one of LeakSanitizer, which it is linked with. */
+/* leftovers.c - in each unit test: what it leaves open at its end is a failure, and so is a warning
+ * that nobody expects.  Memory that it leaks is one of LeakSanitizer, which it is linked with. */
 #include "tests/unit/leftovers.h"
 
 #include <dirent.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 unsigned leftovers_allowed;
+const char *const *leftovers_warnings;
+
+/* A program that links nothing which logs has none. */
+#pragma weak log_set_sink
 
 static unsigned open_before;
+static atomic_uint unexpected; /* warnings */
 static pid_t test;
+
+void leftovers_sink(enum log_level level, const char *line)
+{
+	const char *const *text;
+
+	if (level != LOG_WARNING)
+		return;
+	fprintf(stderr, "warning: %s\n", line);
+	for (text = leftovers_warnings; text && *text; text++)
+		if (strstr(line, *text))
+			return;
+	atomic_fetch_add(&unexpected, 1);
+}
 
 static unsigned count_open(void)
 {
@@ -40,11 +60,18 @@ static void list_open(void)
 }
 
 /* A child of the test may leave open what it likes: it ends. */
-static void check_open(void)
+static void check(void)
 {
 	unsigned open_after = count_open();
 
-	if (getpid() != test || open_after <= open_before + leftovers_allowed)
+	if (getpid() != test)
+		return;
+	if (atomic_load(&unexpected) > 0) {
+		fprintf(stderr, "%u warnings that the test does not expect\n",
+			atomic_load(&unexpected));
+		_exit(1);
+	}
+	if (open_after <= open_before + leftovers_allowed)
 		return;
 	fprintf(stderr, "the test leaves %u descriptors open:\n", open_after - open_before);
 	list_open();
@@ -55,5 +82,7 @@ __attribute__((constructor)) static void begin(void)
 {
 	test = getpid();
 	open_before = count_open();
-	atexit(check_open);
+	if (log_set_sink)
+		log_set_sink(leftovers_sink);
+	atexit(check);
 }

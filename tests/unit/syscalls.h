@@ -148,27 +148,58 @@ SYSTEM_CALL(int, fstat64, (int fd, struct stat *st))
 	return r;
 }
 
-int __real_open64(const char *path, int flags, ...);
-int __wrap_open64(const char *path, int flags, ...);
-int __wrap_open64(const char *path, int flags, ...)
+/* Notes that a file is opened.  Returns whether that is to fail. */
+static inline bool system_calls_open(const char *path, int flags)
 {
 	const char *word = (flags & O_TMPFILE) == O_TMPFILE ? "open-unnamed"
 			   : flags & O_EXCL		    ? "open-new"
 			   : flags & O_DIRECTORY	    ? "open-folder"
 							    : "open";
-	va_list ap;
-	mode_t mode;
 
-	va_start(ap, flags);
-	mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
-	va_end(ap);
 	snprintf(system_calls.opened, sizeof system_calls.opened, "%s", path);
 	if (flags & O_EXCL)
 		snprintf(system_calls.temporary, sizeof system_calls.temporary, "%s", path);
 	/* A file that a child inherits stays open in helpers that know nothing of it. */
 	if (!(flags & O_CLOEXEC))
 		word = "open-for-children";
-	return system_calls_take(word) ? -1 : __real_open64(path, flags, mode);
+	return system_calls_take(word);
+}
+
+int __real_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...);
+int __wrap_open64(const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t mode;
+
+	va_start(ap, flags);
+	mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	/* With O_PATH a name is looked at, no file. */
+	if (!(flags & O_PATH) && system_calls_open(path, flags))
+		return -1;
+	return __real_open64(path, flags, mode);
+}
+
+int __real_openat64(int folder, const char *name, int flags, ...);
+int __wrap_openat64(int folder, const char *name, int flags, ...);
+int __wrap_openat64(int folder, const char *name, int flags, ...)
+{
+	char link[64], path[2 * 512] = "";
+	ssize_t n;
+	va_list ap;
+	mode_t mode;
+
+	va_start(ap, flags);
+	mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	snprintf(link, sizeof link, "/proc/self/fd/%d", folder);
+	n = readlink(link, path, 512);
+	if (n > 0)
+		snprintf(path + n, sizeof path - (size_t)n, "/%s", name);
+	if (!(flags & O_PATH) && system_calls_open(path, flags))
+		return -1;
+	return __real_openat64(folder, name, flags, mode);
 }
 
 int __real_ioctl(int fd, unsigned long request, ...);

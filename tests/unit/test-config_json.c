@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "core/config.h"
+#include "tests/unit/leftovers.h"
 #include "tests/unit/loglib.h"
 
 #define LOWER "lowers: [{file: a}]\n"
@@ -49,7 +50,7 @@ static struct image_config *parse_and_listen(const char *text)
 
 	loglib_listen();
 	c = parse(text);
-	log_set_sink(NULL);
+	log_set_sink(leftovers_sink);
 	return c;
 }
 

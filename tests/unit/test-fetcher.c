@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "fetch/fetcher.h"
+#include "tests/unit/leftovers.h"
 #include "tests/unit/visitor.h"
 
 /* ---- what it uses, noted ---- */
@@ -168,7 +169,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-	log_set_sink(NULL);
+	log_set_sink(leftovers_sink);
 	clock_use(NULL);
 	return 0;
 }

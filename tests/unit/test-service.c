@@ -18,6 +18,7 @@
 #include "core/base/scope.h"
 #include "core/config.h"
 #include "core/service.h"
+#include "tests/unit/leftovers.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define PATH "/svc/overlaybd.json"
@@ -418,7 +419,7 @@ static void unknown_keys_are_logged(void **state)
 
 	log_set_sink(note);
 	assert_int_equal(service_parse(PATH, text, sizeof text - 1, &s, &e), 0);
-	log_set_sink(NULL);
+	log_set_sink(leftovers_sink);
 	assert_int_equal(s.timeout, 5);
 	assert_string_equal(s.cache_dir, "/c");
 	assert_string_equal(logged, PATH ":1: unknown key 'registryFsVersion' is ignored\n" PATH
