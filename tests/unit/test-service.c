@@ -18,6 +18,7 @@
 #include "core/base/scope.h"
 #include "core/config.h"
 #include "core/service.h"
+#include "tests/unit/allocs.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define PATH "/svc/overlaybd.json"
@@ -354,6 +355,36 @@ static void the_reference_is_understood(void **state)
 	}
 }
 
+/* Every allocation fails, and all that follow. */
+static void memory_runs_out(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(good); i++) {
+		char got[256];
+		int r = -ENOMEM;
+		long k;
+
+		for (k = 0; r == -ENOMEM; k++) {
+			struct fetch_settings s;
+			struct err e = { "" };
+
+			assert_int_equal(fetch_settings_init(&s, NULL), 0);
+			allocs_left = k;
+			r = service_parse(PATH, good[i].text, strlen(good[i].text), &s, &e);
+			allocs_left = -1;
+			if (r == -ENOMEM && (strncmp(e.msg, PATH ":", sizeof PATH) != 0 ||
+					     !strstr(e.msg, "out of memory")))
+				fail_msg("%s, allocation %ld: %s", good[i].text, k, e.msg);
+			if (r == 0)
+				assert_string_equal(show(&s, good[i].name, got), good[i].shown);
+			fetch_settings_release(&s);
+		}
+		assert_int_equal(r, 0);
+		assert_true(k > 3);
+	}
+}
+
 static const struct {
 	const char *text, *message;
 } bad[] = {
@@ -496,6 +527,7 @@ int main(void)
 		cmocka_unit_test(lists_are_replaced_as_a_whole),
 		cmocka_unit_test(a_download_map_says_some_of_it),
 		cmocka_unit_test(the_reference_is_understood),
+		cmocka_unit_test(memory_runs_out),
 		cmocka_unit_test(bad_files_are_refused),
 		cmocka_unit_test(unknown_keys_are_logged),
 		cmocka_unit_test(a_named_file_must_exist),
