@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -360,6 +361,26 @@ static void mirrors_are_counted(void **state)
 	fetch_settings_release(&s);
 }
 
+/* Without a folder and a working directory, a relative path leads nowhere. */
+static void a_path_is_somewhere(void **state)
+{
+	char gone[] = "/tmp/test-config.XXXXXX", *cwd = getcwd(NULL, 0);
+	struct config_level level = { .is_parameter = true };
+	struct fetch_settings s = { 0 };
+	struct err e;
+
+	assert_non_null(mkdtemp(gone));
+	assert_int_equal(chdir(gone), 0);
+	assert_int_equal(rmdir(gone), 0);
+	assert_int_equal(
+		config_setting_apply(&level, (size_t)config_setting_find("cainfo"), "x", &s, &e),
+		-ENOENT);
+	assert_string_equal(e.msg, "'x': its absolute path: No such file or directory");
+	assert_null(s.cainfo);
+	assert_int_equal(chdir(cwd), 0);
+	free(cwd);
+}
+
 static void paths_are_counted(void **state)
 {
 	struct config_level level = { 0 };
@@ -420,6 +441,7 @@ int main(void)
 		cmocka_unit_test(passwords_in_addresses_are_for_files),
 		cmocka_unit_test(lengths_are_limited),
 		cmocka_unit_test(mirrors_are_counted),
+		cmocka_unit_test(a_path_is_somewhere),
 		cmocka_unit_test(paths_are_counted),
 		cmocka_unit_test(what_is_replaced_is_wiped),
 	};

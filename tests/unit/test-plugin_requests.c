@@ -70,45 +70,6 @@ static void a_client_of_a_folder_leaves_statistics(void **state)
 	end();
 }
 
-static void *leave_next(void *client)
-{
-	is_next = true;
-	plugin->close(client);
-	return NULL;
-}
-
-static void *leave(void *client)
-{
-	plugin->close(client);
-	return NULL;
-}
-
-/* Two clients that leave at once write their statistics one after the other: it is one file. */
-static void statistics_are_written_by_one_at_a_time(void **state)
-{
-	pthread_t first, next;
-	char path[128];
-	void *a, *b;
-
-	snprintf(path, sizeof path, "%s/stats.json", folder);
-	config("stats", path);
-	serve("dir", "");
-	nbdkit_name = "plain";
-	a = plugin->open(1);
-	nbdkit_name = "written";
-	b = plugin->open(0);
-	report_waits = true;
-	assert_int_equal(pthread_create(&first, NULL, leave, a), 0);
-	sem_wait(&reported);
-	assert_int_equal(pthread_create(&next, NULL, leave_next, b), 0);
-	sem_wait(&next_has_come);
-	sem_post(&report_may_end);
-	pthread_join(first, NULL);
-	pthread_join(next, NULL);
-	report_waits = false;
-	end();
-}
-
 static void an_image_is_listed_once(void **state)
 {
 	struct nbdkit_exports list = { .room = 2 }, none = { .room = 0 };
@@ -433,7 +394,6 @@ int main(void)
 		TEST(clients_of_an_image_share_it),
 		TEST(clients_of_a_folder_name_their_export),
 		TEST(a_client_of_a_folder_leaves_statistics),
-		TEST(statistics_are_written_by_one_at_a_time),
 		TEST(an_image_is_listed_once),
 		TEST(a_folder_is_listed_by_name),
 		TEST(what_clients_are_told),

@@ -286,6 +286,9 @@ static const struct {
 	  "https://h/auth" },
 	{ "{credentialConfig: {mode: http, path: 'unix:///run/h'}}", "credentials",
 	  "unix:///run/h" },
+	{ "{credentialConfig: {mode: http, path: 'unix:/run/h'}}", "credentials", "unix:/run/h" },
+	{ "{credentialConfig: {mode: http, path: 'unixhost:1/auth'}}", "credentials",
+	  "http://unixhost:1/auth" },
 	{ "{credentialConfig: {mode: file, path: ''}, credentialFilePath: d}", "credentials",
 	  "/svc/d" },
 	{ "{credentialConfig: {mode: uds, path: /run/h.sock}}", "credentials", "unix:/run/h.sock" },
@@ -339,6 +342,7 @@ static const struct {
 
 static void the_reference_is_understood(void **state)
 {
+	int twice;
 	size_t i;
 
 	for (i = 0; i < COUNT_OF(good); i++) {
@@ -347,8 +351,9 @@ static void the_reference_is_understood(void **state)
 		struct err e;
 
 		assert_int_equal(fetch_settings_init(&s, NULL), 0);
-		if (service_parse(PATH, good[i].text, strlen(good[i].text), &s, &e) < 0)
-			fail_msg("%s: %s", good[i].text, e.msg);
+		for (twice = 0; twice < 2; twice++) /* what was said before is replaced */
+			if (service_parse(PATH, good[i].text, strlen(good[i].text), &s, &e) < 0)
+				fail_msg("%s: %s", good[i].text, e.msg);
 		if (strcmp(show(&s, good[i].name, got), good[i].shown) != 0)
 			fail_msg("%s: %s", good[i].text, show(&s, good[i].name, got));
 		fetch_settings_release(&s);
@@ -401,6 +406,14 @@ static const struct {
 	{ "p2pConfig: {enable: 1}\n", "1: p2pConfig: 'enable' must be true or false" },
 	{ "p2pConfig: {enable: true, address: 'http://h:1/'}\n",
 	  "1: p2pConfig: 'address' has no path, as in localhost:9731/accelerator" },
+	{ "p2pConfig: {enable: true, address: 'h:1'}\n",
+	  "1: p2pConfig: 'address' has no path, as in localhost:9731/accelerator" },
+	{ "p2pConfig: {enable: true, address: 'h:1//'}\n",
+	  "1: p2pConfig: 'address' has no path, as in localhost:9731/accelerator" },
+	{ "p2pConfig: {enable: true, address: 'http://h'}\n",
+	  "1: p2pConfig: 'address' has no path, as in localhost:9731/accelerator" },
+	{ "credentialConfig: {mode: ftp}\nuserAgent: \"a\\nb\"\n",
+	  "2: user-agent: only printable" },
 	{ "p2pConfig: {enable: true, address: 'ftp://me:hush@h/x'}\n",
 	  "1: p2pConfig: mirror: an address with http:// or https://" },
 	{ "userAgent: \"a\\nb\"\n", "1: user-agent: only printable ASCII" },
@@ -487,6 +500,22 @@ static void a_named_file_must_exist(void **state)
 		assert_int_equal(service_load(NULL, &s, &e), 0);
 }
 
+/* Without a working directory, a relative name leads nowhere. */
+static void a_file_is_somewhere(void **state)
+{
+	char gone[] = "/tmp/test-service.XXXXXX", *cwd = getcwd(NULL, 0);
+	struct fetch_settings s = { 0 };
+	struct err e;
+
+	assert_non_null(mkdtemp(gone));
+	assert_int_equal(chdir(gone), 0);
+	assert_int_equal(rmdir(gone), 0);
+	assert_int_equal(service_load("x", &s, &e), -ENOENT);
+	assert_string_equal(e.msg, "service file x: No such file or directory");
+	assert_int_equal(chdir(cwd), 0);
+	free(cwd);
+}
+
 static void the_example_loads(void **state)
 {
 	AUTO_FREE char *path = NULL;
@@ -531,6 +560,7 @@ int main(void)
 		cmocka_unit_test(bad_files_are_refused),
 		cmocka_unit_test(unknown_keys_are_logged),
 		cmocka_unit_test(a_named_file_must_exist),
+		cmocka_unit_test(a_file_is_somewhere),
 		cmocka_unit_test(the_example_loads),
 	};
 
