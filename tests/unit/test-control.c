@@ -361,18 +361,17 @@ static void a_wait_that_fails_ends_the_client(void **state)
 	int fd;
 
 	stop_time();
-	assert_int_equal(control_open(path, disk, &control, NULL), 0);
 	for (i = 0; i < COUNT_OF(rows); i++) {
+		assert_int_equal(control_open(path, disk, &control, NULL), 0);
 		polls = 0;
 		client_poll = rows[i].code;
 		fd = connect_to(path);
 		say_text(fd, "{\"command\":\"x\"}\n");
-		if (i == 0)
-			assert_int_equal(control_start(control, NULL), 0);
+		assert_int_equal(control_start(control, NULL), 0);
 		assert_string_equal(hear(fd), rows[i].answer);
 		assert_int_equal(polls, rows[i].polls);
+		control_close(control);
 	}
-	control_close(control);
 }
 
 /* No word of it may come later, so that nothing is waited for. */
