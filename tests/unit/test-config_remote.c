@@ -377,6 +377,12 @@ static void memory_runs_out(void **state)
 				assert_string_equal(c->control, "/s");
 				assert_int_equal(c->upper_garbage, CONFIG_GARBAGE);
 				assert_true(c->upper_is_option);
+				if (way == 1) {
+					assert_string_equal(c->record_trace_path, "/t");
+					assert_string_equal(c->result_file, "/r");
+					assert_string_equal(c->description, "d");
+					assert_int_equal(c->fetch.prefetch_count, 2);
+				}
 			}
 			config_free(c);
 		}
