@@ -7,6 +7,7 @@
 #include "core/config_edit.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ struct editor {
 	const char *text;
 	size_t n;
 	const struct yaml_node *root;
+	const struct image_config *old; /* what the text says */
 	bool relative; /* as the upper's files are named */
 	struct edit edits[EDITS];
 	size_t count;
@@ -73,6 +75,19 @@ static int add_edit(struct editor *ed, size_t begin, size_t end, char *text)
 		return no_memory(ed);
 	ed->edits[ed->count++] = (struct edit){ begin, end, text };
 	return 0;
+}
+
+/* NULL: no memory. */
+__attribute__((format(printf, 1, 2))) static char *format_text(const char *fmt, ...)
+{
+	va_list ap;
+	char *out;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&out, fmt, ap);
+	va_end(ap);
+	return n < 0 ? NULL : out;
 }
 
 static const struct yaml_node *find_key(const struct yaml_node *map, const char *name)
@@ -148,13 +163,6 @@ static int replace_name(struct editor *ed, const struct yaml_node *node, const c
 
 /* ---- a new element of lowers ---- */
 
-static char *format_text(const char *before, const char *name, const char *after)
-{
-	char *out;
-
-	return name && asprintf(&out, "%s%s%s", before, name, after) >= 0 ? out : NULL;
-}
-
 /* What stands between the beginning of the line and `at`, when that is blanks only; else NULL. */
 static char *indent_at(const struct editor *ed, size_t at)
 {
@@ -194,11 +202,10 @@ static int add_in_brackets(struct editor *ed, const struct yaml_node *list, cons
 			   bool before_last)
 {
 	const struct yaml_node *last = list->first ? last_child(list) : NULL;
-	AUTO_FREE char *element = format_text("{\"file\": ", name, "}");
+	AUTO_FREE char *element = format_text("{\"file\": %s}", name);
 	AUTO_FREE char *indent = NULL;
 	AUTO_FREE char *apart = NULL;
 	size_t at;
-	char *text;
 
 	if (!element)
 		return no_memory(ed);
@@ -206,14 +213,13 @@ static int add_in_brackets(struct editor *ed, const struct yaml_node *list, cons
 		return add_edit(ed, byte_of(ed, list->end) - 1, byte_of(ed, list->end) - 1,
 				TAKE_PTR(element));
 	indent = indent_at(ed, byte_of(ed, last->begin));
-	apart = indent ? format_text("\n", indent, "") : strdup(" ");
+	apart = indent ? format_text("\n%s", indent) : strdup(" ");
 	if (!apart)
 		return no_memory(ed);
 	at = byte_of(ed, before_last ? last->begin : content_end(last));
-	if (asprintf(&text, before_last ? "%s,%s" : ",%s%s", before_last ? element : apart,
-		     before_last ? apart : element) < 0)
-		text = NULL;
-	return add_edit(ed, at, at, text);
+	return add_edit(ed, at, at,
+			before_last ? format_text("%s,%s", element, apart)
+				    : format_text(",%s%s", apart, element));
 }
 
 /* With dashes: a line like that of the last element. */
@@ -223,16 +229,12 @@ static int add_with_dash(struct editor *ed, const struct yaml_node *list, const 
 	const struct yaml_node *last = last_child(list);
 	size_t dash = line_begin(ed, byte_of(ed, last->begin));
 	size_t blanks = strspn(ed->text + dash, " "), at = dash;
-	char *text;
 
-	if (!before_last) {
-		at = byte_of(ed, content_end(last));
-		at = line_end(ed, at - (at > 0));
-	}
-	if (asprintf(&text, "%s%.*s- file: %s%s", at > 0 && ed->text[at - 1] != '\n' ? "\n" : "",
-		     (int)blanks, ed->text + dash, name, "\n") < 0)
-		text = NULL;
-	return add_edit(ed, at, at, text);
+	if (!before_last)
+		at = line_end(ed, byte_of(ed, content_end(last)) - 1);
+	return add_edit(ed, at, at,
+			format_text("%s%.*s- file: %s\n", ed->text[at - 1] != '\n' ? "\n" : "",
+				    (int)blanks, ed->text + dash, name));
 }
 
 /* There is no list yet. */
@@ -240,24 +242,19 @@ static int add_list(struct editor *ed, const struct yaml_node *empty, const char
 {
 	const struct yaml_node *first = ed->root->first;
 	size_t at = byte_of(ed, ed->root->begin), blanks;
-	char *text;
 
-	if (empty) {
-		at = byte_of(ed, empty->begin);
-		return add_edit(
-			ed, at, byte_of(ed, empty->end),
-			format_text(empty->begin == empty->end ? " [{\"file\": " : "[{\"file\": ",
-				    name, "}]"));
-	}
+	if (empty)
+		return add_edit(ed, byte_of(ed, empty->begin), byte_of(ed, empty->end),
+				format_text("%s[{\"file\": %s}]",
+					    empty->begin == empty->end ? " " : "", name));
 	if (ed->root->flow)
 		return add_edit(ed, at + 1, at + 1,
-				format_text("\"lowers\": [{\"file\": ", name, "}], "));
+				format_text("\"lowers\": [{\"file\": %s}], ", name));
 	at = line_begin(ed, byte_of(ed, first->key->begin));
 	blanks = strspn(ed->text + at, " ");
-	if (asprintf(&text, "%.*slowers:\n%.*s  - file: %s\n", (int)blanks, ed->text + at,
-		     (int)blanks, ed->text + at, name) < 0)
-		text = NULL;
-	return add_edit(ed, at, at, text);
+	return add_edit(ed, at, at,
+			format_text("%.*slowers:\n%.*s  - file: %s\n", (int)blanks, ed->text + at,
+				    (int)blanks, ed->text + at, name));
 }
 
 static int add_lower(struct editor *ed, const char *layer)
@@ -275,7 +272,6 @@ static int add_lower(struct editor *ed, const char *layer)
 		(void)yaml_get_bool(acceleration, &before_last);
 	if (!list || list->kind != YAML_LIST)
 		return add_list(ed, list, name);
-	before_last = before_last && list->first;
 	return list->flow ? add_in_brackets(ed, list, name, before_last)
 			  : add_with_dash(ed, list, name, before_last);
 }
@@ -284,17 +280,13 @@ static int add_lower(struct editor *ed, const char *layer)
 
 static int find_edits(struct editor *ed, const struct config_change *change)
 {
-	const struct yaml_node *upper = NULL, *data = NULL, *index = NULL;
+	const struct yaml_node *upper = find_key(ed->root, "upper"), *data, *index;
 	int r;
 
-	if (ed->root->kind == YAML_MAP)
-		upper = find_key(ed->root, "upper");
-	if (upper && upper->kind == YAML_MAP) {
-		data = find_key(upper, "data");
-		index = find_key(upper, "index");
-	}
-	if (!data || !index)
+	if (!ed->old->upper_data)
 		return err_set(ed->e, EINVAL, "%s: it names no upper", ed->path);
+	data = find_key(upper, "data");
+	index = find_key(upper, "index");
 	if (find_key(ed->root, "image"))
 		return err_set(ed->e, EINVAL,
 			       "%s: it has no 'lowers' that a layer could be added to, but 'image'",
@@ -339,14 +331,13 @@ static int apply(struct editor *ed, char **out, size_t *out_n)
 
 static bool same(const char *a, const char *b)
 {
-	return a && b && strcmp(a, b) == 0;
+	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
 static bool same_lower(const struct lower_config *a, const struct lower_config *b)
 {
-	return (same(a->file, b->file) || (!a->file && !b->file)) &&
-	       (same(a->dir, b->dir) || (!a->dir && !b->dir)) &&
-	       (same(a->digest, b->digest) || (!a->digest && !b->digest)) && a->size == b->size;
+	return same(a->file, b->file) && same(a->dir, b->dir) && same(a->digest, b->digest) &&
+	       a->size == b->size;
 }
 
 /* Whether the new text says the change and nothing else of the disk. */
@@ -359,7 +350,7 @@ static bool says(const struct image_config *old, const struct image_config *new,
 	    !same(new->lowers[old->lower_count].file, change->layer) ||
 	    !same(new->upper_data, change->data) || !same(new->upper_index, change->index) ||
 	    new->acceleration_layer != old->acceleration_layer ||
-	    (old->acceleration_dir && !same(old->acceleration_dir, new->acceleration_dir)))
+	    !same(old->acceleration_dir, new->acceleration_dir))
 		return false;
 	for (i = 0; i < old->lower_count; i++)
 		if (!same_lower(&old->lowers[i], &new->lowers[i]))
@@ -367,26 +358,39 @@ static bool says(const struct image_config *old, const struct image_config *new,
 	return true;
 }
 
+/* What the machine's own file says is not of this text. */
+static const struct config_options no_service = { .service = "none" };
+
 static int check(const struct editor *ed, const char *text, size_t n,
 		 const struct config_change *change)
 {
-	/* What the machine's own file says is not of this text. */
-	static const struct config_options no_service = { .service = "none" };
-	struct image_config *old, *new = NULL;
-	int r = config_parse(ed->path, ed->text, ed->n, &no_service, &old, ed->e);
+	struct image_config *new = NULL;
+	int r = config_parse(ed->path, text, n, &no_service, &new, NULL);
 
-	if (r < 0)
-		return r;
-	r = config_parse(ed->path, text, n, &no_service, &new, NULL);
 	if (r == -ENOMEM)
 		(void)no_memory(ed);
-	else if (r < 0 || !says(old, new, change))
+	else if (r < 0 || !says(ed->old, new, change))
 		r = err_set(ed->e, EINVAL,
 			    "%s: it has a form that cannot be changed: write 'lowers' and 'upper' "
 			    "as in the manual",
 			    ed->path);
 	config_free(new);
-	config_free(old);
+	return r;
+}
+
+static int edit(struct editor *ed, const struct config_change *change, char **out, size_t *out_n)
+{
+	size_t i;
+	int r = find_edits(ed, change);
+
+	if (r == 0)
+		r = apply(ed, out, out_n);
+	if (r == 0)
+		r = check(ed, *out, *out_n, change);
+	if (r < 0)
+		free(TAKE_PTR(*out));
+	for (i = 0; i < ed->count; i++)
+		free(ed->edits[i].text);
 	return r;
 }
 
@@ -395,23 +399,20 @@ int config_edit(const char *path, const char *text, size_t n, const struct confi
 {
 	AUTO_FREE char *folder = io_parent(path);
 	struct editor ed = { .path = path, .folder = folder, .text = text, .n = n, .e = e };
+	struct image_config *old;
 	struct yaml_doc *doc;
-	size_t i;
-	int r = folder ? yaml_doc_parse(path, text, n, &doc, e) : no_memory(&ed);
+	int r = folder ? config_parse(path, text, n, &no_service, &old, e) : no_memory(&ed);
 
 	if (r < 0)
 		return r;
-	ed.root = yaml_doc_root(doc);
-	r = find_edits(&ed, change);
 	*out = NULL;
-	if (r == 0)
-		r = apply(&ed, out, out_n);
-	if (r == 0)
-		r = check(&ed, *out, *out_n, change);
-	if (r < 0)
-		free(TAKE_PTR(*out));
-	for (i = 0; i < ed.count; i++)
-		free(ed.edits[i].text);
-	yaml_doc_free(doc);
+	r = yaml_doc_parse(path, text, n, &doc, e);
+	if (r == 0) {
+		ed.old = old;
+		ed.root = yaml_doc_root(doc);
+		r = edit(&ed, change, out, out_n);
+		yaml_doc_free(doc);
+	}
+	config_free(old);
 	return r;
 }

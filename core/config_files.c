@@ -14,10 +14,10 @@
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
-/* Where one lower may lie, the first that exists counts; the rest is NULL. */
-enum { PLACES_MAX = 4 };
+/* Where one lower may lie, the first that exists counts; the rest, one at least, is NULL. */
+enum { PLACES = 5 };
 
-static int list_places(const struct lower_config *lower, char *places[PLACES_MAX], struct err *e)
+static int list_places(const struct lower_config *lower, char *places[PLACES], struct err *e)
 {
 	static const char *const names[] = { "overlaybd.commit", ".commit", "overlaybd.sealed" };
 	size_t i, n = 0;
@@ -36,7 +36,7 @@ static int list_places(const struct lower_config *lower, char *places[PLACES_MAX
 }
 
 /* No place holds the file.  1 when it can be fetched; else says what keeps it from that. */
-static int no_local_file(const struct lower_config *lower, char *const places[PLACES_MAX],
+static int no_local_file(const struct lower_config *lower, char *const places[PLACES],
 			 struct err *e)
 {
 	const char *url = lower->repo_blob_url;
@@ -47,7 +47,7 @@ static int no_local_file(const struct lower_config *lower, char *const places[PL
 		return 1;
 	if (!lower->dir && !lower->digest && !url)
 		return err_set(e, ENOENT, "%s: %s", places[0], strerror(ENOENT));
-	for (i = 0; i < PLACES_MAX && places[i]; i++) {
+	for (i = 0; places[i]; i++) {
 		n = strlen(tried);
 		snprintf(tried + n, sizeof tried - n, "%s%s", i == 0 ? " (tried " : ", ",
 			 places[i]);
@@ -59,12 +59,12 @@ static int no_local_file(const struct lower_config *lower, char *const places[PL
 }
 
 /* Moves the first place that exists to *out. */
-static int find_place(char *places[PLACES_MAX], char **out, struct err *e)
+static int find_place(char *places[PLACES], char **out, struct err *e)
 {
 	struct stat st;
 	size_t i;
 
-	for (i = 0; i < PLACES_MAX && places[i]; i++) {
+	for (i = 0; places[i]; i++) {
 		if (stat(places[i], &st) == 0) {
 			*out = TAKE_PTR(places[i]);
 			return 0;
@@ -77,7 +77,7 @@ static int find_place(char *places[PLACES_MAX], char **out, struct err *e)
 
 int config_find_lower(const struct lower_config *lower, char **out, struct err *e)
 {
-	char *places[PLACES_MAX] = { NULL }, *found = NULL;
+	char *places[PLACES] = { NULL }, *found = NULL;
 	size_t i;
 	int r;
 
@@ -86,7 +86,7 @@ int config_find_lower(const struct lower_config *lower, char **out, struct err *
 		r = find_place(places, &found, e);
 	if (r == 0 && !found)
 		r = no_local_file(lower, places, e);
-	for (i = 0; i < PLACES_MAX; i++)
+	for (i = 0; i < PLACES; i++) /* one that was taken is NULL */
 		free(places[i]);
 	if (r == 0)
 		*out = found;
@@ -108,7 +108,7 @@ int config_refuse_own_file(const struct image_config *c, const char *path, struc
 	size_t i;
 	int r = 0;
 
-	if (c->upper_data && c->upper_index)
+	if (c->upper_data) /* and with it upper_index */
 		r = upper_names_refuse(c->upper_data, c->upper_index, path, e);
 	if (r < 0 || stat(path, &st) < 0)
 		return r; /* new, or whoever writes it says what is wrong */

@@ -137,7 +137,8 @@ int image_extents(struct image *image, uint64_t off, uint64_t n, bool merged,
 /* Says that the range will be read soon.  Returns at once. */
 void image_prefetch(struct image *image, uint64_t off, uint64_t n);
 
-/* Starts the background download that the config asks for, if it does.  Once; errors: no thread. */
+/* Starts the background download that the config asks for, if it does and it is not running.  One
+ * call at a time; errors: no thread, and the next call tries again. */
 int image_start_download(struct image *image, struct err *e);
 
 /* As lowers_read_acceleration and lowers_find_artifact, see there. */

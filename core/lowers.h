@@ -44,7 +44,8 @@ int lowers_open_layer(struct lowers *l, size_t number, struct source **out, cons
 /* All layers are open: see remote_opened. */
 void lowers_opened(struct lowers *l);
 
-/* Starts the background download that the config asks for; nothing when there is none. */
+/* Starts the background download that the config asks for; nothing when there is none, or it has
+ * been started.  After a failure it may be called again. */
 int lowers_start_download(struct lowers *l, struct err *e);
 
 /* The trace in the image's acceleration layer (FORMAT.md 7), in the cache or from the registry; the

@@ -243,6 +243,8 @@ static int read_cert(struct reader *rd, const struct yaml_node *const *values)
 
 enum { MAP_KEYS_MAX = 6 };
 
+_Static_assert(COUNT_OF(credential_keys) <= MAP_KEYS_MAX, "more keys than a map's values");
+
 /* A map of the reference within the file. */
 static int read_map(struct reader *rd, const struct yaml_node *map, const struct key *keys,
 		    size_t n, int (*read)(struct reader *rd, const struct yaml_node *const *values))

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -23,6 +24,8 @@
 #include "core/base/scope.h"
 #include "fetch/stats.h"
 #include "nbdkit-plugin/disk.h"
+
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 enum {
 	CLIENTS = 8, /* at a time */
@@ -38,7 +41,7 @@ struct control {
 	int fd; /* listens */
 	int stop; /* becomes readable at the end */
 	dev_t device; /* of the socket's name, so that nobody else's is removed */
-	ino_t inode;
+	ino_t inode; /* 0, which no file has: there is none yet */
 	pthread_t thread;
 	bool started;
 	pthread_mutex_t lock;
@@ -51,7 +54,7 @@ struct client {
 	int fd;
 };
 
-/* ---- answers ---- */
+/* ---- answers: NULL when there is no memory for one ---- */
 
 /* Paths may hold any bytes; JSON holds UTF-8. */
 static json_t *text_of(const char *text)
@@ -72,7 +75,7 @@ static json_t *text_of(const char *text)
 
 static json_t *failure(const char *text)
 {
-	return json_pack("{s:b, s:o}", "ok", 0, "error", text_of(text));
+	return json_pack("{s:b, s:o}", "ok", false, "error", text_of(text));
 }
 
 static json_t *upper_of(struct image *image)
@@ -91,13 +94,16 @@ static json_t *layers_of(const struct image *image)
 	json_t *list = json_array();
 
 	for (i = 0; i < count; i++)
-		json_array_append_new(list, text_of(image_layer(image, i)->path));
+		if (json_array_append_new(list, text_of(image_layer(image, i)->path)) < 0) {
+			json_decref(list);
+			return NULL;
+		}
 	return list;
 }
 
 static json_t *answer_status(struct disk *d, const json_t *request)
 {
-	return json_pack("{s:b, s:s, s:i, s:o, s:I, s:b, s:o, s:o}", "ok", 1, "version",
+	return json_pack("{s:b, s:s, s:i, s:o, s:I, s:b, s:o, s:o}", "ok", true, "version",
 			 PROJECT_VERSION, "pid", (int)getpid(), "config", text_of(d->config->path),
 			 "size", (json_int_t)image_size(d->image), "writable",
 			 image_is_writable(d->image), "layers", layers_of(d->image), "upper",
@@ -113,7 +119,8 @@ static json_t *answer_stats(struct disk *d, const json_t *request)
 
 	if (stats_format(&group, 1, false, &text, &n, &e) < 0)
 		return failure(e.msg);
-	return json_pack("{s:b, s:o}", "ok", 1, "stats", json_loadb(text, n, 0, NULL));
+	return json_pack("{s:b, s:o}", "ok", true, "stats",
+			 json_loadb(text, n, JSON_REJECT_DUPLICATES, NULL));
 }
 
 static json_t *answer_snapshot(struct disk *d, const json_t *request)
@@ -128,7 +135,7 @@ static json_t *answer_snapshot(struct disk *d, const json_t *request)
 		return failure(e.msg);
 	log_debug("%s: snapshot %s: writers waited %llu ms", d->config->path, layer,
 		  (unsigned long long)blocked);
-	return json_pack("{s:b, s:o, s:o, s:I}", "ok", 1, "layer", text_of(layer), "upper",
+	return json_pack("{s:b, s:o, s:o, s:I}", "ok", true, "layer", text_of(layer), "upper",
 			 upper_of(d->image), "blocked-ms", (json_int_t)blocked);
 }
 
@@ -142,16 +149,18 @@ static json_t *answer(struct disk *d, const char *line, size_t n)
 		{ "stats", answer_stats },
 		{ "status", answer_status },
 	};
-	json_t *request = json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL), *reply = NULL;
+	json_t *request = json_loadb(line, n, JSON_REJECT_DUPLICATES, NULL), *reply;
 	const char *command = json_string_value(json_object_get(request, "command"));
-	size_t i;
+	size_t i = 0;
 
-	for (i = 0; command && !reply && i < sizeof commands / sizeof *commands; i++)
-		if (strcmp(command, commands[i].name) == 0)
-			reply = commands[i].answer(d, request);
-	if (!reply)
-		reply = failure(command ? "no such command: there are snapshot, stats and status"
-					: "a request is a line of JSON, {\"command\": NAME}");
+	while (command && i < COUNT_OF(commands) && strcmp(command, commands[i].name) != 0)
+		i++;
+	if (!command)
+		reply = failure("a request is a line of JSON, {\"command\": NAME}");
+	else if (i == COUNT_OF(commands))
+		reply = failure("no such command: there are snapshot, stats and status");
+	else
+		reply = commands[i].answer(d, request);
 	json_decref(request);
 	return reply;
 }
@@ -174,7 +183,7 @@ static bool await(const struct client *c, short events, uint64_t deadline)
 			return false;
 		r = poll(fds, 2, (int)(deadline - now));
 	} while (r < 0 && errno == EINTR);
-	return r > 0 && fds[0].revents != 0 && !(events == POLLIN && fds[1].revents != 0);
+	return fds[0].revents != 0 && !(events == POLLIN && fds[1].revents != 0);
 }
 
 /* Reads up to the first line break.  Returns the bytes before it, or -1. */
@@ -185,13 +194,16 @@ static ssize_t read_line(const struct client *c, char *line)
 
 	while (n < LINE_MAX_BYTES && await(c, POLLIN, deadline)) {
 		ssize_t r = recv(c->fd, line + n, LINE_MAX_BYTES - n, MSG_DONTWAIT);
-		const char *end = r > 0 ? memchr(line + n, '\n', (size_t)r) : NULL;
+		const char *end;
 
-		if (r == 0 || (r < 0 && errno != EAGAIN && errno != EINTR))
+		if (r < 0 && (errno == EAGAIN || errno == EINTR))
+			continue;
+		if (r <= 0)
 			return -1;
+		end = memchr(line + n, '\n', (size_t)r);
 		if (end)
 			return end - line;
-		n += r > 0 ? (size_t)r : 0;
+		n += (size_t)r;
 	}
 	return -1;
 }
@@ -209,9 +221,10 @@ static void send_line(const struct client *c, json_t *reply)
 	while (done < n && await(c, POLLOUT, deadline)) {
 		ssize_t r = send(c->fd, text + done, n - done, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-		if (r < 0 && errno != EAGAIN && errno != EINTR)
+		if (r >= 0)
+			done += (size_t)r;
+		else if (errno != EAGAIN && errno != EINTR)
 			return;
-		done += r > 0 ? (size_t)r : 0;
 	}
 }
 
@@ -250,17 +263,14 @@ static void forget_client(struct control *c)
 static bool start_client(struct control *c, int fd)
 {
 	struct client *client = malloc(sizeof *client);
-	pthread_t thread;
 
 	if (!client)
 		return false;
 	*client = (struct client){ .control = c, .fd = fd };
-	if (pthread_create(&thread, NULL, serve_client, client) != 0) {
-		free(client);
-		return false;
-	}
-	pthread_detach(thread);
-	return true;
+	if (clock_thread_detached(serve_client, client) == 0)
+		return true;
+	free(client);
+	return false;
 }
 
 static void take_client(struct control *c, int fd)
@@ -306,7 +316,7 @@ static struct sockaddr_un address_of(const char *path)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 
-	strncpy(a.sun_path, path, sizeof a.sun_path - 1);
+	snprintf(a.sun_path, sizeof a.sun_path, "%s", path);
 	return a;
 }
 
@@ -355,14 +365,15 @@ static int bind_socket(struct control *c, struct err *e)
 
 int control_open(const char *path, struct disk *disk, struct control **out, struct err *e)
 {
-	struct control *c = calloc(1, sizeof *c);
+	struct control *c = malloc(sizeof *c);
 	int r;
 
 	if (!c)
 		return err_set(e, ENOMEM, "control socket %s: out of memory", path);
-	*c = (struct control){ .path = path, .disk = disk };
-	pthread_mutex_init(&c->lock, NULL);
-	pthread_cond_init(&c->left, NULL);
+	*c = (struct control){ .path = path,
+			       .disk = disk,
+			       .lock = PTHREAD_MUTEX_INITIALIZER,
+			       .left = PTHREAD_COND_INITIALIZER };
 	c->stop = eventfd(0, EFD_CLOEXEC);
 	c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	r = c->stop < 0 || c->fd < 0 ? err_set(e, errno, "%s", strerror(errno)) : bind_socket(c, e);
@@ -388,36 +399,33 @@ static void remove_name(const struct control *c)
 {
 	struct stat st;
 
-	if (c->inode != 0 && lstat(c->path, &st) == 0 && st.st_dev == c->device &&
-	    st.st_ino == c->inode && unlink(c->path) < 0)
+	if (lstat(c->path, &st) == 0 && st.st_dev == c->device && st.st_ino == c->inode &&
+	    unlink(c->path) < 0)
 		log_warn("control socket %s: cannot be removed: %s", c->path, strerror(errno));
 }
 
-static void end_threads(struct control *c)
+/* When nobody is let in any more. */
+static void await_clients(struct control *c)
 {
-	const uint64_t one = 1;
 	WITH_LOCK(&c->lock);
-
-	(void)!write(c->stop, &one, sizeof one);
 	while (c->active > 0)
 		pthread_cond_wait(&c->left, &c->lock);
 }
 
 void control_close(struct control *c)
 {
+	const uint64_t one = 1;
+
 	if (!c)
 		return;
 	remove_name(c);
 	if (c->started) {
-		end_threads(c);
+		(void)!write(c->stop, &one, sizeof one);
 		pthread_join(c->thread, NULL);
-		end_threads(c); /* who came in between */
+		await_clients(c);
 	}
-	if (c->fd >= 0)
-		close(c->fd);
-	if (c->stop >= 0)
-		close(c->stop);
-	pthread_cond_destroy(&c->left);
-	pthread_mutex_destroy(&c->lock);
+	/* What could not be opened is -1, which no descriptor is. */
+	close(c->fd);
+	close(c->stop);
 	free(c);
 }

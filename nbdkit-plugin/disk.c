@@ -17,14 +17,10 @@ enum { DESCRIPTION_MAX = 4096 }; /* bytes of a string in the NBD protocol */
 static char *make_description(const struct disk *d)
 {
 	size_t layers = image_layer_count(d->image);
-	char *text;
+	char escaped[DESCRIPTION_MAX + 1], *text;
 
-	if (d->config->description) {
-		text = malloc(DESCRIPTION_MAX + 1);
-		if (text)
-			text_escape(d->config->description, text, DESCRIPTION_MAX + 1);
-		return text;
-	}
+	if (d->config->description)
+		return strdup(text_escape(d->config->description, escaped, sizeof escaped));
 	if (asprintf(&text, "overlaybd image, %zu layer%s", layers, layers == 1 ? "" : "s") < 0)
 		return NULL;
 	return text;

@@ -32,7 +32,7 @@ int disk_open_image(const char *reference, const struct config_options *options,
 
 /* Starts what runs beside the reads: replay, the background download that the config asks for, and
  * the control socket's answers.  That one of them cannot be is a warning in the log, since reads do
- * without it.  After a fork. */
+ * without it; whoever has the disk may try the download again.  After a fork. */
 void disk_start(struct disk *d);
 
 /* NULL is allowed. */

@@ -200,22 +200,19 @@ static int find_name(const struct exports *x, const char *name, char **out, stru
 
 static struct open_export *export_new(const char *name)
 {
-	struct open_export *p = calloc(1, sizeof *p);
+	struct open_export *p = malloc(sizeof *p);
 
 	if (!p)
 		return NULL;
-	p->name = strdup(name);
-	if (!p->name || pthread_cond_init(&p->settled, NULL) != 0) {
-		free(p->name);
-		free(p);
-		return NULL;
-	}
-	return p;
+	*p = (struct open_export){ .name = strdup(name), .settled = PTHREAD_COND_INITIALIZER };
+	if (p->name)
+		return p;
+	free(p);
+	return NULL;
 }
 
 static void export_free(struct open_export *p)
 {
-	pthread_cond_destroy(&p->settled);
 	disk_close(p->disk);
 	free(p->name);
 	free(p);
@@ -292,7 +289,6 @@ static void open_claimed(struct exports *x, struct open_export *p)
  * and *last says that it has to free it. */
 static int await_settled(struct exports *x, struct open_export *p, bool *last, struct err *e)
 {
-	*last = false;
 	WITH_LOCK(&x->lock);
 	while (p->state == EXPORT_OPENING)
 		pthread_cond_wait(&p->settled, &x->lock);
@@ -382,21 +378,17 @@ int exports_acquire_all(struct exports *x, struct disk ***out, size_t *count)
 int exports_open(const char *folder, const struct config_options *options, struct fetcher *fetcher,
 		 struct exports **out, struct err *e)
 {
-	struct exports *x = calloc(1, sizeof *x);
+	struct exports *x = malloc(sizeof *x);
 	struct export_names names;
 	int r;
 
 	if (!x)
 		return err_set(e, ENOMEM, "%s: out of memory", folder);
-	r = -pthread_mutex_init(&x->lock, NULL);
-	if (r < 0) {
-		free(x);
-		return err_set(e, -r, "%s: %s", folder, strerror(-r));
-	}
-	pthread_cond_init(&x->closed, NULL);
-	x->options = options;
-	x->fetcher = fetcher;
-	x->folder = strdup(folder);
+	*x = (struct exports){ .folder = strdup(folder),
+			       .options = options,
+			       .fetcher = fetcher,
+			       .lock = PTHREAD_MUTEX_INITIALIZER,
+			       .closed = PTHREAD_COND_INITIALIZER };
 	r = x->folder ? exports_list(x, &names, e)
 		      : err_set(e, ENOMEM, "%s: out of memory", folder);
 	if (r < 0) {
@@ -412,8 +404,6 @@ void exports_close(struct exports *x)
 {
 	if (!x)
 		return;
-	pthread_cond_destroy(&x->closed);
-	pthread_mutex_destroy(&x->lock);
 	free(x->folder);
 	free(x);
 }

@@ -35,7 +35,7 @@ bool params_is_reference(const char *text)
 	if (text[0] == '/' || text[0] == '.' || ends_with(text, ".yaml") ||
 	    ends_with(text, ".json"))
 		return false;
-	if (strchr(last ? last : text, ':') || digest_in_name(text))
+	if (strchr(last ? last : text, ':')) /* before a tag, or in a digest */
 		return true;
 	return host > 0 && (memchr(text, '.', host) || memchr(text, ':', host) ||
 			    strncmp(text, "localhost/", host + 1) == 0);
@@ -184,7 +184,6 @@ static int add_setting(struct params *p, size_t i, const char *value, struct err
 	r = note_folder(p, e);
 	if (r < 0)
 		return r;
-	level.folder = p->folder;
 	r = config_setting_apply(&level, i, value, &scratch, e);
 	fetch_settings_release(&scratch);
 	return r < 0 ? err_wrap(e, r, "%s=", name) : append(p, name, value, e);

@@ -49,8 +49,8 @@ enum {
 
 	LIST_MAX = 10000, /* exports in a list: nbdkit takes no more */
 
-	LOOK_EVERY = 1, /* s between two looks at what is being recorded */
-	REPORT_EVERY = 10, /* s between two writings of the statistics */
+	LOOK_EVERY = 1000, /* ms between two looks at what runs beside the reads */
+	REPORT_EVERY = 10, /* looks between two writings of the statistics */
 };
 
 /* Written while the server starts and ends, with one thread; connections only read them. */
@@ -90,8 +90,7 @@ static void keep_output(void)
 
 static void drop_output(void)
 {
-	if (output >= 0)
-		close(output);
+	close(output); /* or -1, which is none */
 	output = -1;
 }
 
@@ -139,24 +138,22 @@ static void overlaybd_dump_plugin(void)
 static void warn_of_cut_log(const struct image_layer *l, const char *config)
 {
 	if (l->upper.ignored_records > 0 || l->upper.fragment_bytes > 0)
-		nbdkit_error("%s: warning: the writable layer's log was cut by a crash: %" PRIu64
-			     " records and %" PRIu64 " bytes at its end are ignored",
-			     config, l->upper.ignored_records, l->upper.fragment_bytes);
+		log_warn("%s: the writable layer's log was cut by a crash: %" PRIu64
+			 " records and %" PRIu64 " bytes at its end are ignored",
+			 config, l->upper.ignored_records, l->upper.fragment_bytes);
 }
 
 static void log_opened(const struct disk *d)
 {
 	size_t i, layers = image_layer_count(d->image);
-	char path[4096];
 
-	text_escape(d->config->path, path, sizeof path);
-	nbdkit_debug("%s: %" PRIu64 " bytes, %zu layers, %zu mappings, %zu bytes of index", path,
-		     image_size(d->image), layers, image_mapping_count(d->image),
-		     image_index_memory(d->image));
+	log_debug("%s: %" PRIu64 " bytes, %zu layers, %zu mappings, %zu bytes of index",
+		  d->config->path, image_size(d->image), layers, image_mapping_count(d->image),
+		  image_index_memory(d->image));
 	/* A writable upper says it itself: it cuts that off. */
 	for (i = 0; i < layers && !image_has_upper(d->image); i++)
 		if (image_layer(d->image, i)->is_upper)
-			warn_of_cut_log(image_layer(d->image, i), path);
+			warn_of_cut_log(image_layer(d->image, i), d->config->path);
 }
 
 /* What no call can return.  nbdkit 1.32 has no warnings. */
@@ -272,6 +269,8 @@ static void look(struct disk *const *disks, size_t count)
 		launch_look(disks[i]->launch);
 		/* What fails here fails in the clients' flushes too, which say so each time. */
 		(void)image_tidy(disks[i]->image, &e);
+		/* If there was no thread for it when the disk was opened, which has been told. */
+		(void)image_start_download(disks[i]->image, &e);
 	}
 }
 
@@ -297,12 +296,12 @@ static void end_launches(struct disk *const *disks, size_t count)
 /* What must be kept is kept when nbdkit is told to end: clients may stay for long after that. */
 static void *watch(void *arg)
 {
-	unsigned seconds = 0;
+	unsigned looks = 0;
 
-	while (!quit_wait(LOOK_EVERY * 1000)) {
+	while (!quit_wait(LOOK_EVERY)) {
 		with_disks(look);
 		fetcher_look(fetcher);
-		if (++seconds % (REPORT_EVERY / LOOK_EVERY) == 0)
+		if (++looks % REPORT_EVERY == 0)
 			report(false);
 	}
 	with_disks(flush_all);
@@ -351,8 +350,7 @@ static void overlaybd_cleanup(void)
 	clock_join(watcher);
 	quit_forget();
 	watching = false;
-	if (output >= 0)
-		dup2(output, STDOUT_FILENO);
+	dup2(output, STDOUT_FILENO); /* if there is one */
 	report(true);
 }
 

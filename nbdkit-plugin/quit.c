@@ -65,10 +65,7 @@ static int take_signal(size_t i)
 	own.sa_flags |= SA_SIGINFO;
 	own.sa_sigaction = on_signal;
 	taken[i] = true;
-	if (sigaction(numbers[i], &own, NULL) == 0)
-		return 0;
-	taken[i] = false;
-	return -errno;
+	return sigaction(numbers[i], &own, NULL) < 0 ? -errno : 0;
 }
 
 int quit_watch(struct err *e)

@@ -42,6 +42,7 @@ static struct nbdkit_text calls;
 static const char *failing = ""; /* the call of this name fails with, */
 static int failure;
 static const char *cause = "the cause"; /* and this text */
+static bool starts_disk; /* what the disk does itself is none of the plugin's */
 
 __attribute__((format(printf, 1, 2))) static void note(const char *format, ...)
 {
@@ -139,6 +140,14 @@ int __wrap_image_tidy(struct image *image, struct err *e)
 {
 	note("tidy");
 	return 0;
+}
+
+int __wrap_image_start_download(struct image *image, struct err *e);
+int __wrap_image_start_download(struct image *image, struct err *e)
+{
+	if (!starts_disk)
+		note("download");
+	return refused("download") ? err_set(e, failure, "%s", cause) : 0;
 }
 
 static const struct image_layer *given_layer; /* in place of each of the image's */
@@ -275,8 +284,6 @@ void __wrap_report_write(struct disk *const *disks, size_t count, bool last)
 
 void __wrap_disk_start(struct disk *d);
 void __real_disk_start(struct disk *d);
-static bool starts_disk; /* the disk's own threads are none of the plugin's */
-
 void __wrap_disk_start(struct disk *d)
 {
 	note("start");

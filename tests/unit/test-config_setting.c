@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -49,6 +50,12 @@ static const struct {
 	{ "platform", "linux/arm64", "linux/arm64" },
 	{ "platform", "linux/arm/v7", "linux/arm/v7" },
 	{ "proxy", "proxy:3128", "proxy:3128" },
+	{ "proxy", "https://p", "https://p" },
+	{ "proxy", "socks4://p", "socks4://p" },
+	{ "proxy", "socks4a://p", "socks4a://p" },
+	{ "proxy", "socks5://p", "socks5://p" },
+	{ "proxy", "http://p/!~", "http://p/!~" },
+	{ "platform", "a.-_0/z9", "a.-_0/z9" },
 	{ "proxy", "http://proxy:3128/", "http://proxy:3128/" },
 	{ "proxy", "socks5h://[::1]:1080", "socks5h://[::1]:1080" },
 	{ "stats", "-", "-" },
@@ -56,6 +63,7 @@ static const struct {
 	{ "trace-file", "t.trace", "/here/t.trace" },
 	{ "user", "robot$me", "robot$me" },
 	{ "user-agent", "us/1.0 (them)", "us/1.0 (them)" },
+	{ "user-agent", " ~", " ~" },
 };
 
 static const char *text_of(const struct fetch_settings *s, const char *name)
@@ -154,6 +162,18 @@ static void numbers_and_switches_are_taken(void **state)
 	assert_false(s.insecure);
 	assert_int_equal(apply("download", "true", true, &s, NULL), 0);
 	assert_true(s.download.enable);
+	assert_int_equal(apply("trace-seconds", "1", true, &s, NULL), 0);
+	assert_int_equal(s.trace.seconds, 1);
+	assert_int_equal(apply("trace-idle", "3600", true, &s, NULL), 0);
+	assert_int_equal(s.trace.idle, 3600);
+	assert_int_equal(apply("verify-cache", "1000000", true, &s, NULL), 0);
+	assert_int_equal(s.verify_cache, 1000000);
+	assert_int_equal(apply("verify-cache", "once", true, &s, NULL), 0);
+	assert_int_equal(s.verify_cache, FETCH_VERIFY_ONCE);
+	assert_int_equal(apply("verify-cache", "1", true, &s, NULL), 0);
+	assert_int_equal(s.verify_cache, 1);
+	assert_int_equal(apply("verify-cache", "always", true, &s, NULL), 0);
+	assert_int_equal(s.verify_cache, 0);
 }
 
 #define SIZE "' is neither a size such as 512M or 10G nor 'none'"
@@ -212,6 +232,12 @@ static const struct {
 	{ "mirror", "http://a#hush", MIRROR },
 	{ "mirror", "http://\xc3\xa4/", MIRROR },
 	{ "proxy", "ftp://me:hush@proxy", PROXY },
+	{ "proxy", "socks://p", PROXY },
+	{ "proxy", "socks6://p", PROXY },
+	{ "proxy", "socks5hh://p", PROXY },
+	{ "proxy", "HTTP://p", PROXY },
+	{ "proxy", "http://p /", PROXY },
+	{ "proxy", "http://p/\x7f", PROXY },
 	{ "proxy", "://proxy", PROXY },
 	{ "proxy", "http://", PROXY },
 	{ "proxy", ":3128", PROXY },
@@ -224,6 +250,14 @@ static const struct {
 	{ "password", "hush\n", CONTROL },
 	{ "password", "hush\x7f", CONTROL },
 	{ "password", "\thush", CONTROL },
+	{ "user-agent", "a\x7f", "only printable ASCII characters can be sent" },
+	{ "user-agent", "a\x1f", "only printable ASCII characters can be sent" },
+	{ "password", "hush\x1f", CONTROL },
+	{ "trace", "autos", "'autos' is neither auto nor record nor replay nor off" },
+	{ "prefetch", "a/b", "'a/b' is no absolute path of a file or folder in the image" },
+	{ "trace-seconds", "0", "'0' is not a whole number of seconds from 1 to 3600" },
+	{ "trace-seconds", "3601", "'3601' is not a whole number of seconds from 1 to 3600" },
+	{ "trace-idle", "0", "'0' is not a whole number of seconds from 1 to 3600" },
 	{ "user-agent", "a\r\nCookie: hush", "only printable ASCII characters can be sent" },
 	{ "user-agent", "\xc3\xa4", "only printable ASCII characters can be sent" },
 };
@@ -278,6 +312,7 @@ static void lengths_are_limited(void **state)
 {
 	AUTO_FREE char *text = malloc(FETCH_PASSWORD_MAX + 2);
 	struct fetch_settings s = { 0 };
+	char message[64];
 	struct err e;
 	size_t i;
 
@@ -295,6 +330,11 @@ static void lengths_are_limited(void **state)
 	}
 	text[FETCH_PASSWORD_MAX] = '\0';
 	assert_int_equal(apply("password", text, false, &s, &e), 0);
+	text[CONFIG_SETTING_MAX + 1] = '\0';
+	assert_int_equal(apply("user", text, false, &s, &e), -EINVAL);
+	snprintf(message, sizeof message, "%d bytes, more than the limit of %d",
+		 CONFIG_SETTING_MAX + 1, CONFIG_SETTING_MAX);
+	assert_string_equal(e.msg, message);
 	text[CONFIG_SETTING_MAX] = '\0';
 	assert_int_equal(apply("user", text, false, &s, &e), 0);
 	fetch_settings_release(&s);
@@ -321,6 +361,76 @@ static void mirrors_are_counted(void **state)
 	fetch_settings_release(&s);
 }
 
+/* Without a folder and a working directory, a relative path leads nowhere. */
+static void a_path_is_somewhere(void **state)
+{
+	char gone[] = "/tmp/test-config.XXXXXX", *cwd = getcwd(NULL, 0);
+	struct config_level level = { .is_parameter = true };
+	struct fetch_settings s = { 0 };
+	struct err e;
+
+	assert_non_null(mkdtemp(gone));
+	assert_int_equal(chdir(gone), 0);
+	assert_int_equal(rmdir(gone), 0);
+	assert_int_equal(
+		config_setting_apply(&level, (size_t)config_setting_find("cainfo"), "x", &s, &e),
+		-ENOENT);
+	assert_string_equal(e.msg, "'x': its absolute path: No such file or directory");
+	assert_null(s.cainfo);
+	assert_int_equal(chdir(cwd), 0);
+	free(cwd);
+}
+
+static void paths_are_counted(void **state)
+{
+	struct config_level level = { 0 };
+	size_t prefetch = (size_t)config_setting_find("prefetch");
+	struct fetch_settings s = { 0 };
+	char message[64];
+	struct err e;
+	int i;
+
+	for (i = 0; i < CONFIG_SETTING_PATHS; i++)
+		assert_int_equal(config_setting_apply(&level, prefetch, "/a", &s, &e), 0);
+	assert_int_equal(config_setting_apply(&level, prefetch, "/a", &s, &e), -EINVAL);
+	snprintf(message, sizeof message, "more than %d paths", CONFIG_SETTING_PATHS);
+	assert_string_equal(e.msg, message);
+	fetch_settings_release(&s);
+}
+
+static char wiped[512]; /* the texts that were, a blank behind each */
+
+void __real_explicit_bzero(void *p, size_t n);
+void __wrap_explicit_bzero(void *p, size_t n);
+void __wrap_explicit_bzero(void *p, size_t n)
+{
+	size_t used = strlen(wiped);
+
+	snprintf(wiped + used, sizeof wiped - used, "%.*s ", (int)n, (const char *)p);
+	__real_explicit_bzero(p, n);
+}
+
+/* What is replaced may hold a password. */
+static void what_is_replaced_is_wiped(void **state)
+{
+	struct config_level level = { 0 }, next = { 0 };
+	size_t mirror = (size_t)config_setting_find("mirror");
+	struct fetch_settings s = { 0 };
+
+	wiped[0] = '\0';
+	assert_int_equal(apply("password", "one", false, &s, NULL), 0);
+	assert_int_equal(apply("password", "two", false, &s, NULL), 0);
+	assert_int_equal(apply("proxy", "me:pw@p", false, &s, NULL), 0);
+	assert_int_equal(apply("proxy", "p", false, &s, NULL), 0);
+	assert_string_equal(wiped, "one me:pw@p ");
+	assert_int_equal(config_setting_apply(&level, mirror, "http://a:b@c", &s, NULL), 0);
+	assert_int_equal(config_setting_apply(&level, mirror, "http://d:e@f", &s, NULL), 0);
+	wiped[0] = '\0';
+	assert_int_equal(config_setting_apply(&next, mirror, "http://g", &s, NULL), 0);
+	assert_string_equal(wiped, "http://d:e@f http://a:b@c ");
+	fetch_settings_release(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -331,6 +441,9 @@ int main(void)
 		cmocka_unit_test(passwords_in_addresses_are_for_files),
 		cmocka_unit_test(lengths_are_limited),
 		cmocka_unit_test(mirrors_are_counted),
+		cmocka_unit_test(a_path_is_somewhere),
+		cmocka_unit_test(paths_are_counted),
+		cmocka_unit_test(what_is_replaced_is_wiped),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

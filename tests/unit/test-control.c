@@ -1,265 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-control.c - the control socket with real sockets and clients of every kind: what they are
- * answered, how long they are waited for, whose name is taken and removed.
- *
- * Linked with the system calls of a client's thread wrapped, so that they give little, late. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
-#include <poll.h>
-#include <pthread.h>
-#include <sched.h>
-#include <semaphore.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
+/* test-control.c - the control socket's clients, of every kind: what they are answered, how long
+ * they are waited for, what becomes of them where it is hard.  That of the socket itself is for
+ * test-control_socket.c. */
+#include "tests/unit/controllib.h"
 
-#include <cmocka.h>
-
-#include "core/base/clock.h"
-#include "core/base/io.h"
-#include "core/upper_log.h"
-#include "nbdkit-plugin/control.h"
-#include "nbdkit-plugin/disk.h"
-#include "tests/unit/loglib.h"
-
-#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
-
-static char folder[64], path[128];
-static struct disk *disk;
-static struct control *control;
-
-/* ---- system calls that give little ---- */
-
-static atomic_bool is_slow; /* EAGAIN, EINTR, then a byte, and so on */
-static atomic_uint turns;
-static atomic_int send_failure; /* errno of each send, 0: none */
-
-ssize_t __real_recv(int fd, void *buf, size_t n, int flags);
-ssize_t __wrap_recv(int fd, void *buf, size_t n, int flags);
-ssize_t __wrap_recv(int fd, void *buf, size_t n, int flags)
-{
-	unsigned turn = is_slow ? atomic_fetch_add(&turns, 1) % 3 : 2;
-
-	if (turn < 2) {
-		errno = turn == 0 ? EAGAIN : EINTR;
-		return -1;
-	}
-	return __real_recv(fd, buf, is_slow ? 1 : n, flags);
-}
-
-ssize_t __real_send(int fd, const void *buf, size_t n, int flags);
-ssize_t __wrap_send(int fd, const void *buf, size_t n, int flags);
-ssize_t __wrap_send(int fd, const void *buf, size_t n, int flags)
-{
-	unsigned turn = is_slow ? atomic_fetch_add(&turns, 1) % 3 : 2;
-
-	assert_true(flags & MSG_NOSIGNAL);
-	if (send_failure || turn < 2) {
-		errno = send_failure ? send_failure : turn == 0 ? EAGAIN : EINTR;
-		return -1;
-	}
-	return __real_send(fd, buf, is_slow ? 1 : n, flags);
-}
-
-static bool listen_fails;
-
-int __real_listen(int fd, int backlog);
-int __wrap_listen(int fd, int backlog);
-int __wrap_listen(int fd, int backlog)
-{
-	if (listen_fails) {
-		errno = EADDRINUSE;
-		return -1;
-	}
-	return __real_listen(fd, backlog);
-}
-
-static sem_t snapshot_begun, snapshot_may_end;
-static bool snapshot_waits;
-/* In place of the semaphores, which order the threads' accesses for TSan as a lock would. */
-static bool is_unordered;
-static atomic_bool may_go_on;
-
-int __real_image_snapshot(struct image *image, const char *layer, uint64_t *blocked, struct err *e);
-int __wrap_image_snapshot(struct image *image, const char *layer, uint64_t *blocked, struct err *e);
-int __wrap_image_snapshot(struct image *image, const char *layer, uint64_t *blocked, struct err *e)
-{
-	if (snapshot_waits) {
-		sem_post(&snapshot_begun);
-		while (is_unordered && !atomic_load_explicit(&may_go_on, memory_order_relaxed))
-			sched_yield();
-		if (!is_unordered)
-			sem_wait(&snapshot_may_end);
-		*blocked = 7;
-		return 0;
-	}
-	return __real_image_snapshot(image, layer, blocked, e);
-}
-
-static sem_t waits_for_client; /* is posted when somebody does */
-
-int __real_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock);
-int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock);
-int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *lock)
-{
-	sem_post(&waits_for_client);
-	return __real_pthread_cond_wait(c, lock);
-}
-
-static atomic_int thread_failures; /* so many threads are refused from now on */
-
-int __real_pthread_create(pthread_t *out, const pthread_attr_t *attributes,
-			  void *(*body)(void *arg), void *arg);
-int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attributes,
-			  void *(*body)(void *arg), void *arg);
-int __wrap_pthread_create(pthread_t *out, const pthread_attr_t *attributes,
-			  void *(*body)(void *arg), void *arg)
-{
-	if (thread_failures > 0) {
-		atomic_fetch_sub(&thread_failures, 1);
-		return EAGAIN;
-	}
-	return __real_pthread_create(out, attributes, body, arg);
-}
-
-/* ---- time ---- */
-
-static atomic_ullong skipped; /* us that the clock is ahead */
-static atomic_bool frozen;
-
-static uint64_t now_us(void)
-{
-	return frozen ? 1000 * 1000 : clock_system.now_us() + skipped;
-}
-
-/* ---- a disk and its socket ---- */
-
-static void write_text(const char *name, const char *text)
-{
-	char file[128];
-
-	snprintf(file, sizeof file, "%s/%s", folder, name);
-	assert_int_equal(io_replace_file(file, text, strlen(text), NULL), 0);
-}
-
-static int set_up(void **state)
-{
-	const struct config_options options = { .service = "none" };
-	char data[128], index[128], file[128];
-	struct err e;
-
-	snprintf(folder, sizeof folder, "/tmp/test-control.XXXXXX");
-	if (!mkdtemp(folder))
-		return -1;
-	snprintf(path, sizeof path, "%s/control", folder);
-	snprintf(data, sizeof data, "%s/u.data", folder);
-	snprintf(index, sizeof index, "%s/u.index", folder);
-	assert_int_equal(upper_log_create(NULL, data, index, 1 << 20, NULL, NULL, NULL), 0);
-	write_text("d.yaml", "upper: {data: u.data, index: u.index}\n");
-	snprintf(file, sizeof file, "%s/d.yaml", folder);
-	if (disk_open(file, &options, NULL, &disk, &e) < 0)
-		fail_msg("%s", e.msg);
-	is_slow = false;
-	snapshot_waits = is_unordered = false;
-	may_go_on = false;
-	send_failure = thread_failures = 0;
-	skipped = 0;
-	sem_init(&snapshot_begun, 0, 0);
-	sem_init(&snapshot_may_end, 0, 0);
-	sem_init(&waits_for_client, 0, 0);
-	loglib_listen();
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	char command[128];
-
-	disk_close(disk);
-	loglib_expect_none();
-	snprintf(command, sizeof command, "rm -rf '%s'", folder);
-	return system(command);
-}
-
-static void start(void)
-{
-	struct err e;
-
-	if (control_open(path, disk, &control, &e) < 0 || control_start(control, &e) < 0)
-		fail_msg("%s", e.msg);
-}
-
-/* ---- clients ---- */
-
-static int connect_to(const char *name)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	memcpy(a.sun_path, name, strlen(name));
-	if (connect(fd, (struct sockaddr *)&a, sizeof a) == 0)
-		return fd;
-	close(fd);
-	return -errno;
-}
-
-static void say(int fd, const char *text, size_t n)
-{
-	while (n > 0) {
-		ssize_t done = write(fd, text, n);
-
-		assert_true(done > 0);
-		text += done;
-		n -= (size_t)done;
-	}
-}
-
-static void say_text(int fd, const char *text)
-{
-	say(fd, text, strlen(text));
-}
-
-/* All that comes until the other side closes; closes too. */
-static const char *hear(int fd)
-{
-	static char text[65536];
-	size_t n = 0;
-	ssize_t got;
-
-	while ((got = read(fd, text + n, sizeof text - 1 - n)) > 0)
-		n += (size_t)got;
-	text[n] = '\0';
-	close(fd);
-	return text;
-}
-
-static const char *ask(const char *request)
-{
-	int fd = connect_to(path);
-
-	assert_true(fd >= 0);
-	say(fd, request, strlen(request));
-	return hear(fd);
-}
-
-static void expect(const char *request, const char *answer)
-{
-	const char *got = ask(request);
-
-	if (strcmp(got, answer) != 0)
-		fail_msg("%s: %s", request, got);
-}
+/* ---- answers ---- */
 
 static json_t *ask_json(const char *request)
 {
@@ -275,8 +20,6 @@ static const char *text_in(const json_t *reply, const char *name)
 {
 	return json_string_value(json_object_get(reply, name));
 }
-
-/* ---- answers ---- */
 
 static void status_says_what_is_served(void **state)
 {
@@ -301,6 +44,33 @@ static void status_says_what_is_served(void **state)
 	control_close(control);
 }
 
+/* Of a disk that nobody writes to. */
+static void status_of_layers_alone(void **state)
+{
+	char text[1024], layer[512];
+	json_t *r, *layers;
+	size_t i;
+
+	disk_close(disk);
+	snprintf(text, sizeof text,
+		 "lowers: [{file: '%s/raw-5/layer0.obd'}, {file: '%s/raw-5/layer1.obd'}]\n",
+		 getenv("GOLDEN"), getenv("GOLDEN"));
+	open_disk(text);
+	start();
+	r = ask_json("{\"command\": \"status\"}\n");
+	assert_true(json_is_true(json_object_get(r, "ok")));
+	assert_true(json_is_false(json_object_get(r, "writable")));
+	assert_true(json_is_null(json_object_get(r, "upper")));
+	layers = json_object_get(r, "layers");
+	assert_int_equal(json_array_size(layers), 2);
+	for (i = 0; i < 2; i++) {
+		snprintf(layer, sizeof layer, "%s/raw-5/layer%zu.obd", getenv("GOLDEN"), i);
+		assert_string_equal(json_string_value(json_array_get(layers, i)), layer);
+	}
+	json_decref(r);
+	control_close(control);
+}
+
 static void stats_are_those_of_the_disk(void **state)
 {
 	json_t *r, *images;
@@ -311,6 +81,8 @@ static void stats_are_those_of_the_disk(void **state)
 	images = json_object_get(json_object_get(r, "stats"), "images");
 	assert_int_equal(json_array_size(images), 1);
 	json_decref(r);
+	stats_fail = true;
+	expect("{\"command\":\"stats\"}\n", NO("no \\\"memory\\\""));
 	control_close(control);
 }
 
@@ -343,9 +115,33 @@ static void a_snapshot_is_made(void **state)
 	control_close(control);
 }
 
-#define NO(text) "{\"ok\":false,\"error\":\"" text "\"}\n"
-#define NO_REQUEST NO("a request is a line of JSON, {\\\"command\\\": NAME}")
-#define NO_COMMAND NO("no such command: there are snapshot, stats and status")
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+static char logged[1024];
+
+static void keep_debug(enum log_level level, const char *line)
+{
+	pthread_mutex_lock(&log_lock);
+	if (level == LOG_DEBUG && strstr(line, "snapshot"))
+		snprintf(logged, sizeof logged, "%s", line);
+	pthread_mutex_unlock(&log_lock);
+}
+
+static void a_snapshot_is_logged(void **state)
+{
+	char expected[256];
+
+	log_set_sink(keep_debug);
+	start();
+	snapshot_waits = true;
+	sem_post(&snapshot_may_end);
+	assert_non_null(
+		strstr(ask("{\"command\":\"snapshot\",\"layer\":\"/l\"}\n"), "\"blocked-ms\":7}"));
+	snprintf(expected, sizeof expected, "%s/d.yaml: snapshot /l: writers waited 7 ms", folder);
+	pthread_mutex_lock(&log_lock);
+	assert_string_equal(logged, expected);
+	pthread_mutex_unlock(&log_lock);
+	control_close(control);
+}
 
 static void bad_requests_are_told_what_a_good_one_is(void **state)
 {
@@ -367,18 +163,86 @@ static void bad_requests_are_told_what_a_good_one_is(void **state)
 /* JSON holds UTF-8, paths any bytes. */
 static void a_path_that_is_not_utf8_is_shown_as_far_as_it_goes(void **state)
 {
-	char text[128], *config = disk->config->path;
+	char *config = disk->config->path;
 	json_t *r;
 
-	disk->config->path = strdup("/img/a\xff\x80z.yaml");
+	disk->config->path = strdup("/img/a\xff\x80z\x7f.yaml");
 	start();
 	r = ask_json("{\"command\":\"status\"}\n");
-	snprintf(text, sizeof text, "/img/a%cz.yaml", '?');
-	assert_string_equal(text_in(r, "config"), "/img/a??z.yaml");
+	assert_string_equal(text_in(r, "config"), "/img/a??z\x7f.yaml");
 	json_decref(r);
 	control_close(control);
 	free(disk->config->path);
 	disk->config->path = config;
+}
+
+static bool is_json(const char *text)
+{
+	json_t *value = json_loads(text, 0, NULL);
+
+	json_decref(value);
+	return value;
+}
+
+/* Every allocation of jansson's for a request and its answer fails once: the answer is the whole
+ * one, none, or that the request is none; never half of one or another command's.  What is no JSON,
+ * since jansson's own dump then leaves out a key, misleads nobody. */
+static void answers_run_out_of_memory(void **state)
+{
+	static const char *const requests[] = {
+		"{\"command\":\"status\"}\n",
+		"{\"command\":\"snapshot\",\"layer\":\"/l\"}\n",
+		"{\"command\":\"x\"}\n",
+	};
+	char layer[256], whole[4096];
+	size_t i;
+	int k;
+
+	snprintf(layer, sizeof layer, "{\"command\":\"snapshot\",\"layer\":\"%s/l.obd\"}\n",
+		 folder);
+	start();
+	assert_non_null(strstr(ask(layer), "\"ok\":true")); /* a layer for the status */
+	snapshot_waits = true;
+	for (i = 0; i < COUNT_OF(requests); i++) {
+		unsigned none = 0;
+		bool done = false;
+
+		sem_post(&snapshot_may_end);
+		snprintf(whole, sizeof whole, "%s", ask(requests[i]));
+		for (k = 0; !done; k++) {
+			const char *answer;
+
+			(void)sem_trywait(&snapshot_may_end); /* unless it was taken */
+			sem_post(&snapshot_may_end);
+			json_left = k;
+			answer = ask(requests[i]);
+			done = atomic_exchange(&json_left, -1) >= 0;
+			none += answer[0] == '\0';
+			if (strcmp(answer, whole) != 0 && strcmp(answer, NO_REQUEST) != 0 &&
+			    is_json(answer))
+				fail_msg("%s, allocation %d: %s", requests[i], k, answer);
+			assert_true(!done || strcmp(answer, whole) == 0);
+		}
+		assert_true(none > 3);
+	}
+	control_close(control);
+}
+
+/* Without memory for a line, or for the client itself, it is hung up on, and not counted. */
+static void a_client_without_memory_is_hung_up_on(void **state)
+{
+	static const size_t sizes[] = { 64 * 1024, 2 * sizeof(void *) };
+	size_t i, k;
+
+	start();
+	for (i = 0; i < COUNT_OF(sizes); i++)
+		for (k = 0; k < (i == 0 ? 1 : 10); k++) {
+			refused_size = sizes[i];
+			assert_string_equal(hear(connect_to(path)), "");
+			assert_int_equal(refused_size, 0);
+		}
+	expect("{\"command\":\"x\"}\n", NO_COMMAND);
+	control_close(control);
 }
 
 /* ---- slow clients, and the end ---- */
@@ -437,35 +301,119 @@ static void a_client_that_takes_nothing_is_let_go(void **state)
 	control_close(control);
 }
 
-static const struct clock_ops *ahead(uint64_t ms)
-{
-	static struct clock_ops ops;
-
-	ops = clock_system;
-	ops.now_us = now_us;
-	skipped = ms * 1000;
-	return &ops;
-}
-
-/* A silent client is waited for 10 s.  The clock is set ahead while its thread waits: the byte that
- * wakes it is its last. */
+/* A client is waited for 10 s, whatever it says meanwhile. */
 static void silence_ends_after_ten_seconds(void **state)
 {
 	int fd;
 
-	clock_use(ahead(0));
+	stop_time();
 	start();
 	fd = connect_to(path);
-	say_text(fd, "{");
-	expect("{\"command\":\"x\"}\n", NO_COMMAND); /* the first is being read by now */
-	skipped = 9000 * 1000;
-	say_text(fd, "\"");
-	expect("{\"command\":\"x\"}\n", NO_COMMAND);
-	skipped = 10001 * 1000;
-	say_text(fd, "x");
+	sem_wait(&polled);
+	assert_int_equal(patience, 10000);
+	skipped = 9999 * 1000;
+	say_text(fd, "{\"command\":");
+	sem_wait(&polled);
+	assert_int_equal(patience, 1);
+	say_text(fd, "\"x\"}\n");
+	assert_string_equal(hear(fd), NO_COMMAND);
+	sem_wait(&polled); /* for the answer, which has 10 s of its own */
+	assert_int_equal(patience, 10000);
+	skipped = 0;
+	fd = connect_to(path);
+	sem_wait(&polled);
+	skipped = 10000 * 1000;
+	say_text(fd, "{"); /* wakes its thread: its last word */
 	assert_string_equal(hear(fd), "");
 	control_close(control);
-	clock_use(NULL);
+}
+
+static void an_answer_that_is_not_taken_ends_after_ten_seconds(void **state)
+{
+	int fd;
+
+	stop_time();
+	start();
+	send_failure = EAGAIN;
+	fd = connect_to(path);
+	sem_wait(&polled);
+	say_text(fd, "{\"command\":\"x\"}\n");
+	sem_wait(&polled);
+	sem_wait(&polled);
+	skipped = 10000 * 1000;
+	assert_string_equal(hear(fd), "");
+	control_close(control);
+}
+
+/* What waiting for a client may come to. */
+static void a_wait_that_fails_ends_the_client(void **state)
+{
+	static const struct {
+		int code; /* negative: it timed out, and errno is of what came before */
+		unsigned polls;
+		const char *answer;
+	} rows[] = {
+		{ EINTR, 3, NO_COMMAND },
+		{ EINVAL, 1, "" },
+		{ -EINTR, 1, "" },
+	};
+	size_t i;
+	int fd;
+
+	stop_time();
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		assert_int_equal(control_open(path, disk, &control, NULL), 0);
+		polls = 0;
+		client_poll = rows[i].code;
+		fd = connect_to(path);
+		say_text(fd, "{\"command\":\"x\"}\n");
+		assert_int_equal(control_start(control, NULL), 0);
+		assert_string_equal(hear(fd), rows[i].answer);
+		assert_int_equal(polls, rows[i].polls);
+		control_close(control);
+	}
+}
+
+/* No word of it may come later, so that nothing is waited for. */
+static void who_has_hung_up_is_let_go_at_once(void **state)
+{
+	static const int failures[] = { 0, ECONNRESET };
+	size_t i;
+	int fd, slow;
+
+	stop_time();
+	start();
+	for (slow = 0; slow < 2; slow++)
+		for (i = 0; i < COUNT_OF(failures); i++) {
+			is_slow = slow;
+			recv_failure = failures[i];
+			fd = connect_to(path);
+			say_text(fd, "{\"command\"");
+			shutdown(fd, SHUT_WR);
+			assert_string_equal(hear(fd), "");
+		}
+	recv_failure = 0;
+	is_slow = false;
+	control_close(control);
+}
+
+/* One that is too long is not waited for: its end would be no end. */
+static void a_line_without_end_is_not_waited_for(void **state)
+{
+	enum { MAX = 64 * 1024 };
+	char *request = malloc(MAX);
+	int fd;
+
+	stop_time();
+	memset(request, ' ', MAX);
+	assert_int_equal(control_open(path, disk, &control, NULL), 0);
+	fd = connect_to(path);
+	say(fd, request, MAX);
+	assert_int_equal(control_start(control, NULL), 0);
+	assert_string_equal(hear(fd), "");
+	assert_int_equal(waits, 0);
+	free(request);
+	control_close(control);
 }
 
 enum { CLIENTS = 8 };
@@ -521,6 +469,53 @@ static void clients_are_counted_under_the_lock(void **state)
 	control_close(control);
 }
 
+/* Whatever accepting comes to, the next client is accepted; only what would fail again at once, as
+ * without descriptors, is not tried again at once. */
+static void accepting_goes_on(void **state)
+{
+	static const struct {
+		int accept, poll; /* what fails, and negative: gives nothing */
+		unsigned pauses;
+	} rows[] = {
+		{ 0, 0, 0 },	  { EINTR, 0, 0 },  { ECONNABORTED, 0, 0 }, { EMFILE, 0, 1 },
+		{ ENFILE, 0, 1 }, { EAGAIN, 0, 1 }, { 0, EINTR, 0 },	    { 0, -EBADF, 0 },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		pauses = 0;
+		accept_failure = rows[i].accept;
+		accepter_poll = rows[i].poll;
+		start();
+		expect("{\"command\":\"x\"}\n", NO_COMMAND);
+		assert_int_equal(accept_failure, 0);
+		assert_int_equal(accepter_poll, 0);
+		if (pauses != rows[i].pauses)
+			fail_msg("row %zu: %u pauses", i, pauses);
+		control_close(control);
+	}
+	/* One that cannot wait does not try for ever. */
+	accepter_poll = EINVAL;
+	start();
+	control_close(control);
+	assert_int_equal(pauses, 0);
+}
+
+/* 0 is a descriptor as good as any. */
+static void a_client_may_be_descriptor_zero(void **state)
+{
+	int saved = dup(STDIN_FILENO);
+
+	start();
+	accepts_zero = true;
+	expect("{\"command\":\"x\"}\n", NO_COMMAND);
+	assert_int_equal(pauses, 0);
+	control_close(control);
+	assert_int_equal(fcntl(STDIN_FILENO, F_GETFD), -1);
+	dup2(saved, STDIN_FILENO);
+	close(saved);
+}
+
 static void *close_control(void *arg)
 {
 	control_close(control);
@@ -534,8 +529,7 @@ static void the_end_waits_for_answers(void **state)
 	pthread_t closer;
 	struct stat st;
 
-	clock_use(ahead(0));
-	frozen = true; /* no patience ends */
+	stop_time(); /* no patience ends */
 	start();
 	snapshot_waits = true;
 	silent = connect_to(path);
@@ -549,177 +543,34 @@ static void the_end_waits_for_answers(void **state)
 	sem_post(&snapshot_may_end);
 	assert_non_null(strstr(hear(fd), "\"blocked-ms\":7"));
 	pthread_join(closer, NULL);
-	frozen = false;
-	clock_use(NULL);
 }
-
-/* ---- the name ---- */
-
-static void only_the_owner_may_open_it(void **state)
-{
-	struct stat st;
-	mode_t before = umask(0);
-
-	assert_int_equal(control_open(path, disk, &control, NULL), 0);
-	assert_int_equal(stat(path, &st), 0);
-	assert_int_equal(st.st_mode, S_IFSOCK | 0600);
-	control_close(control);
-	assert_int_equal(stat(path, &st), -1);
-	umask(before);
-}
-
-/* A client that comes before the threads do is answered when they are there. */
-static void it_listens_before_it_answers(void **state)
-{
-	int fd;
-
-	assert_int_equal(control_open(path, disk, &control, NULL), 0);
-	fd = connect_to(path);
-	assert_true(fd >= 0);
-	say_text(fd, "{\"command\":\"x\"}\n");
-	assert_int_equal(control_start(control, NULL), 0);
-	assert_string_equal(hear(fd), NO_COMMAND);
-	control_close(control);
-}
-
-static void a_thread_that_cannot_be_is_told(void **state)
-{
-	char message[256];
-	struct err e;
-
-	assert_int_equal(control_open(path, disk, &control, NULL), 0);
-	thread_failures = 1;
-	assert_int_equal(control_start(control, &e), -EAGAIN);
-	snprintf(message, sizeof message,
-		 "control socket %s: starting a thread: Resource temporarily unavailable", path);
-	assert_string_equal(e.msg, message);
-	control_close(control);
-}
-
-static void a_socket_that_cannot_listen_is_told(void **state)
-{
-	char message[256];
-	struct err e;
-
-	listen_fails = true;
-	assert_int_equal(control_open(path, disk, &control, &e), -EADDRINUSE);
-	listen_fails = false;
-	snprintf(message, sizeof message, "control socket %s: Address already in use", path);
-	assert_string_equal(e.msg, message);
-}
-
-static void a_dead_servers_socket_is_replaced(void **state)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
-
-	memcpy(a.sun_path, path, strlen(path));
-	assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-	close(fd); /* the name stays */
-	start();
-	expect("{\"command\":\"x\"}\n", NO_COMMAND);
-	control_close(control);
-}
-
-static void a_living_servers_socket_is_not(void **state)
-{
-	struct control *second = NULL;
-	char message[256];
-	struct err e;
-
-	start();
-	assert_int_equal(control_open(path, disk, &second, &e), -EBUSY);
-	snprintf(message, sizeof message, "control socket %s: another server answers there", path);
-	assert_string_equal(e.msg, message);
-	expect("{\"command\":\"x\"}\n", NO_COMMAND); /* its name is still there */
-	control_close(control);
-}
-
-static void other_files_are_left_alone(void **state)
-{
-	char message[256], place[128];
-	struct err e;
-
-	write_text("control", "precious");
-	assert_int_equal(control_open(path, disk, &control, &e), -EEXIST);
-	snprintf(message, sizeof message, "control socket %s: there is something else of this name",
-		 path);
-	assert_string_equal(e.msg, message);
-	assert_int_equal(access(path, F_OK), 0);
-	snprintf(place, sizeof place, "%s/none/control", folder);
-	assert_int_equal(control_open(place, disk, &control, &e), -ENOENT);
-	snprintf(message, sizeof message, "control socket %s: No such file or directory", place);
-	assert_string_equal(e.msg, message);
-}
-
-/* At the end the name may be another server's. */
-static void only_its_own_name_is_removed(void **state)
-{
-	start();
-	assert_int_equal(unlink(path), 0);
-	write_text("control", "precious");
-	control_close(control);
-	assert_int_equal(access(path, F_OK), 0);
-	assert_int_equal(unlink(path), 0);
-	start();
-	assert_int_equal(unlink(path), 0);
-	control_close(control); /* and when there is none, nothing is said */
-}
-
-/* 107 bytes, the longest that there is. */
-static void a_long_name_is_taken_whole(void **state)
-{
-	char name[CONFIG_CONTROL_MAX + 1];
-	size_t n = strlen(folder);
-	struct stat st;
-	int fd;
-
-	memcpy(name, folder, n);
-	memset(name + n, 'n', sizeof name - n);
-	name[n] = '/';
-	name[sizeof name - 1] = '\0';
-	assert_int_equal(control_open(name, disk, &control, NULL), 0);
-	assert_int_equal(stat(name, &st), 0);
-	fd = connect_to(name);
-	assert_true(fd >= 0);
-	close(fd);
-	control_close(control);
-	assert_int_equal(stat(name, &st), -1);
-}
-
-static void nothing_is_closed(void **state)
-{
-	control_close(NULL);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(status_says_what_is_served),
+		TEST(status_of_layers_alone),
 		TEST(stats_are_those_of_the_disk),
 		TEST(a_snapshot_is_made),
+		TEST(a_snapshot_is_logged),
 		TEST(bad_requests_are_told_what_a_good_one_is),
 		TEST(a_path_that_is_not_utf8_is_shown_as_far_as_it_goes),
+		TEST(answers_run_out_of_memory),
+		TEST(a_client_without_memory_is_hung_up_on),
 		TEST(answers_come_whole_in_whatever_pieces),
 		TEST(a_request_has_an_end),
 		TEST(a_client_that_takes_nothing_is_let_go),
 		TEST(silence_ends_after_ten_seconds),
+		TEST(an_answer_that_is_not_taken_ends_after_ten_seconds),
+		TEST(a_wait_that_fails_ends_the_client),
+		TEST(who_has_hung_up_is_let_go_at_once),
+		TEST(a_line_without_end_is_not_waited_for),
 		TEST(so_many_are_served_at_a_time),
 		TEST(a_client_without_a_thread_is_hung_up_on),
 		TEST(clients_are_counted_under_the_lock),
+		TEST(accepting_goes_on),
+		TEST(a_client_may_be_descriptor_zero),
 		TEST(the_end_waits_for_answers),
-		TEST(only_the_owner_may_open_it),
-		TEST(it_listens_before_it_answers),
-		TEST(a_thread_that_cannot_be_is_told),
-		TEST(a_socket_that_cannot_listen_is_told),
-		TEST(a_dead_servers_socket_is_replaced),
-		TEST(a_living_servers_socket_is_not),
-		TEST(other_files_are_left_alone),
-		TEST(only_its_own_name_is_removed),
-		TEST(a_long_name_is_taken_whole),
-		TEST(nothing_is_closed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -19,6 +19,7 @@
 
 #include "core/base/io.h"
 #include "core/base/scope.h"
+#include "core/base/text.h"
 #include "nbdkit-plugin/disk.h"
 #include "nbdkit-plugin/report.h"
 #include "tests/unit/loglib.h"
@@ -246,6 +247,92 @@ static void what_fails_the_opening_leaves_nothing(void **state)
 	assert_int_equal(access(socket, F_OK), -1);
 }
 
+static const char *in_folder(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	return path;
+}
+
+/* Opens the image of this text, and says what its result file `res` holds then, which held "old".
+ */
+static int open_text(const char *text, char **result, struct err *e)
+{
+	AUTO_FREE char *path = strdup(in_folder("image.yaml"));
+	struct disk *d = NULL;
+	size_t n;
+	int r;
+
+	assert_int_equal(io_replace_file(path, text, strlen(text), NULL), 0);
+	assert_int_equal(io_replace_file(in_folder("res"), "old", 3, NULL), 0);
+	r = disk_open(path, &no_service, NULL, &d, e);
+	assert_true((r == 0) == (d != NULL));
+	disk_close(d);
+	assert_int_equal(io_read_file(in_folder("res"), 1 << 16, result, &n, NULL), 0);
+	return r;
+}
+
+static void the_result_is_told_whole(void **state)
+{
+	enum { LONG = 1500 };
+	AUTO_FREE char *result = NULL, *text = NULL;
+	char odd[4 * LONG + 1], escaped[4 * sizeof((struct err *)NULL)->msg];
+	struct err e;
+	size_t i;
+
+	assert_true(asprintf(&text, "lowers: [{file: '%s/raw-5/layer0.obd'}]\nresultFile: res\n",
+			     getenv("GOLDEN")) > 0);
+	assert_int_equal(open_text(text, &result, &e), 0);
+	assert_string_equal(result, "success");
+	free(result);
+	free(text);
+	/* The longest message of characters that have to be escaped. */
+	for (i = 0; i < LONG; i++)
+		memcpy(odd + 4 * i, "\\x01", 4);
+	odd[4 * i] = '\0';
+	assert_true(asprintf(&text, "lowers: [{file: \"/%s\"}]\nresultFile: res\n", odd) > 0);
+	assert_int_equal(open_text(text, &result, &e), -ENAMETOOLONG);
+	assert_int_equal(strlen(e.msg), sizeof e.msg - 1);
+	assert_int_equal(strncmp(result, "failed:", 7), 0);
+	assert_string_equal(result + 7, text_escape(e.msg, escaped, sizeof escaped));
+}
+
+/* It fails an image that opens; one that does not has its own cause first, and its code. */
+static void a_result_that_cannot_be_written_is_told(void **state)
+{
+	AUTO_FREE char *result = NULL, *text = NULL, *expected = NULL;
+	struct err e;
+
+	assert_true(asprintf(&text, "lowers: [{file: '%s/raw-5/layer0.obd'}]\nresultFile: none/r\n",
+			     getenv("GOLDEN")) > 0);
+	assert_int_equal(open_text(text, &result, &e), -ENOENT);
+	assert_true(asprintf(&expected, "%s/image.yaml: result file %s/none/r: ", folder, folder) >
+		    0);
+	if (strncmp(e.msg, expected, strlen(expected)) != 0)
+		fail_msg("%s", e.msg);
+	free(result);
+	free(expected);
+	assert_int_equal(
+		open_text("lowers: [{file: image.yaml}]\nresultFile: none/r\n", &result, &e),
+		-EBADMSG);
+	assert_true(asprintf(&expected, "%s/image.yaml: layer 0 (", folder) > 0);
+	if (strncmp(e.msg, expected, strlen(expected)) != 0)
+		fail_msg("%s", e.msg);
+	free(expected);
+	assert_true(asprintf(&expected, "; result file %s/none/r: ", folder) > 0);
+	assert_non_null(strstr(e.msg, expected));
+	free(result);
+	free(expected);
+	assert_int_equal(open_text("lowers: [{file: a}]\nresultFile: image.yaml\n", &result, &e),
+			 -EINVAL);
+	assert_true(asprintf(&expected,
+			     "%s/image.yaml: result file: '%s/image.yaml' is a file of the image: "
+			     "%s/image.yaml",
+			     folder, folder, folder) > 0);
+	assert_string_equal(e.msg, expected);
+}
+
 static void a_config_that_cannot_be_had_is_named(void **state)
 {
 	struct disk *d;
@@ -348,6 +435,8 @@ int main(void)
 		TEST(a_description_is_made_up),
 		TEST(a_description_fits_the_protocol),
 		TEST(what_fails_the_opening_leaves_nothing),
+		TEST(the_result_is_told_whole),
+		TEST(a_result_that_cannot_be_written_is_told),
 		TEST(a_config_that_cannot_be_had_is_named),
 		TEST(no_socket_is_made_unasked),
 		TEST(what_cannot_run_beside_the_reads_is_a_warning),

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -50,6 +51,24 @@ struct dirent *__wrap_readdir64(DIR *list)
 	if (d && types_are_hidden)
 		d->d_type = DT_UNKNOWN;
 	return d;
+}
+
+static int scan_failure; /* errno of each listing, 0: none */
+
+int __real_scandirat64(int fd, const char *name, struct dirent ***out,
+		       int (*takes)(const struct dirent *d),
+		       int (*compare)(const struct dirent **a, const struct dirent **b));
+int __wrap_scandirat64(int fd, const char *name, struct dirent ***out,
+		       int (*takes)(const struct dirent *d),
+		       int (*compare)(const struct dirent **a, const struct dirent **b));
+int __wrap_scandirat64(int fd, const char *name, struct dirent ***out,
+		       int (*takes)(const struct dirent *d),
+		       int (*compare)(const struct dirent **a, const struct dirent **b))
+{
+	if (scan_failure == 0)
+		return __real_scandirat64(fd, name, out, takes, compare);
+	errno = scan_failure;
+	return -1;
 }
 
 static sem_t opening, may_open, closing, may_close;
@@ -139,6 +158,7 @@ static int set_up(void **state)
 {
 	snprintf(folder, sizeof folder, "/tmp/test-exports.XXXXXX");
 	readdir_stops_at = NULL;
+	scan_failure = 0;
 	types_are_hidden = open_waits = close_waits = is_unordered = false;
 	is_opening = may_go_on = false;
 	open_failure = 0;
@@ -236,9 +256,11 @@ static void the_only_export_is_the_default(void **state)
 
 static void a_folder_that_cannot_be_read_is_told(void **state)
 {
+	struct export_names list;
 	char message[160];
 	struct disk *d;
 	struct err e;
+	int i;
 
 	readdir_stops_at = "a.yaml";
 	assert_int_equal(exports_acquire(exports, "a", &d, &e), -EIO);
@@ -246,6 +268,96 @@ static void a_folder_that_cannot_be_read_is_told(void **state)
 	assert_string_equal(e.msg, message);
 	readdir_stops_at = NULL;
 	assert_true(is_export("a"));
+	scan_failure = EIO;
+	assert_int_equal(exports_list(exports, &list, &e), -EIO);
+	assert_string_equal(e.msg, message);
+	assert_int_equal(exports_acquire(exports, "", &d, &e), -EIO);
+	assert_string_equal(e.msg, message);
+	scan_failure = 0;
+	errno = EBADF; /* of what came before */
+	assert_false(is_export("gone"));
+	remove(path_of("a.yaml"));
+	assert_int_equal(rmdir(folder), 0);
+	snprintf(message, sizeof message, "%s: No such file or directory", folder);
+	for (i = 0; i < 2; i++) {
+		assert_int_equal(exports_acquire(exports, i == 0 ? "a" : "", &d, &e), -ENOENT);
+		assert_string_equal(e.msg, message);
+	}
+}
+
+/* 0 is a descriptor as good as any. */
+static void a_folder_may_be_descriptor_zero(void **state)
+{
+	int saved = dup(STDIN_FILENO);
+	struct export_names list;
+
+	close(STDIN_FILENO);
+	assert_int_equal(exports_list(exports, &list, NULL), 0);
+	assert_int_equal(list.count, 1);
+	export_names_release(&list);
+	assert_int_equal(fcntl(STDIN_FILENO, F_GETFD), -1);
+	dup2(saved, STDIN_FILENO);
+	close(saved);
+}
+
+/* One, some and many files, all of them exports. */
+static void all_are_listed(void **state)
+{
+	struct export_names list;
+	char name[16];
+	size_t n, i;
+
+	for (n = 1; n <= 40; n++) {
+		assert_int_equal(exports_list(exports, &list, NULL), 0);
+		assert_int_equal(list.count, n);
+		assert_string_equal(list.names[0], "a");
+		for (i = 1; i < n; i++) {
+			snprintf(name, sizeof name, "b%02zu", i);
+			assert_string_equal(list.names[i], name);
+		}
+		export_names_release(&list);
+		assert_int_equal(list.count, 0);
+		snprintf(name, sizeof name, "b%02zu.yaml", n);
+		write_file(name);
+	}
+}
+
+/* A name is told as far as it has 100 bytes; the names that there are, as far as there is room. */
+static void who_names_none_is_told_what_there_is(void **state)
+{
+	static const size_t lengths[] = { 1, 99, 100, 101, 5000 };
+	char name[5001], file[64], message[sizeof((struct err *)NULL)->msg];
+	struct disk *d;
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(lengths); i++) {
+		size_t n = lengths[i];
+
+		memset(name, 'x', n);
+		name[n] = '\0';
+		assert_int_equal(exports_acquire(exports, name, &d, &e), -ENOENT);
+		snprintf(message, sizeof message, "%s: no export '%.*s%s'; there is: a", folder,
+			 n > 100 ? 100 : (int)n, name, n > 100 ? "..." : "");
+		assert_string_equal(e.msg, message);
+	}
+	for (i = 0; i < 100; i++) {
+		snprintf(file, sizeof file, "b%050zu.yaml", i);
+		write_file(file);
+	}
+	assert_int_equal(exports_acquire(exports, "c", &d, &e), -ENOENT);
+	i = (size_t)snprintf(message, sizeof message, "%s: no export 'c'; there is: a, b%050d, b",
+			     folder, 0);
+	assert_memory_equal(e.msg, message, i);
+	assert_int_equal(strlen(e.msg), sizeof e.msg - 1);
+	remove(path_of("a.yaml"));
+	for (i = 0; i < 100; i++) {
+		snprintf(file, sizeof file, "b%050zu.yaml", i);
+		remove(path_of(file));
+	}
+	assert_int_equal(exports_acquire(exports, "", &d, &e), -ENOENT);
+	snprintf(message, sizeof message, "%s: no image (*.yaml) in this folder", folder);
+	assert_string_equal(e.msg, message);
 }
 
 static void what_does_not_open_is_tried_anew(void **state)
@@ -467,6 +579,9 @@ int main(void)
 		TEST(an_export_is_a_plain_name_of_a_file),
 		TEST(the_only_export_is_the_default),
 		TEST(a_folder_that_cannot_be_read_is_told),
+		TEST(a_folder_may_be_descriptor_zero),
+		TEST(all_are_listed),
+		TEST(who_names_none_is_told_what_there_is),
 		TEST(what_does_not_open_is_tried_anew),
 		TEST(who_comes_meanwhile_waits_for_the_same),
 		TEST(who_waits_for_a_failure_is_told_it),

@@ -2,6 +2,7 @@
 /* test-plugin.c - how the plugin begins and ends: parameters, what is opened before the fork and
  * started after it, what is kept at the end, standard output. */
 #include <dirent.h>
+#include <sys/resource.h>
 
 #include "tests/unit/leftovers.h"
 #include "tests/unit/pluginlib.h"
@@ -146,6 +147,23 @@ static void what_fails_after_the_fork_ends_the_server(void **state)
 	signal(SIGTERM, SIG_DFL);
 }
 
+/* Each layer takes a file. */
+static void the_limit_of_files_is_raised(void **state)
+{
+	struct rlimit before, now;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	now = before;
+	now.rlim_cur = before.rlim_max / 2;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &now), 0);
+	config("config", "plain.yaml");
+	begin();
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &now), 0);
+	assert_int_equal(now.rlim_cur, before.rlim_max);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	plugin->unload();
+}
+
 static void an_old_nbdkit_is_told_of_with_many_images(void **state)
 {
 	is_old = true;
@@ -185,9 +203,10 @@ static void a_second_is_a_look_and_ten_are_a_report(void **state)
 	tick(9);
 	assert_int_equal(looks_of_fetcher, before + 9);
 	assert_null(strstr(calls.text, "report"));
-	assert_memory_equal(calls.text, "look\ntidy\nwait 1000\nlook\ntidy\nwait 1000\n", 36);
+	assert_memory_equal(calls.text, "look\ntidy\ndownload\nwait 1000\nlook\ntidy\ndownload\n",
+			    48);
 	tick(1);
-	assert_non_null(strstr(calls.text, "look\ntidy\nreport 1\nwait 1000\n"));
+	assert_non_null(strstr(calls.text, "look\ntidy\ndownload\nreport 1\nwait 1000\n"));
 	forget_calls();
 	tick(10);
 	assert_non_null(strstr(calls.text, "report 1\n"));
@@ -195,6 +214,28 @@ static void a_second_is_a_look_and_ten_are_a_report(void **state)
 	end();
 	assert_string_equal(calls.text, "flush\ninterrupt\nend\nreport 1\nreport 1 last\nclose\n");
 	assert_string_equal(nbdkit_errors.text, "");
+}
+
+/* One whose thread there was none for is tried again, each second, and told of once. */
+static void a_download_is_tried_again(void **state)
+{
+	char warning[256];
+
+	ticks_left = 3;
+	failing = "download";
+	failure = EAGAIN;
+	serve("config", "written.yaml");
+	snprintf(warning, sizeof warning,
+		 "warning: %s/written.yaml: no background download: the cause\n", folder);
+	assert_string_equal(nbdkit_errors.text, warning);
+	forget_calls();
+	tick(2);
+	assert_string_equal(calls.text,
+			    "look\ntidy\ndownload\nwait 1000\nlook\ntidy\ndownload\nwait 1000\n");
+	failing = "";
+	tick(1);
+	end();
+	assert_string_equal(nbdkit_errors.text, warning);
 }
 
 static void a_flush_that_fails_at_the_end_is_told_and_no_more(void **state)
@@ -208,6 +249,30 @@ static void a_flush_that_fails_at_the_end_is_told_and_no_more(void **state)
 	assert_non_null(strstr(calls.text, "flush\ninterrupt\nend\nreport 1\n"));
 	assert_string_equal(nbdkit_errors.text, "warning: the cause\n");
 	plugin->unload();
+}
+
+static void a_watcher_is_of_one_run(void **state)
+{
+	serve("config", "written.yaml");
+	end();
+	forget_calls();
+	serve("config", "plain.yaml");
+	end();
+	assert_string_equal(calls.text, "stop\nresume\nstart\nclose\n");
+}
+
+static void the_end_gives_the_signals_back(void **state)
+{
+	struct sigaction now, own = { .sa_handler = handler };
+
+	assert_int_equal(sigaction(SIGTERM, &own, NULL), 0);
+	serve("config", "written.yaml");
+	assert_int_equal(sigaction(SIGTERM, NULL, &now), 0);
+	assert_ptr_not_equal(now.sa_handler, handler);
+	end();
+	assert_int_equal(sigaction(SIGTERM, NULL, &now), 0);
+	assert_ptr_equal(now.sa_handler, handler);
+	signal(SIGTERM, SIG_DFL);
 }
 
 /* A client that stays keeps nothing from being kept. */
@@ -250,7 +315,7 @@ static void the_end_of_a_folder_is_that_of_its_open_disks(void **state)
 	failing = "";
 	forget_calls();
 	tick(1);
-	assert_string_equal(calls.text, "look\ntidy\nlook\ntidy\nwait 1000\n");
+	assert_string_equal(calls.text, "look\ntidy\ndownload\nlook\ntidy\ndownload\nwait 1000\n");
 	forget_calls();
 	sem_post(&ticks);
 	sem_wait(&reported);
@@ -357,6 +422,37 @@ static void statistics_reach_the_output_that_there_was(void **state)
 	}
 }
 
+/* Standard output is kept while it may be needed, out of the way of the standard descriptors, and
+ * then its descriptor is somebody else's. */
+static void the_output_is_kept_as_long_as_it_is_needed(void **state)
+{
+	static const char *const stats[] = { NULL, "-" };
+	int saved = dup(STDERR_FILENO), number;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(stats); i++) {
+		if (stats[i])
+			config("stats", stats[i]);
+		config("config", "plain.yaml");
+		close(STDERR_FILENO);
+		number = fcntl(saved, F_DUPFD, STDERR_FILENO + 1);
+		close(number);
+		assert_int_equal(plugin->config_complete(), 0);
+		assert_int_equal(fcntl(STDERR_FILENO, F_GETFD), -1);
+		assert_int_equal(fcntl(number, F_GETFD), FD_CLOEXEC);
+		dup2(saved, STDERR_FILENO);
+		assert_int_equal(plugin->get_ready(), 0);
+		assert_int_equal(fcntl(number, F_GETFD), stats[i] ? FD_CLOEXEC : -1);
+		if (!stats[i])
+			assert_int_equal(dup2(saved, number), number);
+		plugin->unload();
+		assert_int_equal(fcntl(number, F_GETFD), stats[i] ? -1 : 0);
+		if (!stats[i])
+			close(number);
+	}
+	close(saved);
+}
+
 static void dump(void)
 {
 	plugin->dump_plugin();
@@ -401,12 +497,17 @@ int main(void)
 		TEST(a_plain_image_takes_no_thread_of_ours),
 		TEST(who_has_something_to_keep_is_watched),
 		TEST(what_fails_after_the_fork_ends_the_server),
+		TEST(the_limit_of_files_is_raised),
 		TEST(an_old_nbdkit_is_told_of_with_many_images),
 		TEST(a_second_is_a_look_and_ten_are_a_report),
+		TEST(a_download_is_tried_again),
 		TEST(a_flush_that_fails_at_the_end_is_told_and_no_more),
+		TEST(a_watcher_is_of_one_run),
+		TEST(the_end_gives_the_signals_back),
 		TEST(a_signal_is_enough),
 		TEST(the_end_of_a_folder_is_that_of_its_open_disks),
 		TEST(statistics_reach_the_output_that_there_was),
+		TEST(the_output_is_kept_as_long_as_it_is_needed),
 		TEST(the_dump_says_what_there_is),
 		TEST(the_plugin_describes_itself),
 	};

@@ -19,6 +19,7 @@
 #include "core/config.h"
 #include "core/service.h"
 #include "tests/unit/leftovers.h"
+#include "tests/unit/allocs.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define PATH "/svc/overlaybd.json"
@@ -286,6 +287,9 @@ static const struct {
 	  "https://h/auth" },
 	{ "{credentialConfig: {mode: http, path: 'unix:///run/h'}}", "credentials",
 	  "unix:///run/h" },
+	{ "{credentialConfig: {mode: http, path: 'unix:/run/h'}}", "credentials", "unix:/run/h" },
+	{ "{credentialConfig: {mode: http, path: 'unixhost:1/auth'}}", "credentials",
+	  "http://unixhost:1/auth" },
 	{ "{credentialConfig: {mode: file, path: ''}, credentialFilePath: d}", "credentials",
 	  "/svc/d" },
 	{ "{credentialConfig: {mode: uds, path: /run/h.sock}}", "credentials", "unix:/run/h.sock" },
@@ -339,6 +343,7 @@ static const struct {
 
 static void the_reference_is_understood(void **state)
 {
+	int twice;
 	size_t i;
 
 	for (i = 0; i < COUNT_OF(good); i++) {
@@ -347,11 +352,42 @@ static void the_reference_is_understood(void **state)
 		struct err e;
 
 		assert_int_equal(fetch_settings_init(&s, NULL), 0);
-		if (service_parse(PATH, good[i].text, strlen(good[i].text), &s, &e) < 0)
-			fail_msg("%s: %s", good[i].text, e.msg);
+		for (twice = 0; twice < 2; twice++) /* what was said before is replaced */
+			if (service_parse(PATH, good[i].text, strlen(good[i].text), &s, &e) < 0)
+				fail_msg("%s: %s", good[i].text, e.msg);
 		if (strcmp(show(&s, good[i].name, got), good[i].shown) != 0)
 			fail_msg("%s: %s", good[i].text, show(&s, good[i].name, got));
 		fetch_settings_release(&s);
+	}
+}
+
+/* Every allocation fails, and all that follow. */
+static void memory_runs_out(void **state)
+{
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(good); i++) {
+		char got[256];
+		int r = -ENOMEM;
+		long k;
+
+		for (k = 0; r == -ENOMEM; k++) {
+			struct fetch_settings s;
+			struct err e = { "" };
+
+			assert_int_equal(fetch_settings_init(&s, NULL), 0);
+			allocs_left = k;
+			r = service_parse(PATH, good[i].text, strlen(good[i].text), &s, &e);
+			allocs_left = -1;
+			if (r == -ENOMEM && (strncmp(e.msg, PATH ":", sizeof PATH) != 0 ||
+					     !strstr(e.msg, "out of memory")))
+				fail_msg("%s, allocation %ld: %s", good[i].text, k, e.msg);
+			if (r == 0)
+				assert_string_equal(show(&s, good[i].name, got), good[i].shown);
+			fetch_settings_release(&s);
+		}
+		assert_int_equal(r, 0);
+		assert_true(k > 3);
 	}
 }
 
@@ -371,6 +407,14 @@ static const struct {
 	{ "p2pConfig: {enable: 1}\n", "1: p2pConfig: 'enable' must be true or false" },
 	{ "p2pConfig: {enable: true, address: 'http://h:1/'}\n",
 	  "1: p2pConfig: 'address' has no path, as in localhost:9731/accelerator" },
+	{ "p2pConfig: {enable: true, address: 'h:1'}\n",
+	  "1: p2pConfig: 'address' has no path, as in localhost:9731/accelerator" },
+	{ "p2pConfig: {enable: true, address: 'h:1//'}\n",
+	  "1: p2pConfig: 'address' has no path, as in localhost:9731/accelerator" },
+	{ "p2pConfig: {enable: true, address: 'http://h'}\n",
+	  "1: p2pConfig: 'address' has no path, as in localhost:9731/accelerator" },
+	{ "credentialConfig: {mode: ftp}\nuserAgent: \"a\\nb\"\n",
+	  "2: user-agent: only printable" },
 	{ "p2pConfig: {enable: true, address: 'ftp://me:hush@h/x'}\n",
 	  "1: p2pConfig: mirror: an address with http:// or https://" },
 	{ "userAgent: \"a\\nb\"\n", "1: user-agent: only printable ASCII" },
@@ -457,6 +501,22 @@ static void a_named_file_must_exist(void **state)
 		assert_int_equal(service_load(NULL, &s, &e), 0);
 }
 
+/* Without a working directory, a relative name leads nowhere. */
+static void a_file_is_somewhere(void **state)
+{
+	char gone[] = "/tmp/test-service.XXXXXX", *cwd = getcwd(NULL, 0);
+	struct fetch_settings s = { 0 };
+	struct err e;
+
+	assert_non_null(mkdtemp(gone));
+	assert_int_equal(chdir(gone), 0);
+	assert_int_equal(rmdir(gone), 0);
+	assert_int_equal(service_load("x", &s, &e), -ENOENT);
+	assert_string_equal(e.msg, "service file x: No such file or directory");
+	assert_int_equal(chdir(cwd), 0);
+	free(cwd);
+}
+
 static void the_example_loads(void **state)
 {
 	AUTO_FREE char *path = NULL;
@@ -497,9 +557,11 @@ int main(void)
 		cmocka_unit_test(lists_are_replaced_as_a_whole),
 		cmocka_unit_test(a_download_map_says_some_of_it),
 		cmocka_unit_test(the_reference_is_understood),
+		cmocka_unit_test(memory_runs_out),
 		cmocka_unit_test(bad_files_are_refused),
 		cmocka_unit_test(unknown_keys_are_logged),
 		cmocka_unit_test(a_named_file_must_exist),
+		cmocka_unit_test(a_file_is_somewhere),
 		cmocka_unit_test(the_example_loads),
 	};
 
