@@ -111,7 +111,8 @@ int chain_find_layer(struct chain *c, struct err *e)
 	return c->in_tar || c->in_zfile ? 1 : r;
 }
 
-/* From wherever the chain is.  Sets *asked_again when the stage that failed has read again itself. */
+/* From wherever the chain is.  Sets *asked_again when the stage that failed has read again itself.
+ */
 static int go_on(struct chain *c, bool *asked_again, struct err *e)
 {
 	int r = 0;

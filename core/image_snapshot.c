@@ -203,9 +203,12 @@ static void remove_leftover(const struct snapshot *s, const char *data, const ch
 	const char *uuid = upper_log_header(s->old->log)->uuid;
 	struct format_header header = { 0 };
 	struct source *file = NULL;
-	int fd = is_empty(data) && is_empty(index) ? upper_lock_open(NULL, data, O_RDWR, NULL) : -1;
 	bool ours = false;
+	int fd;
 
+	if (!is_empty(data) || !is_empty(index))
+		return;
+	fd = upper_lock_open(NULL, data, O_RDWR, NULL);
 	if (fd < 0)
 		return;
 	if (upper_file_source(&file_ops_system, fd, &file, NULL) == 0)

@@ -281,7 +281,7 @@ static size_t overlay(const struct mapping_run *lower, const struct mapping_run 
 			*o++ = *u++;
 		}
 		if (from < end)
-			*o++ = from == mapping_start(l) ? l : mapping_cut(l, from, end);
+			*o++ = mapping_cut(l, from, end);
 	}
 	while (u < u_end)
 		*o++ = *u++;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* snapshotlib.h - for tests of writable images that meson.build links with wrap_steps: a small disk,
- * and each step of a snapshot under the test's control.
+/* snapshotlib.h - for tests of writable images that meson.build links with wrap_steps: a small
+ * disk, and each step of a snapshot under the test's control.
  *
  * Time is the test's: nothing sleeps.  A test program includes it once.  One thread. */
 #ifndef OVERLAYBD_TESTS_SNAPSHOTLIB_H
@@ -251,8 +251,9 @@ static inline void write_text(const char *name, const char *text)
 	assert_int_equal(io_replace_file(in_folder(name), text, strlen(text), NULL), 0);
 }
 
-#define CONFIG_OF(data, index)                                                                     \
-	"lowers: [{file: lower}]\nupper: {data: " data ", index: " index "}\n"
+#define UPPER_OF(data, index) "upper: {data: " data ", index: " index "}\n"
+#define UPPER UPPER_OF("u.data", "u.index")
+#define CONFIG_OF(data, index) "lowers: [{file: lower}]\n" UPPER_OF(data, index)
 #define CONFIG CONFIG_OF("u.data", "u.index")
 
 struct opened {

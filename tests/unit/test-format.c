@@ -238,6 +238,7 @@ static void each_field_has_its_place(void **state)
 	const struct format_header h = a_header(want);
 	struct format_header got, kept;
 	struct source *s;
+	struct err e;
 
 	memset(raw, 0x5a, sizeof raw);
 	format_encode_header(&h, raw);
@@ -249,7 +250,9 @@ static void each_field_has_its_place(void **state)
 	/* What is refused leaves the header alone. */
 	memset(&got, 0x5a, sizeof got);
 	memcpy(&kept, &got, sizeof kept);
-	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_TRAILER, NULL), -EBADMSG);
+	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_TRAILER, &e), -EBADMSG);
+	assert_string_equal(e.msg, "LSMT trailer: flags 0xa5b00003 are not those of a trailer (0x6 "
+				   "set, 0x1 clear)");
 	raw[0] = 0;
 	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_HEADER, NULL), -EBADMSG);
 	raw[0] = 'L';

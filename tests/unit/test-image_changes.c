@@ -145,6 +145,45 @@ static void changes_beyond_the_end(void **state)
 	assert_int_equal(image_trim(disk.image, DISK, 0, 0, &e), 0);
 }
 
+/* The caller's word counts, then the upper's, then that of the layers below. */
+static void the_size_of_a_disk(void **state)
+{
+	static const struct {
+		uint64_t header, option, want;
+	} rows[] = {
+		{ 0, 0, DISK },
+		{ DISK / 2, 0, DISK / 2 },
+		{ 2 * DISK, 0, 2 * DISK },
+		{ 0, 3 * DISK, 3 * DISK },
+		{ 2 * DISK, 3 * DISK, 3 * DISK },
+	};
+	size_t i;
+
+	close_image(&disk);
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct image_options options = { .writable = true, .virtual_size = rows[i].option };
+		struct opened o;
+		unsigned written;
+
+		write_text("sized",
+			   "lowers: [{file: lower}]\nupper: {data: s.data, index: s.index}\n");
+		assert_int_equal(upper_log_create(NULL, in_folder("s.data"), in_folder("s.index"),
+						  rows[i].header, NULL, NULL, NULL),
+				 0);
+		assert_int_equal(config_load(in_folder("sized"), &no_service, &o.config, NULL), 0);
+		for (written = 0; written < 2; written++) {
+			options.writable = written;
+			assert_int_equal(image_open(o.config, &options, &o.image, NULL), 0);
+			assert_int_equal(image_size(o.image), rows[i].want);
+			image_close(o.image);
+		}
+		config_free(o.config);
+		assert_int_equal(__real_unlink(in_folder("s.data")), 0);
+		assert_int_equal(__real_unlink(in_folder("s.index")), 0);
+	}
+	disk = open_image(true);
+}
+
 static void forks(void **state)
 {
 	struct opened o = open_image(false);
@@ -216,6 +255,7 @@ static void read_only_images(void **state)
 	assert_string_equal(e.msg, want);
 	assert_int_equal(image_flush(o.image, NULL), 0);
 	assert_int_equal(image_tidy(o.image, NULL), 0);
+	blocked = 77;
 	assert_int_equal(image_snapshot(o.image, in_folder("l"), &blocked, &e), -EROFS);
 	assert_int_equal(blocked, 0);
 	close_image(&o);
@@ -224,11 +264,9 @@ static void read_only_images(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(changes_are_handed_on),
-		TEST(changes_beyond_the_end),
-		TEST(forks),
-		TEST(closing_that_fails_is_told),
-		TEST(locks_are_given_back),
+		TEST(changes_are_handed_on),	  TEST(changes_beyond_the_end),
+		TEST(the_size_of_a_disk),	  TEST(forks),
+		TEST(closing_that_fails_is_told), TEST(locks_are_given_back),
 		TEST(read_only_images),
 	};
 

@@ -188,6 +188,8 @@ static void who_looks_leaves(void **state)
 
 		assert_int_equal(image_layer_count(disk.image), 2 + i);
 		assert_true(image_layer(disk.image, 1 + i)->is_upper);
+		assert_int_equal(image_layer(disk.image, 1 + i)->layer.data->size, 0);
+		assert_int_equal(image_layer(disk.image, 1 + i)->layer.header.virtual_size, DISK);
 		assert_false(image_layer(disk.image, i)->is_upper);
 		assert_true(image_is_writable(disk.image));
 		assert_true(image_has_upper(disk.image));
@@ -196,6 +198,7 @@ static void who_looks_leaves(void **state)
 		assert_int_equal(image_mapping_count(disk.image),
 				 index_count(image_index(disk.image)));
 		assert_int_equal(image_upper_files(disk.image, &data, &index, NULL), 0);
+		assert_string_equal(image_layer(disk.image, 1 + i)->path, data);
 		free(data);
 		free(index);
 		assert_int_equal(image_pread(disk.image, &byte, 1, 5, NULL), 0);
@@ -247,6 +250,12 @@ static void change_config(void)
 	write_text("c", CONFIG "# changed\n");
 }
 
+/* Of the same length. */
+static void rename_lower(void)
+{
+	write_text("c", "lowers: [{file: l0wer}]\n" UPPER);
+}
+
 static void same_config(void)
 {
 	write_text("c", CONFIG);
@@ -261,6 +270,7 @@ static void what_becomes_of_the_config_meanwhile(void **state)
 	} rows[] = {
 		{ remove_config, ENOENT, "/c: No such file or directory" },
 		{ change_config, EBUSY, "/c: somebody changes it: try again" },
+		{ rename_lower, EBUSY, "/c: somebody changes it: try again" },
 	};
 	size_t i;
 
@@ -275,6 +285,21 @@ static void what_becomes_of_the_config_meanwhile(void **state)
 	at_seal = same_config;
 	expect_made("l");
 	at_seal = NULL;
+}
+
+static void take_name(void)
+{
+	write_text("l", "mine");
+}
+
+/* What came there at the last moment is not ours to remove. */
+static void a_name_that_is_taken_meanwhile(void **state)
+{
+	at_seal = take_name;
+	expect_refused(in_folder("l"), EEXIST, "/l: File exists");
+	at_seal = NULL;
+	assert_int_equal(access(in_folder("l"), F_OK), 0);
+	expect_no_file("u-1.data");
 }
 
 static void leave_config(const char *from, const char *to)
@@ -323,7 +348,8 @@ static void new_config(const char *from, const char *to)
 	assert_int_equal(__real_rename(from, to), 0);
 }
 
-/* When the config names the new pair, or nobody can tell, all files are kept and no more is written. */
+/* When the config names the new pair, or nobody can tell, all files are kept and no more is
+ * written. */
 static void a_config_that_may_have_been_replaced(void **state)
 {
 	void (*const hows[])(const char *from, const char *to) = { no_config, new_config };
@@ -392,7 +418,7 @@ int main(void)
 		TEST(what_is_looked_at_stays),		TEST(who_looks_leaves),
 		TEST(each_sync_of_a_folder_fails_once), TEST(what_becomes_of_the_config_meanwhile),
 		TEST(a_config_that_cannot_be_replaced), TEST(a_config_that_may_have_been_replaced),
-		TEST(texts_that_name_something_else),
+		TEST(texts_that_name_something_else),	TEST(a_name_that_is_taken_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
