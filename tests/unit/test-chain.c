@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,8 +32,8 @@
 
 static char folder[64];
 static struct workers *pool;
-static bool no_reads; /* of files */
-static unsigned reads;
+static atomic_bool no_reads; /* of files */
+static atomic_uint reads;
 
 ssize_t __real_pread64(int fd, void *buf, size_t n, off_t off);
 ssize_t __wrap_pread64(int fd, void *buf, size_t n, off_t off);
