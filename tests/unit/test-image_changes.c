@@ -3,9 +3,11 @@
  * deadline of who asks, errors; its locks; forks. */
 #include "tests/unit/snapshotlib.h"
 
+enum { PWRITE = 1, ZERO, TRIM, TIDY };
+
 /* The last change of an upper, as it was asked for. */
 static struct change {
-	enum { PWRITE = 1, ZERO, TRIM, TIDY } what;
+	int what;
 	uint64_t off, n;
 	unsigned flags;
 	bool gate_is_open, deadline;
