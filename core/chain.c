@@ -111,12 +111,12 @@ int chain_find_layer(struct chain *c, struct err *e)
 	return c->in_tar || c->in_zfile ? 1 : r;
 }
 
-/* From wherever the chain is.  `asked_again`: the stage that failed has read again itself. */
+/* From wherever the chain is.  Sets *asked_again when the stage that failed has read again itself.
+ */
 static int go_on(struct chain *c, bool *asked_again, struct err *e)
 {
 	int r = 0;
 
-	*asked_again = false;
 	if (!c->in_tar && !c->in_zfile)
 		r = chain_enter_tar(c, e);
 	if (r == 0 && !c->in_zfile) {
@@ -130,7 +130,7 @@ static int go_on(struct chain *c, bool *asked_again, struct err *e)
 
 int chain_enter_layer(struct chain *c, struct err *e)
 {
-	bool asked_again;
+	bool asked_again = false;
 	int r = go_on(c, &asked_again, e);
 	unsigned again;
 

@@ -209,7 +209,7 @@ const char *format_entry_fault(const struct format_entry *entry, uint64_t previo
 		return NULL;
 	if (entry->moffset < FIRST_DATA_SECTOR)
 		return "its data lies in the header";
-	if (entry->moffset > data_end || entry->sectors > data_end - entry->moffset)
+	if (!range_fits(entry->moffset, entry->sectors, data_end))
 		return "its data lies beyond the end of the data";
 	return NULL;
 }

@@ -191,9 +191,9 @@ static int make_stack(struct image *image, size_t layer_count, struct err *e)
 static int open_and_merge(struct image *image, struct stack *stack,
 			  const struct image_options *options, struct err *e)
 {
-	size_t threads = stack->layer_count < OPEN_THREADS ? stack->layer_count : OPEN_THREADS;
+	unsigned threads = (unsigned)min_u64(stack->layer_count, OPEN_THREADS);
 	struct workers *pool;
-	int r = workers_open((unsigned)threads, &pool, e);
+	int r = workers_open(threads, &pool, e);
 
 	if (r < 0)
 		return err_wrap(e, r, "%s", image->config->path);
@@ -250,7 +250,7 @@ int image_open(const struct image_config *config, const struct image_options *op
 	r = check_options(config, options, e);
 	if (r < 0)
 		return r;
-	image = aligned_alloc(64, (sizeof *image + 63) / 64 * 64);
+	image = aligned_alloc(_Alignof(struct image), sizeof *image);
 	if (!image)
 		return err_set(e, ENOMEM, "%s: out of memory", config->path);
 	memset(image, 0, sizeof *image);

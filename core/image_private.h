@@ -125,8 +125,8 @@ void image_drop_upper(struct image_upper *upper);
 
 /* image_snapshot.c */
 
-/* Frees what nobody looks at any more; with `all`, what is left. */
-void image_free_retired(struct image *image, bool all);
+/* Frees what nobody looks at any more. */
+void image_free_retired(struct image *image);
 
 /* image.c */
 

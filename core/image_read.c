@@ -17,7 +17,7 @@ enum {
 static struct image_extent first_piece(const struct mapping *m, uint64_t off, uint64_t n)
 {
 	uint64_t skip = off % SECTOR; /* of the sector that holds off */
-	struct segment s = segment_at(*m, off / SECTOR, (skip + n + SECTOR - 1) / SECTOR);
+	struct segment s = segment_at(*m, off / SECTOR, UINT64_MAX);
 	struct image_extent x = { .off = off, .n = min_u64(n, s.sectors * SECTOR - skip) };
 
 	if (!s.mapped) {
@@ -143,7 +143,7 @@ int image_pread(struct image *image, void *buf, size_t n, uint64_t off, struct e
 	uint64_t before;
 	int r = image_check_range(image, n, off, e);
 
-	if (r < 0 || n == 0)
+	if (r < 0)
 		return r;
 	before = image_caller_begin(image);
 	r = read_image(image, buf, n, off, e);
@@ -283,7 +283,6 @@ static int prefetch_extent(void *arg, const struct image_extent *x)
 
 void image_prefetch(struct image *image, uint64_t off, uint64_t n)
 {
-	if (off < image->size)
-		(void)image_extents(image, off, min_u64(n, image->size - off), false,
-				    prefetch_extent, image);
+	(void)image_extents(image, off, min_u64(n, image->size - off), false, prefetch_extent,
+			    image);
 }

@@ -79,7 +79,7 @@ static void free_one(struct image_retired *r)
 	free(r);
 }
 
-void image_free_retired(struct image *image, bool all)
+void image_free_retired(struct image *image)
 {
 	struct image_retired **at = &image->retired;
 	uint64_t epoch = image->retired ? upper_readers_advance(&image->readers) : 0;
@@ -87,7 +87,7 @@ void image_free_retired(struct image *image, bool all)
 	while (*at) {
 		struct image_retired *r = *at;
 
-		if (!all && epoch < r->epoch + 2) {
+		if (epoch < r->epoch + 2) {
 			at = &r->older;
 			continue;
 		}
@@ -122,7 +122,7 @@ static int close_gate(struct image *image, struct err *e)
 		until.tv_nsec %= 1000000000L;
 		if (pthread_rwlock_timedwrlock(&image->gate, &until) == 0)
 			return 0;
-		nanosleep(&(struct timespec){ .tv_nsec = GATE_WAIT * 1000000L }, NULL);
+		clock_sleep(GATE_WAIT);
 	}
 	return err_set(e, EBUSY, "a write does not end; try again later");
 }
@@ -197,18 +197,20 @@ static bool is_empty(const char *path)
 	return stat(path, &st) < 0 ? errno == ENOENT : st.st_size <= FORMAT_SPACE + MARKS;
 }
 
-/* Whether these are what a snapshot of this upper that was cut short has left; removes them then.
- */
-static bool remove_leftover(const struct snapshot *s, const char *data, const char *index)
+/* Removes what a snapshot of this upper that was cut short has left under these names. */
+static void remove_leftover(const struct snapshot *s, const char *data, const char *index)
 {
 	const char *uuid = upper_log_header(s->old->log)->uuid;
 	struct format_header header = { 0 };
 	struct source *file = NULL;
-	int fd = is_empty(data) && is_empty(index) ? upper_lock_open(NULL, data, O_RDWR, NULL) : -1;
 	bool ours = false;
+	int fd;
 
+	if (!is_empty(data) || !is_empty(index))
+		return;
+	fd = upper_lock_open(NULL, data, O_RDWR, NULL);
 	if (fd < 0)
-		return false;
+		return;
 	if (upper_file_source(&file_ops_system, fd, &file, NULL) == 0)
 		ours = file->size == 0 ||
 		       (format_read_header(&header, file, 0, FORMAT_PART_LOG_DATA, NULL) == 0 &&
@@ -216,10 +218,9 @@ static bool remove_leftover(const struct snapshot *s, const char *data, const ch
 	source_close(file);
 	if (ours) {
 		(void)unlink(index);
-		ours = unlink(data) == 0;
+		(void)unlink(data);
 	}
 	close(fd);
-	return ours;
 }
 
 /* What not everybody could read stays so. */
@@ -236,8 +237,10 @@ static int make_pair(struct snapshot *s, const char *data, const char *index, st
 	const char *uuid = upper_log_header(s->old->log)->uuid;
 	int r = upper_log_create(NULL, data, index, s->image->size, NULL, uuid, e);
 
-	if (r == -EEXIST && remove_leftover(s, data, index))
+	if (r == -EEXIST) {
+		remove_leftover(s, data, index);
 		r = upper_log_create(NULL, data, index, s->image->size, NULL, uuid, e);
+	}
 	if (r < 0)
 		return r;
 	r = open_pair(s, data, index, e);
@@ -291,7 +294,7 @@ static int check_upper(const struct snapshot *s, struct err *e)
 
 	if (r < 0)
 		return r;
-	if (!c->upper_data || strcmp(c->upper_data, s->old->data_path) != 0 || !c->upper_index ||
+	if (!c->upper_data || strcmp(c->upper_data, s->old->data_path) != 0 ||
 	    strcmp(c->upper_index, s->old->index_path) != 0)
 		r = err_set(e, EINVAL, "%s: it does not name the upper that is served, %s", path,
 			    s->old->data_path);
@@ -579,7 +582,7 @@ static void clean_up(struct snapshot *s)
 		log_warn("%s: snapshot: the new layer is read through its log until the next "
 			 "snapshot: %s",
 			 s->image->config->path, e.msg);
-	image_free_retired(s->image, false);
+	image_free_retired(s->image);
 }
 
 static int finish_last(struct image *image, struct err *e)

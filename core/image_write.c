@@ -151,7 +151,7 @@ int image_open_upper(struct image *image, struct stack *stack, uint64_t size, st
 
 void image_close_uppers(struct image *image)
 {
-	image_free_retired(image, true);
+	image_free_retired(image); /* all of it: nobody uses the image */
 	while (image->uppers)
 		image_drop_upper(image->uppers);
 }
@@ -268,7 +268,7 @@ int image_flush(struct image *image, struct err *e)
 int image_tidy(struct image *image, struct err *e)
 {
 	if (pthread_mutex_trylock(&image->snapshot_lock) == 0) {
-		image_free_retired(image, false);
+		image_free_retired(image);
 		pthread_mutex_unlock(&image->snapshot_lock);
 	}
 	return with_upper(image, upper_log_tidy, e);

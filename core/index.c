@@ -148,10 +148,10 @@ static size_t round_up(size_t n, size_t to)
 	return (n + to - 1) / to * to;
 }
 
-/* malloc on a cache line; the size may be 0. */
+/* malloc on a cache line. */
 static void *lines_alloc(size_t count, size_t size)
 {
-	return aligned_alloc(64, round_up(count * size + 1, 64));
+	return aligned_alloc(64, round_up(count * size, 64));
 }
 
 /* Keys of all levels of a tree over `count` mappings, filling keys included. */
@@ -203,8 +203,8 @@ static size_t count_regions(const struct mapping *maps, size_t count)
 {
 	size_t i, regions = 1;
 
-	for (i = 1; i < count; i++)
-		regions += mapping_start(maps[i]) >> 32 != mapping_start(maps[i - 1]) >> 32;
+	for (i = 0; i + 1 < count; i++)
+		regions += mapping_start(maps[i]) >> 32 != mapping_start(maps[i + 1]) >> 32;
 	return regions;
 }
 
@@ -213,7 +213,7 @@ static void cut_regions(struct index *ix)
 	struct region *r = ix->regions;
 	size_t i;
 
-	r->number = ix->count > 0 ? mapping_start(ix->maps[0]) >> 32 : 0;
+	r->number = mapping_start(ix->maps[0]) >> 32;
 	for (i = 0; i < ix->count; i++) {
 		uint64_t number = mapping_start(ix->maps[i]) >> 32;
 
@@ -223,8 +223,8 @@ static void cut_regions(struct index *ix)
 	}
 }
 
-/* Regions and trees over ix->maps.  An empty index has one empty region whose only key leads to the
- * sentinels. */
+/* Regions and trees over ix->maps.  An empty index has the region of the sentinels, whose only key
+ * leads to them. */
 static int build_regions(struct index *ix)
 {
 	int32_t *keys;
@@ -272,15 +272,16 @@ static size_t overlay(const struct mapping_run *lower, const struct mapping_run 
 			*o++ = *u++;
 		/* Now *u ends after `from`: it covers `from`, begins within l, or lies behind it.
 		 */
-		while (u < u_end && mapping_start(*u) < end && from < end) {
+		while (u < u_end && mapping_start(*u) < end) {
 			if (mapping_start(*u) > from)
 				*o++ = mapping_cut(l, from, mapping_start(*u));
 			from = mapping_end(*u);
-			if (from <= end)
-				*o++ = *u++;
+			if (from > end)
+				break; /* it may cover the next one too */
+			*o++ = *u++;
 		}
 		if (from < end)
-			*o++ = from == mapping_start(l) ? l : mapping_cut(l, from, end);
+			*o++ = mapping_cut(l, from, end);
 	}
 	while (u < u_end)
 		*o++ = *u++;

@@ -152,7 +152,7 @@ static void drop_loaded(struct source *data, const struct layer *l)
 {
 	uint64_t tail = data->size - min_u64(data->size, FORMAT_SPACE);
 
-	if (l->header.index_offset > 0)
+	if (l->header.index_offset)
 		tail = l->header.index_offset;
 	source_drop(data, 0, FORMAT_SPACE);
 	source_drop(data, tail, data->size - tail);

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,6 +40,8 @@ static long allocs_left = -1; /* allocations that still succeed; negative: all d
 
 static bool allocs_refused; /* at least one, since the test said that none was */
 
+static atomic_size_t allocs_total; /* bytes asked for by malloc and calloc */
+
 static bool allocs_refuse(void)
 {
 	if (allocs_left < 0 || allocs_left-- > 0)
@@ -51,11 +54,13 @@ static bool allocs_refuse(void)
 
 void *__wrap_malloc(size_t n)
 {
+	allocs_total += n;
 	return allocs_refuse() ? NULL : __real_malloc(n);
 }
 
 void *__wrap_calloc(size_t count, size_t n)
 {
+	allocs_total += count * n;
 	return allocs_refuse() ? NULL : __real_calloc(count, n);
 }
 

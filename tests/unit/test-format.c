@@ -186,6 +186,285 @@ static void what_is_tolerated(void **state)
 		fail_msg("%s", e.msg);
 }
 
+/* ---- bytes ---- */
+
+#define UUID "A708494B-1DFB-4EC7-8E49-636D2508E22E"
+#define PARENT "0123456789abcdef0123456789abcdef0123" /* no form is asked for here */
+
+/* A header in which no two fields are alike, and its bytes, where FORMAT.md has them. */
+static struct format_header a_header(uint8_t raw[FORMAT_SPACE])
+{
+	struct format_header h = { .flags = FORMAT_HEADER | FORMAT_DATA_FILE | 0xa5b00000,
+				   .index_offset = UINT64_C(0x0102030405060708),
+				   .index_size = UINT64_C(0x1112131415161718),
+				   .virtual_size = UINT64_C(0x0021222324252600),
+				   .uuid = UUID,
+				   .parent_uuid = PARENT,
+				   .version = 1,
+				   .sub_version = 0xee };
+
+	memset(h.tag, 't', FORMAT_TAG);
+	h.tag[FORMAT_TAG - 1] = 'u';
+	memset(raw, 0, FORMAT_SPACE);
+	memcpy(raw, "LSMT\0\1\2\0\x65\x7e\x63\xd2\x94\x44\x08\x4c\xa2\xd2\xc8\xec\x4f\xcf\xae\x8a",
+	       24);
+	memcpy(raw + 24, "\x86\x01\0\0\x03\0\xb0\xa5", 8);
+	memcpy(raw + 32, "\x08\7\6\5\4\3\2\1\x18\x17\x16\x15\x14\x13\x12\x11", 16);
+	memcpy(raw + 48, "\0\x26\x25\x24\x23\x22\x21\0", 8);
+	memcpy(raw + 56, UUID, 37);
+	memcpy(raw + 93, PARENT, 37);
+	raw[132] = 1;
+	raw[133] = 0xee;
+	memcpy(raw + 134, h.tag, 256);
+	return h;
+}
+
+static void assert_same_header(const struct format_header *a, const struct format_header *b)
+{
+	assert_int_equal(a->flags, b->flags);
+	assert_int_equal(a->index_offset, b->index_offset);
+	assert_int_equal(a->index_size, b->index_size);
+	assert_int_equal(a->virtual_size, b->virtual_size);
+	assert_string_equal(a->uuid, b->uuid);
+	assert_string_equal(a->parent_uuid, b->parent_uuid);
+	assert_int_equal(a->version, b->version);
+	assert_int_equal(a->sub_version, b->sub_version);
+	assert_string_equal(a->tag, b->tag);
+}
+
+static void each_field_has_its_place(void **state)
+{
+	uint8_t want[FORMAT_SPACE], raw[FORMAT_SPACE + 64];
+	const struct format_header h = a_header(want);
+	struct format_header got, kept;
+	struct source *s;
+	struct err e;
+
+	memset(raw, 0x5a, sizeof raw);
+	format_encode_header(&h, raw);
+	assert_memory_equal(raw, want, FORMAT_SPACE);
+	assert_int_equal(raw[FORMAT_SPACE], 0x5a);
+	memset(&got, 0x5a, sizeof got);
+	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_HEADER, NULL), 0);
+	assert_same_header(&got, &h);
+	/* What is refused leaves the header alone. */
+	memset(&got, 0x5a, sizeof got);
+	memcpy(&kept, &got, sizeof kept);
+	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_TRAILER, &e), -EBADMSG);
+	assert_string_equal(e.msg, "LSMT trailer: flags 0xa5b00003 are not those of a trailer (0x6 "
+				   "set, 0x1 clear)");
+	raw[0] = 0;
+	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_HEADER, NULL), -EBADMSG);
+	raw[0] = 'L';
+	assert_memory_equal(&got, &kept, sizeof got);
+	format_patch_size(raw, UINT64_C(0x3132333435363738));
+	memcpy(want + 48, "\x38\x37\x36\x35\x34\x33\x32\x31", 8);
+	assert_memory_equal(raw, want, FORMAT_SPACE);
+	/* From the middle of something. */
+	memmove(raw + 64, raw, FORMAT_SPACE);
+	memcpy(raw + 64 + 48, "\0\x26\x25\x24\x23\x22\x21\0", 8);
+	assert_int_equal(source_open_memory(raw, sizeof raw, &s, NULL), 0);
+	assert_int_equal(format_read_header(&got, s, 64, FORMAT_PART_HEADER, NULL), 0);
+	assert_same_header(&got, &h);
+	assert_int_equal(format_read_header(&got, s, 65, FORMAT_PART_HEADER, NULL), -EBADMSG);
+	assert_int_equal(format_read_header(&got, s, 63, FORMAT_PART_HEADER, NULL), -EBADMSG);
+	source_close(s);
+}
+
+/* Text that fills its field: a uuid ends in a NUL all the same, a message need not. */
+static void texts_are_cut_to_their_fields(void **state)
+{
+	uint8_t want[FORMAT_SPACE], raw[FORMAT_SPACE];
+	struct format_header h = a_header(want), got;
+	struct err e;
+
+	memset(h.uuid, 'U', sizeof h.uuid);
+	memset(h.parent_uuid, 'P', sizeof h.parent_uuid);
+	memset(h.tag, 'T', sizeof h.tag);
+	format_encode_header(&h, raw);
+	memset(want + 56, 'U', 36);
+	memset(want + 93, 'P', 36);
+	memset(want + 134, 'T', 256);
+	assert_memory_equal(raw, want, FORMAT_SPACE);
+	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_HEADER, NULL), 0);
+	assert_int_equal(strlen(got.uuid), 36);
+	assert_int_equal(strlen(got.tag), 256);
+	strcpy(h.uuid, "u");
+	h.parent_uuid[0] = h.tag[0] = '\0';
+	format_encode_header(&h, raw);
+	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_HEADER, NULL), 0);
+	assert_same_header(&got, &h);
+	/* The NUL of the next field is not its end. */
+	raw[92] = 'x';
+	memset(raw + 56, 'x', 36);
+	assert_int_equal(format_parse_header(&got, raw, FORMAT_PART_HEADER, &e), -EBADMSG);
+	assert_string_equal(e.msg, "LSMT header: uuid has no end");
+}
+
+static void disks_have_a_limit(void **state)
+{
+	static const struct {
+		uint64_t size;
+		const char *message;
+	} rows[] = {
+		{ 0, NULL },
+		{ 512, NULL },
+		{ 511, "LSMT header: virtual size 511 is not a multiple of 512" },
+		{ 513, "LSMT header: virtual size 513 is not a multiple of 512" },
+		{ ((UINT64_C(1) << 50) - 1) * 512, NULL },
+		{ UINT64_C(1) << 59,
+		  "LSMT header: virtual size 576460752303423488 is over 2^50 sectors" },
+	};
+	uint8_t raw[FORMAT_SPACE];
+	struct format_header h = a_header(raw);
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct err e = { "" };
+		int r;
+
+		h.virtual_size = rows[i].size;
+		format_encode_header(&h, raw);
+		r = format_parse_header(&h, raw, FORMAT_PART_HEADER, &e);
+		assert_int_equal(r, rows[i].message ? -EBADMSG : 0);
+		assert_string_equal(e.msg, rows[i].message ? rows[i].message : "");
+	}
+}
+
+static void an_index_lies_before_its_trailer(void **state)
+{
+	const uint64_t max = UINT64_C(1) << 26;
+	const struct {
+		uint64_t file, offset, size;
+		const char *message;
+	} rows[] = {
+		{ 8192, 4096, 0, NULL },
+		{ 8191, 4096, 0, "LSMT: 8191 bytes are too few for a header and a trailer" },
+		{ 4096, 0, 0, "LSMT: 4096 bytes are too few for a header and a trailer" },
+		{ 100, 512, 0, "LSMT: 100 bytes are too few for a header and a trailer" },
+		{ 8192 + 16, 4096, 1, NULL },
+		{ 8192 + 15, 4096, 1,
+		  "LSMT trailer: index of 1 entries at 4096 does not fit before "
+		  "the trailer at 4111" },
+		{ 8192 + 511, 4608, 0,
+		  "LSMT trailer: index of 0 entries at 4608 does not fit "
+		  "before the trailer at 4607" },
+		{ 8192, 3584, 0, "LSMT trailer: index offset 3584 lies in the header" },
+		{ 8192, 4097, 0, "LSMT trailer: index offset 4097 is not a multiple of 512" },
+		{ 8192 + 16 * max, 4096, max, NULL },
+		{ 1 + (max << 8), 4096, max + 1,
+		  "LSMT trailer: 67108865 index entries, more than 67108864" },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct format_header trailer = { .index_offset = rows[i].offset,
+						 .index_size = rows[i].size };
+		struct err e = { "" };
+		int r = format_check_index(&trailer, rows[i].file, &e);
+
+		assert_string_equal(e.msg, rows[i].message ? rows[i].message : "");
+		assert_int_equal(r, rows[i].message ? -EBADMSG : 0);
+	}
+}
+
+/* Each field of an entry alone, with all its bits. */
+static void entries_are_packed(void **state)
+{
+	static const struct {
+		struct format_entry entry;
+		const char *raw;
+	} rows[] = {
+		{ { .start = 0 }, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0" },
+		{ { .start = (UINT64_C(1) << 50) - 1 },
+		  "\xff\xff\xff\xff\xff\xff\3\0\0\0\0\0\0\0\0\0" },
+		{ { .sectors = 16383 }, "\0\0\0\0\0\0\xfc\xff\0\0\0\0\0\0\0\0" },
+		{ { .moffset = (UINT64_C(1) << 55) - 1 },
+		  "\0\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff\x7f\0" },
+		{ { .zeroed = true }, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80\0" },
+		{ { .tag = 255 }, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\xff" },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const struct format_entry *want = &rows[i].entry;
+		struct format_entry got;
+		uint8_t raw[16 + 1];
+
+		memset(raw, 0x5a, sizeof raw);
+		format_encode_entry(want, raw);
+		assert_memory_equal(raw, rows[i].raw, 16);
+		assert_int_equal(raw[16], 0x5a);
+		got = format_parse_entry(raw);
+		assert_int_equal(got.start, want->start);
+		assert_int_equal(got.sectors, want->sectors);
+		assert_int_equal(got.moffset, want->moffset);
+		assert_int_equal(got.zeroed, want->zeroed);
+		assert_int_equal(got.tag, want->tag);
+	}
+}
+
+static void entries_have_limits(void **state)
+{
+	const uint64_t end = UINT64_C(1) << 50;
+	const char *const beyond = "its data lies beyond the end of the data";
+	const struct {
+		struct format_entry entry;
+		uint64_t previous_end, data_end;
+		const char *fault;
+	} rows[] = {
+		{ { .start = 10, .sectors = 1, .moffset = 8 }, 10, 9, NULL },
+		{ { .start = 10, .sectors = 0, .moffset = 8 }, 10, 9, "its length is 0" },
+		{ { .start = 9, .sectors = 1, .moffset = 8 },
+		  10,
+		  9,
+		  "it overlaps the entry before it, or is out of order" },
+		{ { .start = end - 5, .sectors = 5, .moffset = 8 }, 10, 13, NULL },
+		{ { .start = end - 5, .sectors = 6, .moffset = 8 },
+		  10,
+		  99,
+		  "it ends beyond sector 2^50" },
+		{ { .start = end - 1, .sectors = 2, .zeroed = true },
+		  10,
+		  99,
+		  "it ends beyond sector 2^50" },
+		{ { .start = 0, .sectors = 1, .moffset = 7 },
+		  0,
+		  99,
+		  "its data lies in the header" },
+		{ { .start = 0, .sectors = 1, .moffset = 7, .zeroed = true }, 0, 99, NULL },
+		{ { .start = 0, .sectors = 9, .moffset = 90 }, 0, 99, NULL },
+		{ { .start = 0, .sectors = 10, .moffset = 90 }, 0, 99, beyond },
+		{ { .start = 0, .sectors = 1, .moffset = 99 }, 0, 99, beyond },
+		{ { .start = 0, .sectors = 1, .moffset = 200 }, 0, 99, beyond },
+		{ { .start = 0, .sectors = 1, .moffset = 200, .zeroed = true }, 0, 99, NULL },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const char *fault =
+			format_entry_fault(&rows[i].entry, rows[i].previous_end, rows[i].data_end);
+
+		assert_string_equal(fault ? fault : "", rows[i].fault ? rows[i].fault : "");
+	}
+}
+
+static void magics(void **state)
+{
+	uint8_t raw[FORMAT_SPACE];
+	size_t i;
+
+	(void)a_header(raw);
+	assert_true(format_is_layer(raw, 24));
+	assert_true(format_is_layer(raw, sizeof raw));
+	assert_false(format_is_layer(raw, 23));
+	for (i = 0; i < 24; i++) {
+		raw[i] ^= 1;
+		assert_false(format_is_layer(raw, 24));
+		raw[i] ^= 1;
+	}
+}
+
 /* The unsealed pair. */
 static uint8_t log_data[4096 + 16 * 512], log_index[4096 + 3 * 16 + 5];
 
@@ -337,13 +616,25 @@ static void each_rule_of_a_log_has_its_message(void **state)
 
 static void uuids(void **state)
 {
+	char text[37];
+	size_t i, k;
+
 	assert_true(format_is_uuid("A708494B-1DFB-4EC7-8E49-636D2508E22E"));
 	assert_true(format_is_uuid(FORMAT_NIL_UUID));
 	assert_false(format_is_uuid(""));
 	assert_false(format_is_uuid("A708494B-1DFB-4EC7-8E49-636D2508E22"));
 	assert_false(format_is_uuid("A708494B-1DFB-4EC7-8E49-636D2508E22E0"));
 	assert_false(format_is_uuid("A708494B01DFB-4EC7-8E49-636D2508E22E"));
-	assert_false(format_is_uuid("G708494B-1DFB-4EC7-8E49-636D2508E22E"));
+	for (i = 0; i < 36; i++) {
+		static const char others[] = "0afAF-gG/:@`\x80\xff";
+		bool hyphen = i == 8 || i == 13 || i == 18 || i == 23;
+
+		for (k = 0; k < sizeof others; k++) { /* the NUL too */
+			strcpy(text, UUID);
+			text[i] = others[k];
+			assert_int_equal(format_is_uuid(text), hyphen ? k == 5 : k < 5);
+		}
+	}
 }
 
 int main(void)
@@ -352,6 +643,13 @@ int main(void)
 		cmocka_unit_test(each_rule_has_its_message),
 		cmocka_unit_test(every_short_file_is_refused),
 		cmocka_unit_test(what_is_tolerated),
+		cmocka_unit_test(each_field_has_its_place),
+		cmocka_unit_test(texts_are_cut_to_their_fields),
+		cmocka_unit_test(disks_have_a_limit),
+		cmocka_unit_test(an_index_lies_before_its_trailer),
+		cmocka_unit_test(entries_are_packed),
+		cmocka_unit_test(entries_have_limits),
+		cmocka_unit_test(magics),
 		cmocka_unit_test(a_log_is_read),
 		cmocka_unit_test(a_bad_record_is_damage),
 		cmocka_unit_test(each_rule_of_a_log_has_its_message),

@@ -26,6 +26,63 @@
 static char folder[] = "/tmp/test-image.XXXXXX";
 static struct workers *pool;
 
+/* ---- what an image asks of others ---- */
+
+static unsigned threads; /* of the last pool */
+static int form_of_upper = -1; /* what it looks like; -1: see the file */
+static unsigned opened, shut;
+static int answer; /* of the lowers */
+
+#define WRAP(type, name, parameters)                                                               \
+	type __real_##name parameters;                                                             \
+	type __wrap_##name parameters;                                                             \
+	type __wrap_##name parameters
+
+WRAP(int, workers_open, (unsigned count, struct workers **out, struct err *e))
+{
+	threads = count;
+	return __real_workers_open(count, out, e);
+}
+
+WRAP(int, upper_look, (const char *path, enum upper_form *form, struct err *e))
+{
+	if (form_of_upper < 0)
+		return __real_upper_look(path, form, e);
+	*form = (enum upper_form)form_of_upper;
+	return 0;
+}
+
+WRAP(void, lowers_opened, (struct lowers * l))
+{
+	opened++;
+	__real_lowers_opened(l);
+}
+
+WRAP(void, lowers_shut, (struct lowers * l))
+{
+	shut++;
+	__real_lowers_shut(l);
+}
+
+WRAP(int, lowers_start_download, (struct lowers * l, struct err *e))
+{
+	return answer;
+}
+
+WRAP(int, lowers_read_acceleration,
+     (struct lowers * l, size_t limit, char **bytes, size_t *n, struct err *e))
+{
+	*n = limit;
+	return answer;
+}
+
+WRAP(int, lowers_find_artifact,
+     (struct lowers * l, const char *type, size_t limit, char **bytes, size_t *n, struct err *e))
+{
+	*n = limit + strlen(type);
+	return answer;
+}
+
 /* The config of the image under test; its files are FOLDER/N.obd. */
 static struct image_config config;
 static char config_path[] = "image.yaml";
@@ -394,16 +451,182 @@ static void the_topmost_size_counts(void **state)
 static void the_lowest_bad_layer_is_named(void **state)
 {
 	struct image *image;
+	char want[128];
 	struct err e;
 	size_t i;
 
-	for (i = 0; i < 20; i++)
+	for (i = 0; i < 20; i++) {
 		finish(open_layer_writer((struct form){ .tar = i % 2 == 0 }, 4096));
+		config.lowers[i].size = i == 7; /* which is told of a whole layer only */
+	}
 	assert_int_equal(truncate(config.lowers[7].file, 100), 0);
 	assert_int_equal(unlink(config.lowers[13].file), 0);
 	assert_int_equal(image_open(&config, NULL, &image, &e), -EBADMSG);
 	assert_non_null(strstr(e.msg, "image.yaml: layer 7 ("));
 	assert_non_null(strstr(e.msg, "100 bytes are too few"));
+	assert_int_equal(unlink(config.lowers[7].file), 0);
+	assert_int_equal(image_open(&config, NULL, &image, &e), -ENOENT);
+	snprintf(want, sizeof want, "image.yaml: layer 7: %s: No such file or directory",
+		 config.lowers[7].file);
+	assert_string_equal(e.msg, want);
+	remove_layers();
+}
+
+/* Layers are opened and merged by a thread each, up to 16. */
+static void each_layer_has_a_thread(void **state)
+{
+	static const unsigned want[] = { 1, 2, 15, 16, 16, 16 };
+	static const size_t counts[] = { 1, 2, 15, 16, 17, 40 };
+	size_t i;
+
+	for (i = 0; i < sizeof counts / sizeof *counts; i++) {
+		struct image_options options = { .virtual_size = 4096 };
+		struct image *image;
+		struct err e = { "" };
+
+		while (config.lower_count < counts[i])
+			finish(open_layer_writer((struct form){ 0 }, 4096));
+		opened = shut = 0;
+		assert_int_equal(image_open(&config, &options, &image, &e), 0);
+		assert_string_equal(e.msg, "");
+		assert_int_equal(threads, want[i]);
+		assert_int_equal(opened, 1);
+		assert_false(image_is_remote(image));
+		assert_string_equal(image_digest(image), "");
+		assert_non_null(image_stats(image));
+		assert_int_equal(shut, 0);
+		image_shut(image);
+		assert_int_equal(shut, 1);
+		image_close(image);
+		assert_int_equal(shut, 2);
+	}
+	image_close(NULL);
+	remove_layers();
+}
+
+static void limits_of_an_image(void **state)
+{
+	const uint64_t limit = UINT64_C(1) << 50;
+	struct lower_config *lowers = calloc(65535, sizeof *lowers);
+	static char file[] = "/none/layer";
+	struct image_config many = { .path = config_path, .lowers = lowers, .lower_count = 65534 };
+	struct image_options options = { .virtual_size = (limit - 1) * SECTOR };
+	struct image *image;
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < 65535; i++)
+		lowers[i].file = file;
+	assert_int_equal(image_open(&many, NULL, &image, &e), -ENOENT);
+	many.lower_count++;
+	assert_int_equal(image_open(&many, NULL, &image, &e), -EINVAL);
+	assert_string_equal(e.msg, "image.yaml: 65535 layers, more than 65534");
+	free(lowers);
+	finish(open_layer_writer((struct form){ 0 }, 4096));
+	assert_int_equal(image_open(&config, &options, &image, NULL), 0);
+	assert_int_equal(image_size(image), (limit - 1) * SECTOR);
+	image_close(image);
+	for (i = 0; i < 2; i++) {
+		options.virtual_size = i == 0 ? limit * SECTOR : 513;
+		assert_int_equal(image_open(&config, &options, &image, &e), -EINVAL);
+		assert_string_equal(e.msg, i == 0 ? "image.yaml: invalid virtual size "
+						    "576460752303423488: must be a multiple of "
+						    "512, below 2^50 sectors"
+						  : "image.yaml: invalid virtual size 513: must be "
+						    "a multiple of 512, below 2^50 sectors");
+	}
+	remove_layers();
+}
+
+/* Some of the layers alone, as tools look at them: all are there, the others say nothing. */
+static void some_layers_are_hidden(void **state)
+{
+	enum { COUNT = 5 };
+	uint8_t sector[SECTOR];
+	size_t i, from, to;
+
+	for (i = 0; i < COUNT; i++) {
+		struct layer_writer *w = open_layer_writer((struct form){ 0 }, 8 * SECTOR);
+
+		memset(sector, (int)i + 1, sizeof sector);
+		assert_int_equal(layer_writer_data(w, i, sector, 1, NULL), 0);
+		finish(w);
+	}
+	for (from = 0; from <= COUNT; from++)
+		for (to = 0; to <= COUNT + 1; to++) {
+			struct image_options options = { .merge_from = from, .merge_to = to };
+			struct image *image;
+
+			assert_int_equal(image_open(&config, &options, &image, NULL), 0);
+			assert_int_equal(image_layer_count(image), COUNT);
+			for (i = 0; i < COUNT; i++) {
+				bool seen = i >= from && (to == 0 || i < to);
+
+				assert_int_equal(image_pread(image, sector, 1, i * SECTOR, NULL),
+						 0);
+				assert_int_equal(sector[0], seen ? i + 1 : 0);
+				assert_null(image_layer(image, i)->layer.run.maps);
+				assert_int_equal(image_layer(image, i)->layer.run.count, 0);
+			}
+			image_close(image);
+		}
+	remove_layers();
+}
+
+static void a_layer_tells_what_it_is_made_of(void **state)
+{
+	static char digest[] = "sha256:x";
+	struct image *image;
+	unsigned how;
+
+	for (how = 0; how < 4; how++) {
+		struct form form = { .tar = how & 1,
+				     .z = { .algorithm = how & 2 ? ZALGORITHM_LZ4 : 0,
+					    .block_size = 8192 } };
+
+		finish(open_layer_writer(form, 4096));
+	}
+	config.lowers[2].digest = digest;
+	image = open_image();
+	for (how = 0; how < 4; how++) {
+		const struct image_layer *l = image_layer(image, how);
+		struct stat st;
+
+		assert_int_equal(stat(config.lowers[how].file, &st), 0);
+		assert_int_equal(l->file_size, st.st_size);
+		assert_string_equal(l->path, config.lowers[how].file);
+		assert_int_equal(l->in_tar, how & 1);
+		assert_int_equal(l->in_zfile, (how & 2) != 0);
+		assert_false(l->is_upper);
+		assert_ptr_equal(l->digest, how == 2 ? digest : NULL);
+		if (l->in_tar)
+			assert_int_equal(l->tar.payload_offset, 1536);
+		if (l->in_zfile)
+			assert_int_equal(l->zfile.block_size, 8192);
+		assert_int_equal(l->layer.header.virtual_size, 4096);
+	}
+	image_close(image);
+	config.lowers[2].digest = NULL;
+	remove_layers();
+}
+
+static void what_the_lowers_say_is_handed_on(void **state)
+{
+	struct image *image;
+	char *bytes;
+	size_t n;
+
+	finish(open_layer_writer((struct form){ 0 }, 4096));
+	image = open_image();
+	for (answer = 0; answer > -3; answer--) {
+		assert_int_equal(image_start_download(image, NULL), answer);
+		assert_int_equal(image_read_acceleration(image, 7, &bytes, &n, NULL), answer);
+		assert_int_equal(n, 7);
+		assert_int_equal(image_find_artifact(image, "type", 7, &bytes, &n, NULL), answer);
+		assert_int_equal(n, 11);
+	}
+	answer = 0;
+	image_close(image);
 	remove_layers();
 }
 
@@ -411,6 +634,7 @@ static void the_lowest_bad_layer_is_named(void **state)
 static void a_wrong_size_of_a_file_is_a_warning(void **state)
 {
 	struct image *image;
+	char want[256];
 	size_t i;
 
 	for (i = 0; i < 3; i++)
@@ -425,9 +649,12 @@ static void a_wrong_size_of_a_file_is_a_warning(void **state)
 		if (i == 0)
 			loglib_expect("");
 	}
-	assert_non_null(strstr(loglib_warnings, "image.yaml: layer 1 ("));
-	assert_non_null(strstr(loglib_warnings, "but the config says "));
-	loglib_warnings[0] = '\0';
+	snprintf(want, sizeof want,
+		 "image.yaml: layer 1 (%s): %llu bytes, but the config says %llu; it is served as "
+		 "it is\n",
+		 config.lowers[1].file, (unsigned long long)config.lowers[1].size - 1,
+		 (unsigned long long)config.lowers[1].size);
+	loglib_expect(want);
 	remove_layers();
 }
 
@@ -440,9 +667,11 @@ static void sparse_uppers(void **state)
 				   .uuid = FORMAT_NIL_UUID,
 				   .parent_uuid = FORMAT_NIL_UUID,
 				   .version = 1 };
+	struct image_options options = { .writable = true };
+	char want[256];
 	struct image *image;
 	struct err e;
-	int fd;
+	int fd, i;
 
 	snprintf(data, sizeof data, "%s/data", folder);
 	snprintf(index, sizeof index, "%s/index", folder);
@@ -466,7 +695,33 @@ static void sparse_uppers(void **state)
 	assert_int_equal(image_pread(image, bytes, sizeof bytes, 65536 - 2048, &e), 0);
 	assert_int_equal(bytes[2047], 0);
 	assert_int_equal(bytes[2048], 0x33);
+	assert_int_equal(image_layer(image, 0)->file_size, 4096 + (1 << 20));
 	image_close(image);
+	/* What cannot be written to is served all the same, and told. */
+	for (i = 0; i < 3; i++) {
+		form_of_upper = i == 1 ? UPPER_ON_READ_ONLY : -1;
+		options.writable = i < 2;
+		assert_int_equal(image_open(&config, &options, &image, &e), 0);
+		assert_false(image_has_upper(image));
+		assert_true(image_layer(image, 0)->is_upper);
+		image_close(image);
+		snprintf(want, sizeof want, "image.yaml: upper: %s: %s\n", data,
+			 i == 0 ? "is sparse, and served read-only: 'overlaybd create NEW --from "
+				  "OLD' makes a writable one of it"
+				: "lies on a read-only file system, and is served read-only");
+		loglib_expect(i < 2 ? want : "");
+	}
+	form_of_upper = -1;
+	options.writable = true;
+	assert_int_equal(ftruncate(fd, 100), 0);
+	assert_int_equal(image_open(&config, &options, &image, &e), -EBADMSG);
+	snprintf(want, sizeof want, "image.yaml: upper: %s: ", data);
+	assert_memory_equal(e.msg, want, strlen(want));
+	unlink(data);
+	assert_int_equal(image_open(&config, &options, &image, &e), -ENOENT);
+	snprintf(want, sizeof want,
+		 "image.yaml: upper: %s: no such file; 'overlaybd create' makes an upper", data);
+	assert_string_equal(e.msg, want);
 	close(fd);
 	unlink(data);
 	unlink(index);
@@ -498,6 +753,11 @@ int main(void)
 		TEST(the_topmost_size_counts),
 		TEST(the_lowest_bad_layer_is_named),
 		TEST(a_wrong_size_of_a_file_is_a_warning),
+		TEST(each_layer_has_a_thread),
+		TEST(limits_of_an_image),
+		TEST(some_layers_are_hidden),
+		TEST(a_layer_tells_what_it_is_made_of),
+		TEST(what_the_lowers_say_is_handed_on),
 		TEST(sparse_uppers),
 	};
 

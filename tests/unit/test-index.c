@@ -92,7 +92,6 @@ static void check_index(const struct index *ix, const struct sector *model, uint
 		assert_true(i == index_count(ix) || mapping_end(maps[i]) > base + lba);
 		assert_true(i == 0 || mapping_end(maps[i - 1]) <= base + lba);
 	}
-	assert_true(index_memory(ix) <= 24 * index_count(ix) + 512);
 }
 
 static void merge_and_check(size_t layers, uint64_t base, uint64_t sectors, unsigned longest,
@@ -182,12 +181,195 @@ static void zero_and_far_beyond(void **state)
 	}
 }
 
+/* Keys of all levels over so many mappings. */
+static size_t keys_over(size_t mappings)
+{
+	size_t n = mappings / 4 + (mappings % 4 != 0), total = 0, full;
+
+	do {
+		full = (n + 15) / 16 * 16;
+		total += full;
+		n = full / 16;
+	} while (full > 16);
+	return total;
+}
+
+/* The index in what of its memory is one line a group and node: the mappings with four sentinels,
+ * the keys. */
+static void check_lines(size_t mappings, size_t keys)
+{
+	assert_int_equal(alloc_count, 2);
+	assert_true(alloc_block_is(0, 64, (16 * (mappings + 4) + 63) / 64 * 64));
+	assert_true(alloc_block_is(1, 64, 4 * keys));
+}
+
+/* One that maps nothing gives holes everywhere. */
+static void an_empty_index(void **state)
+{
+	static const uint64_t at[] = { 0,
+				       1,
+				       UINT64_C(0xffffffff),
+				       UINT64_C(1) << 32,
+				       ((UINT64_C(1) << 18) - 1) << 32,
+				       (UINT64_C(1) << 50) - 2 };
+	struct mapping_run one = { .maps = malloc(sizeof *one.maps), .count = 1 };
+	struct index *ix;
+	size_t i, empty;
+
+	alloc_count = 0;
+	assert_int_equal(index_merge(NULL, 0, NULL, &ix, NULL), 0);
+	check_lines(0, 16);
+	for (i = 0; i < sizeof at / sizeof *at; i++) {
+		struct segment s = lookup(ix, at[i], 1);
+
+		assert_int_equal(index_find(ix, at[i]), 0);
+		assert_true(!s.mapped && s.sectors == 1);
+	}
+	empty = index_memory(ix);
+	/* The keys, the sentinels, and two small structs. */
+	assert_true(empty > 4 * 16 + 4 * 16 + 100 && empty < 4 * 16 + 4 * 16 + 300);
+	index_close(ix);
+	one.maps[0] = mapping_make(7, 2, 0, 8, false);
+	assert_int_equal(index_merge(&one, 1, NULL, &ix, NULL), 0);
+	assert_int_equal(index_memory(ix), empty + 16);
+	index_close(ix);
+}
+
+/* One mapping in each region: their trees stand one behind the other. */
+static void memory_of_regions(void **state)
+{
+	size_t regions, i, before = 0, step = 0;
+
+	for (regions = 1; regions < 12; regions++) {
+		struct mapping_run run = { .maps = malloc(regions * sizeof *run.maps),
+					   .count = regions };
+		struct index *ix;
+		size_t memory;
+
+		for (i = 0; i < regions; i++)
+			run.maps[i] = mapping_make((i + 3) << 32, 1, 0, 8, false);
+		alloc_count = 0;
+		assert_int_equal(index_merge(&run, 1, NULL, &ix, NULL), 0);
+		check_lines(regions, 16 * regions);
+		memory = index_memory(ix);
+		/* A mapping, a node, and what says where the tree is. */
+		if (regions > 1)
+			assert_true(memory > before + 16 + 64 + 32);
+		if (regions > 2)
+			assert_int_equal(memory - before, step);
+		step = memory - before;
+		before = memory;
+		index_close(ix);
+	}
+}
+
+/* The first mapping that ends after lba, one after the other. */
+static size_t find_slowly(const struct mapping *maps, size_t count, uint64_t lba)
+{
+	size_t i = 0;
+
+	while (i < count && mapping_end(maps[i]) <= lba)
+		i++;
+	return i;
+}
+
+/* Few mappings, far apart or not, many of them from one region into the next. */
+static void many_regions(void **state)
+{
+	unsigned round, rounds = loops_count(2000);
+
+	for (round = 0; round < rounds; round++) {
+		size_t count = 1 + loops_random() % 40, i, k;
+		struct mapping_run run = { .maps = malloc(count * sizeof *run.maps),
+					   .count = count };
+		uint64_t start = loops_random() % 3 << 32;
+		struct mapping *maps = malloc(count * sizeof *maps);
+		struct index *ix;
+
+		for (i = 0; i < count; i++) {
+			uint64_t n = 1 + loops_random() % 16383;
+
+			switch (loops_random() % 4) {
+			case 0: /* over the next border, or up to it */
+				start = ((start >> 32) + 1) << 32;
+				start -= 1 + loops_random() % (n + 1);
+				break;
+			case 1:
+				start += loops_random() % 3 << 32;
+				break;
+			case 2:
+				start += loops_random() % 100;
+			}
+			maps[i] = run.maps[i] = mapping_make(start, n, 0, 8, false);
+			start += n;
+			if (start % (UINT64_C(1) << 32) > (UINT64_C(1) << 32) - 20000)
+				start += 20000;
+		}
+		assert_int_equal(index_merge(&run, 1, NULL, &ix, NULL), 0);
+		for (i = 0; i < count; i++) {
+			const uint64_t at[] = { mapping_start(maps[i]) -
+							(mapping_start(maps[i]) > 0),
+						mapping_start(maps[i]),
+						mapping_end(maps[i]) - 1,
+						mapping_end(maps[i]),
+						mapping_end(maps[i]) >> 32 << 32,
+						((mapping_end(maps[i]) >> 32) + 1) << 32,
+						(((mapping_end(maps[i]) >> 32) + 1) << 32) - 1 };
+
+			for (k = 0; k < sizeof at / sizeof *at; k++)
+				assert_int_equal(index_find(ix, at[k]),
+						 find_slowly(maps, count, at[k]));
+		}
+		index_close(ix);
+		free(maps);
+	}
+}
+
+/* Merging takes one job a pair, and room for what an upper mapping can make of a lower one: three.
+ */
+static size_t bytes_to_merge(size_t count, size_t lower, size_t upper)
+{
+	struct mapping_run *runs = calloc(count + 2, sizeof *runs), out;
+	size_t i;
+
+	runs[0] = (struct mapping_run){ calloc(lower + 1, sizeof *runs->maps), lower };
+	runs[1] = (struct mapping_run){ calloc(upper + 1, sizeof *runs->maps), upper };
+	for (i = 0; i < lower; i++)
+		runs[0].maps[i] = mapping_make(100 * i, 90, 0, 8, false);
+	for (i = 0; i < upper; i++)
+		runs[1].maps[i] = mapping_make(100 * i + 10, 10, 1, 8, false);
+	alloc_total = 0;
+	assert_int_equal(index_merge_runs(runs, count, NULL, &out, NULL), 0);
+	for (i = count; i < 2; i++)
+		free(runs[i].maps); /* they stay ours */
+	assert_int_equal(out.count, lower + (lower < upper ? lower : upper) + upper);
+	free(out.maps);
+	free(runs);
+	return alloc_total;
+}
+
+static void memory_of_a_merge(void **state)
+{
+	size_t job, i;
+
+	alloc_empty_is_null = true;
+	job = bytes_to_merge(0, 0, 0); /* room for one */
+	assert_true(job > 0 && job < 100);
+	for (i = 0; i < 20; i++) {
+		assert_int_equal(bytes_to_merge(i, 0, 0), (i / 2 + 1) * job);
+		assert_int_equal(bytes_to_merge(2, i, 0), 2 * job);
+		assert_int_equal(bytes_to_merge(2, i, 1), 2 * job + (i + 2) * 16);
+		assert_int_equal(bytes_to_merge(2, 1, i + 1), 2 * job + (1 + 2 * (i + 1)) * 16);
+	}
+	alloc_empty_is_null = false;
+}
+
 /* Sizes around whole nodes of the tree: 4 mappings a key, 16 keys a node. */
 static void tree_shapes(void **state)
 {
 	static const size_t counts[] = { 1,  3,	 4,    5,    63,   64,	 65,	67,
 					 68, 69, 1023, 1024, 1025, 1029, 16385, 20000 };
-	size_t i, j;
+	size_t i, j, one = 0;
 
 	for (i = 0; i < sizeof counts / sizeof counts[0]; i++) {
 		struct mapping_run run = { .maps = malloc(counts[i] * sizeof *run.maps),
@@ -196,7 +378,12 @@ static void tree_shapes(void **state)
 
 		for (j = 0; j < counts[i]; j++)
 			run.maps[j] = mapping_make(5 + 3 * j, 2, 7, 100 + j, false);
+		alloc_count = 0;
 		assert_int_equal(index_merge(&run, 1, NULL, &ix, NULL), 0);
+		check_lines(counts[i], keys_over(counts[i]));
+		one = i == 0 ? index_memory(ix) : one;
+		assert_int_equal(index_memory(ix) - one,
+				 16 * (counts[i] - 1) + 4 * (keys_over(counts[i]) - 16));
 		assert_int_equal(index_count(ix), counts[i]);
 		assert_int_equal(index_find(ix, 0), 0);
 		for (j = 0; j < counts[i]; j++) {
@@ -299,6 +486,10 @@ int main(void)
 		cmocka_unit_test(random_shapes),
 		cmocka_unit_test(beyond_two_tebibytes),
 		cmocka_unit_test(zero_and_far_beyond),
+		cmocka_unit_test(an_empty_index),
+		cmocka_unit_test(memory_of_regions),
+		cmocka_unit_test(many_regions),
+		cmocka_unit_test(memory_of_a_merge),
 		cmocka_unit_test(tree_shapes),
 		cmocka_unit_test(each_allocation_fails_once),
 		cmocka_unit_test(nothing_is_left_behind),

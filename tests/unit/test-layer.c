@@ -150,12 +150,167 @@ static void wrong_bytes_heal(void **state)
 		assert_int_equal(f.last_off + f.last_n, made.n);
 		assert_int_equal(l.run.count, ENTRIES);
 		layer_close(&l);
+		f = (struct fault){ .fail_at = FAULT_NEVER,
+				    .flip_off = places[i],
+				    .flips = SOURCE_RETRIES };
+		assert_int_equal(open_through(&f, &l, NULL), 0);
+		layer_close(&l);
+		assert_true(!l.data && !l.run.maps);
 		/* What stays wrong is told. */
 		f = (struct fault){ .fail_at = FAULT_NEVER,
 				    .flip_off = places[i],
 				    .flips = SOURCE_RETRIES + 1 };
 		assert_int_equal(open_through(&f, &l, NULL), -EBADMSG);
 	}
+}
+
+/* The header of a layer that was sealed in place, or not yet, and what should be its trailer. */
+static void put_ends(uint8_t *bytes, size_t n, uint32_t flags, bool trailer)
+{
+	struct format_header h = { .flags = flags,
+				   .index_offset = 4096,
+				   .virtual_size = 4096,
+				   .uuid = FORMAT_NIL_UUID,
+				   .parent_uuid = FORMAT_NIL_UUID,
+				   .version = 1 };
+
+	memset(bytes, 0x77, n);
+	format_encode_header(&h, bytes);
+	if (trailer) {
+		h.flags = FORMAT_DATA_FILE | FORMAT_SEALED;
+		h.version = 2;
+		format_encode_header(&h, bytes + n - 4096);
+	}
+}
+
+/* A data file of a writable layer is told from a layer whose trailer is damaged. */
+static void what_is_not_sealed_is_told_from_damage(void **state)
+{
+	enum { OPEN = FORMAT_HEADER | FORMAT_DATA_FILE, SEALED = OPEN | FORMAT_SEALED };
+	static const struct {
+		size_t n;
+		uint32_t flags;
+		bool trailer, no_header;
+		const char *message;
+	} rows[] = {
+		{ 4096, OPEN, false, false, "LSMT: not sealed: the data file of a writable layer" },
+		{ 8191, OPEN, false, false, "LSMT: not sealed: the data file of a writable layer" },
+		{ 8192, OPEN, false, false, "LSMT: not sealed: the data file of a writable layer" },
+		{ 12288, OPEN, false, false,
+		  "LSMT: not sealed: the data file of a writable layer" },
+		{ 8192, OPEN, true, false, "LSMT trailer: version 2, not 1" },
+		{ 12288, OPEN, true, false, "LSMT trailer: version 2, not 1" },
+		{ 4096, SEALED, false, false, "LSMT trailer: flags 0x7 " },
+		{ 8192, SEALED, false, false, "LSMT trailer: bad magic" },
+		{ 12288, SEALED, true, false, "LSMT trailer: version 2, not 1" },
+		{ 12288, OPEN, false, true, "LSMT trailer: bad magic" },
+	};
+	uint8_t bytes[12288];
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		struct format_header header, trailer;
+		struct fault f = { .fail_at = FAULT_NEVER };
+		struct source *s;
+		struct err e = { "" };
+		int r;
+
+		put_ends(bytes, rows[i].n, rows[i].flags, rows[i].trailer);
+		assert_int_equal(source_open_memory(bytes, rows[i].n, &s, NULL), 0);
+		assert_int_equal(format_read_header(&header, s, 0, FORMAT_PART_HEADER, NULL), 0);
+		fault_open_source(s, &f, &s);
+		r = layer_read_trailer(s, rows[i].no_header ? NULL : &header, &trailer, &e);
+		if (r != -EBADMSG || strncmp(e.msg, rows[i].message, strlen(rows[i].message)) != 0)
+			fail_msg("row %zu: %d %s", i, r, e.msg);
+		/* What could not be read is not known to be wrong. */
+		f.fail_at = f.calls;
+		assert_int_equal(layer_read_trailer(s, &header, &trailer, &e), -EIO);
+		source_close(s);
+	}
+}
+
+static void a_short_file_is_dropped_whole(void **state)
+{
+	static const size_t sizes[] = { 1, 100, 4095, 4096, 4097, 8191 };
+	static uint8_t zeroes[8192];
+	size_t i;
+
+	for (i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		struct fault f = { .fail_at = FAULT_NEVER };
+		struct source *s;
+		struct layer l;
+
+		assert_int_equal(source_open_memory(zeroes, sizes[i], &s, NULL), 0);
+		fault_open_source(s, &f, &s);
+		assert_int_equal(layer_open(s, 0, &l, NULL), -EBADMSG);
+		assert_int_equal(f.drops, 2 * SOURCE_RETRIES);
+		assert_int_equal(f.last_off, sizes[i] < 4096 ? 0 : sizes[i] - 4096);
+		assert_int_equal(f.last_off + f.last_n, sizes[i]);
+		source_close(s);
+	}
+}
+
+/* A layer of one sector, where data can end: header, nothing, the sector, index, trailer. */
+struct huge {
+	struct source source;
+	uint64_t index_offset;
+};
+
+static int huge_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	const struct huge *h = (const struct huge *)s;
+	struct format_header header = { .flags = FORMAT_HEADER | FORMAT_DATA_FILE | FORMAT_SEALED,
+					.uuid = FORMAT_NIL_UUID,
+					.parent_uuid = FORMAT_NIL_UUID,
+					.version = 1 };
+	const struct format_entry entry = { .start = 5,
+					    .sectors = 1,
+					    .moffset = h->index_offset / SECTOR - 1 };
+	uint8_t raw[FORMAT_SPACE];
+
+	if (off == h->index_offset) {
+		assert_int_equal(n, 16);
+		format_encode_entry(&entry, buf);
+		return 0;
+	}
+	if (off > 0) {
+		header.flags = FORMAT_DATA_FILE | FORMAT_SEALED;
+		header.index_offset = h->index_offset;
+		header.index_size = 1;
+	}
+	format_encode_header(&header, raw);
+	memcpy(buf, raw, n);
+	return 0;
+}
+
+static void huge_close(struct source *s)
+{
+}
+
+/* 64 PiB: more does not fit in a mapping. */
+static void data_has_a_limit(void **state)
+{
+	static const struct source_ops ops = { .name = "huge",
+					       .pread = huge_pread,
+					       .close = huge_close };
+	const uint64_t limit = UINT64_C(64) << 50;
+	struct huge h = { .source = { .ops = &ops, .size = limit + 16 + FORMAT_SPACE },
+			  .index_offset = limit };
+	struct err e = { "" };
+	struct layer l;
+
+	assert_int_equal(layer_open(&h.source, 3, &l, &e), 0);
+	assert_string_equal(e.msg, "");
+	assert_int_equal(l.entries, 1);
+	assert_int_equal(mapping_start(l.run.maps[0]), 5);
+	assert_int_equal(mapping_moffset(l.run.maps[0]), limit / SECTOR - 1);
+	assert_int_equal(mapping_layer(l.run.maps[0]), 3);
+	assert_false(mapping_zeroed(l.run.maps[0]));
+	layer_close(&l);
+	h.index_offset += SECTOR;
+	h.source.size += SECTOR;
+	assert_int_equal(layer_open(&h.source, 3, &l, &e), -EFBIG);
+	assert_string_equal(e.msg, "LSMT: data up to 72057594037928448, over the limit of 64 PiB");
 }
 
 static void open_and_close(void)
@@ -183,13 +338,17 @@ static void each_allocation_fails_once(void **state)
 		struct err e = { "" };
 
 		alloc_left = k;
+		alloc_total = 0;
 		r = layer_open(s, 0, &l, &e);
 		alloc_left = -1;
 		if (r == -ENOMEM)
 			assert_non_null(strstr(e.msg, "out of memory"));
 	}
 	assert_int_equal(r, 0);
-	assert_true(k > 3); /* the raw entries, and room for them that grows */
+	/* A piece of raw entries, and room for mappings, which doubles, up to what the index has.
+	 */
+	assert_int_equal(k, 1 + 3 + 1);
+	assert_int_equal(alloc_total, 16 * (4096 + 4096 + 2 * 4096 + l.header.index_size));
 	layer_close(&l);
 	HEAP_STEADY(open_and_close());
 }
@@ -232,11 +391,13 @@ static void each_allocation_of_a_writer_fails_once(void **state)
 	int r;
 
 	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
-		struct testlib_output o = { 0 };
+		/* It asks for nothing itself. */
+		struct testlib_output o = { .bytes = malloc(made.n), .room = made.n };
 		struct sink *s = testlib_open_sink(&o);
 		struct err e = { "" };
 
 		alloc_left = k;
+		alloc_total = 0;
 		r = write_layer(s, &e);
 		alloc_left = -1;
 		if (r == -ENOMEM)
@@ -246,7 +407,10 @@ static void each_allocation_of_a_writer_fails_once(void **state)
 		free(o.bytes);
 	}
 	assert_int_equal(r, 0);
-	assert_true(k > 4);
+	/* The writer, and room for entries, which doubles. */
+	assert_int_equal(k, 1 + 5 + 1);
+	assert_true(alloc_total > 16 * (1024 + 2048 + 4096 + 8192 + 16384) &&
+		    alloc_total < 16 * (1024 + 2048 + 4096 + 8192 + 16384) + 2000);
 }
 
 static int try_options(struct layer_writer_options how, struct err *e)
@@ -335,6 +499,9 @@ int main(void)
 		cmocka_unit_test(all_entries_come_back),
 		cmocka_unit_test(each_read_fails_once),
 		cmocka_unit_test(wrong_bytes_heal),
+		cmocka_unit_test(what_is_not_sealed_is_told_from_damage),
+		cmocka_unit_test(a_short_file_is_dropped_whole),
+		cmocka_unit_test(data_has_a_limit),
 		cmocka_unit_test(each_allocation_fails_once),
 		cmocka_unit_test(each_write_fails_once),
 		cmocka_unit_test(each_allocation_of_a_writer_fails_once),

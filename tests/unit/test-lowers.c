@@ -25,6 +25,7 @@
 #include "fetch/remote.h"
 #include "zfile/tar.h"
 #include "tests/testlib.h"
+#include "tests/unit/allocs.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 #define DIGEST(letter)                                                                             \
@@ -109,7 +110,7 @@ int __wrap_remote_resolve(struct remote *r, struct manifest *out, char digest[DI
 	if (answer("resolve", e) < 0)
 		return -EACCES;
 	*out = manifest;
-	out->layers = calloc(manifest.layer_count + 1, sizeof *out->layers);
+	out->layers = __real_calloc(manifest.layer_count + 1, sizeof *out->layers);
 	if (manifest.layers)
 		memcpy(out->layers, manifest.layers, manifest.layer_count * sizeof *out->layers);
 	strcpy(digest, DIGEST("f"));
@@ -152,7 +153,7 @@ int __wrap_remote_open_blob(struct remote *r, const char *digest, uint64_t size,
 	note("blob:%c/%llu ", digest[7], (unsigned long long)size);
 	if (answer("blob", e) < 0)
 		return -EACCES;
-	s = calloc(1, sizeof *s);
+	s = __real_calloc(1, sizeof *s);
 	*s = (struct source){ &blob_ops, size };
 	open_blobs++;
 	*out = s;
@@ -257,7 +258,7 @@ static const char *refusal(const char *text, int code)
 static void files_ask_no_registry(void **state)
 {
 	struct image_config *c =
-		parse(URL "lowers: [{file: a}, {file: b, digest: '" DIGEST("b") "'}]\n");
+		parse(URL "lowers: [{file: a}, {file: b, size: 1, digest: '" DIGEST("b") "'}]\n");
 	char path[128];
 	struct source *s;
 	struct stats *stats;
@@ -282,44 +283,77 @@ static void files_ask_no_registry(void **state)
 	assert_string_equal(calls, "");
 }
 
-/* With statistics a file's reads are counted too. */
+static const char *path_of(const char *name)
+{
+	static char path[128];
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	return path;
+}
+
+/* With statistics a file's reads are counted too; all layers have a name there. */
 static void files_are_counted_when_somebody_asks(void **state)
 {
-	struct image_config *c = parse("stats: '-'\nlowers: [{file: a}]\n");
-	struct source *s;
+	struct image_config *c = parse("stats: '-'\n" URL "lowers:\n- {file: a, digest: '" DIGEST(
+		"a") "'}\n- {digest: '" DIGEST("b") "', size: 5}\n- {file: gone, size: 3}\n");
+	const char *name, *at;
+	struct source *s, *t;
 	struct stats *stats;
-	const char *name;
 	struct lowers l;
+	char *text;
+	size_t n;
 
 	write_file("a", "aaa");
 	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
 	assert_int_equal(lowers_open_layer(&l, 0, &s, &name, &stats, NULL), 0);
 	assert_non_null(stats);
+	stats_add(stats, STATS_READS, 4711);
+	assert_int_equal(lowers_open_layer(&l, 1, &t, &name, &stats, NULL), 0);
+	assert_null(stats);
+	assert_int_equal(stats_format(&l.stats, 1, false, &text, &n, NULL), 0);
+	at = strstr(text, "\"layers\"");
+	assert_non_null(at);
+	at = strstr(at, path_of("a"));
+	assert_non_null(at);
+	at = strstr(at, "4711");
+	assert_non_null(at);
+	assert_non_null(strstr(at, DIGEST("b")));
+	free(text);
 	source_close(s);
+	source_close(t);
 	close_all(&l, c);
+	assert_string_equal(calls, "fetcher open:app blob:b/5 shut close fetcher-close ");
 }
 
 /* Of several that are missing each is told at its own turn, so that the lowest is named. */
 static void what_is_missing_is_told_at_its_turn(void **state)
 {
 	struct image_config *c = parse("lowers:\n- {file: gone}\n- {file: a}\n- {dir: none}\n");
+	static char marker;
 	char message[256];
 	struct source *s;
-	struct stats *stats;
-	const char *name;
+	struct stats *stats = (struct stats *)&marker;
+	const char *name = &marker;
 	struct lowers l;
-	struct err e;
+	struct err e = { "" };
 
 	write_file("a", "aaa");
 	assert_int_equal(lowers_open(c, NULL, &l, &e), 0);
+	assert_string_equal(e.msg, "");
 	assert_int_equal(lowers_open_layer(&l, 2, &s, &name, &stats, &e), -ENOENT);
 	snprintf(message, sizeof message, "%s/i.yaml:4: layer 2: no local file (tried ", folder);
 	assert_memory_equal(e.msg, message, strlen(message));
 	assert_null(name);
+	assert_null(stats);
 	assert_int_equal(lowers_open_layer(&l, 0, &s, &name, &stats, &e), -ENOENT);
 	snprintf(message, sizeof message,
 		 "%s/i.yaml:2: layer 0: %s/gone: No such file or directory", folder, folder);
 	assert_string_equal(e.msg, message);
+	close_all(&l, c);
+	c = parse("lowers: [{file: gone}]\n");
+	assert_int_equal(lowers_open(c, NULL, &l, &e), 0);
+	assert_int_equal(lowers_open_layer(&l, 0, &s, &name, &stats, &e), -ENOENT);
+	assert_non_null(strstr(e.msg, "i.yaml:1: layer 0: "));
 	close_all(&l, c);
 }
 
@@ -336,8 +370,10 @@ static void blobs_of_known_size_are_asked_for_ahead(void **state)
 	struct stats *stats;
 	const char *name;
 	struct lowers l;
+	struct err e = { "" };
 
-	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(lowers_open(c, NULL, &l, &e), 0);
+	assert_string_equal(e.msg, "");
 	assert_string_equal(calls, "fetcher open:app blob:a/5 blob:c/7 ");
 	calls[0] = '\0';
 	assert_int_equal(lowers_open_layer(&l, 0, &s[0], &name, &stats, NULL), 0);
@@ -376,8 +412,11 @@ static void what_the_registry_refuses_is_told(void **state)
 
 	failing = "fetcher";
 	assert_non_null(strstr(refusal(THREE, EACCES), "i.yaml: no fetcher"));
+	assert_string_equal(calls, "fetcher ");
 	failing = "open";
+	calls[0] = '\0';
 	assert_non_null(strstr(refusal(THREE, EACCES), "i.yaml: no open"));
+	assert_string_equal(calls, "fetcher open:app fetcher-close ");
 	failing = "blob";
 	assert_non_null(strstr(refusal(THREE, EACCES), "i.yaml:3: layer 0: no blob"));
 	failing = "";
@@ -396,12 +435,35 @@ static void what_the_registry_refuses_is_told(void **state)
 	assert_string_equal(e.msg, "no size");
 	assert_string_equal(name, DIGEST("b"));
 	close_all(&l, c);
+	assert_non_null(strstr(calls, "size:b shut "));
+}
+
+/* The reference itself may be all that is wrong, and all that the config says. */
+static void an_image_that_cannot_be_named(void **state)
+{
+	struct image_config *c = parse("image: reg.example/app:x\n");
+	struct lowers l;
+	struct err e;
+	char text[64];
+
+	free(c->image);
+	c->image = strdup("reg.example/APP");
+	assert_int_equal(lowers_open(c, NULL, &l, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "i.yaml: "));
+	free(c->path);
+	c->path = strdup(c->image);
+	assert_int_equal(lowers_open(c, NULL, &l, &e), -EINVAL);
+	snprintf(text, sizeof text, "%s: ", c->path);
+	assert_memory_not_equal(e.msg, text, strlen(text));
+	config_free(c);
+	assert_string_equal(calls, "");
 }
 
 static void downloads_are_of_the_blobs_that_are_open(void **state)
 {
 	struct image_config *c = parse(THREE);
 	struct lowers l;
+	struct err e;
 
 	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
 	calls[0] = '\0';
@@ -415,9 +477,17 @@ static void downloads_are_of_the_blobs_that_are_open(void **state)
 	assert_int_equal(lowers_start_download(&l, NULL), 0);
 	assert_string_equal(calls, "download:a/ download:c/dir ");
 	assert_int_equal(lowers_start_download(&l, NULL), 0); /* once */
+	lowers_shut(&l);
+	close_all(&l, c); /* shut twice, as images are */
+	assert_string_equal(calls, "download:a/ download:c/dir shut download-close shut close "
+				   "fetcher-close ");
+	failing = "download";
+	c = parse(THREE);
+	c->fetch.download.enable = true;
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(lowers_start_download(&l, &e), -EACCES);
+	assert_string_equal(e.msg, "no download");
 	close_all(&l, c);
-	assert_string_equal(calls,
-			    "download:a/ download:c/dir shut download-close close fetcher-close ");
 }
 
 static void an_image_is_what_its_manifest_says(void **state)
@@ -445,7 +515,13 @@ static void an_image_is_what_its_manifest_says(void **state)
 	assert_int_equal(n, 3);
 	free(bytes);
 	assert_string_equal(calls, "find:t/9 blob:e/3 ");
+	failing = "find";
+	assert_int_equal(lowers_find_artifact(&l, "t", 9, &bytes, &n, NULL), -EACCES);
 	close_all(&l, c);
+	assert_true(!l.stats && !l.opened && !l.config && l.count == 0);
+	failing = "blob";
+	assert_non_null(
+		strstr(refusal("image: reg.example/app:x\n", EACCES), "i.yaml: layer 0: no blob"));
 }
 
 static void a_manifest_has_a_limit(void **state)
@@ -503,6 +579,30 @@ static void acceleration_is_a_folders_file(void **state)
 	assert_string_equal(calls, "");
 }
 
+/* A registry alone is neither a manifest nor an acceleration layer. */
+static void blobs_alone_have_no_acceleration(void **state)
+{
+	struct image_config *c = parse(THREE);
+	struct lowers l;
+	struct err e;
+	char *bytes;
+	size_t n;
+
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(lowers_read_acceleration(&l, 5, &bytes, &n, &e), -ENOENT);
+	assert_string_equal(e.msg, "there is no acceleration layer");
+	l.digest[1] = 'x'; /* what follows on the end of the text is not looked at */
+	assert_int_equal(lowers_find_artifact(&l, "t", 9, &bytes, &n, &e), -ENOENT);
+	assert_string_equal(e.msg, "the image comes from no manifest");
+	close_all(&l, c);
+	manifest = (struct manifest){ .acceleration = { "\0x", 3 } };
+	c = parse("image: reg.example/app:x\n");
+	assert_int_equal(lowers_open(c, NULL, &l, NULL), 0);
+	assert_int_equal(l.count, 0);
+	assert_int_equal(lowers_read_acceleration(&l, 5, &bytes, &n, &e), -ENOENT);
+	close_all(&l, c);
+}
+
 static void acceleration_is_a_blob_in_tar_or_not(void **state)
 {
 	struct testlib_output o = { 0 };
@@ -529,11 +629,132 @@ static void acceleration_is_a_blob_in_tar_or_not(void **state)
 		e.msg, "acceleration layer " DIGEST("e") ": 6 bytes, more than the limit of 5");
 	failing = "read";
 	assert_int_equal(lowers_read_acceleration(&l, 6, &bytes, &n, &e), -EACCES);
+	blob_bytes = "not in an archive";
+	failing = "";
+	allocs_total = 0;
+	l.acceleration.size = 17;
+	e.msg[0] = '\0';
+	assert_int_equal(lowers_read_acceleration(&l, 17, &bytes, &n, &e), 0);
+	assert_int_equal(allocs_total, 17 + 1);
+	assert_string_equal(bytes, blob_bytes);
+	assert_string_equal(e.msg, "");
+	free(bytes);
+	failing = "read";
+	bytes = calls;
+	assert_int_equal(lowers_read_acceleration(&l, 17, &bytes, &n, &e), -EACCES);
+	assert_string_equal(e.msg, "acceleration layer " DIGEST("e") ": no read");
 	failing = "blob";
 	assert_int_equal(lowers_read_acceleration(&l, 6, &bytes, &n, &e), -EACCES);
 	assert_string_equal(e.msg, "no blob");
 	assert_int_equal(open_blobs, 0);
 	close_all(&l, c);
+	free(o.bytes);
+}
+
+/* ---- memory ---- */
+
+/* All that can be asked of an image of a manifest. */
+static int use_manifest(struct err *e)
+{
+	const struct config_options *options = &no_service;
+	static const char text[] = "image: reg.example/app:x\ndownload: {enable: true}\n";
+	struct image_config *c;
+	struct lowers l;
+	char *bytes;
+	size_t n;
+	int r = config_parse("/i.yaml", text, sizeof text - 1, options, &c, e);
+
+	if (r < 0)
+		return r;
+	r = lowers_open(c, NULL, &l, e);
+	if (r < 0) {
+		config_free(c);
+		return r;
+	}
+	r = lowers_start_download(&l, e);
+	if (r == 0)
+		r = lowers_read_acceleration(&l, 6, &bytes, &n, e);
+	if (r == 0)
+		free(bytes);
+	close_all(&l, c);
+	return r;
+}
+
+/* And of one of files, of which one is missing. */
+static int use_files(struct err *e)
+{
+	static const char text[] = "accelerationLayer: true\n"
+				   "lowers: [{file: a}, {file: gone}, {dir: d}]\n";
+	struct image_config *c;
+	struct stats *stats;
+	const char *name;
+	struct lowers l;
+	struct source *s;
+	char *bytes;
+	size_t n;
+	int r = config_parse(path_of("i.yaml"), text, sizeof text - 1, &no_service, &c, e);
+
+	if (r < 0)
+		return r;
+	r = lowers_open(c, NULL, &l, e);
+	if (r < 0) {
+		config_free(c);
+		return r;
+	}
+	r = lowers_read_acceleration(&l, 5, &bytes, &n, e);
+	if (r == 0)
+		free(bytes);
+	if (r == 0)
+		r = lowers_open_layer(&l, 0, &s, &name, &stats, e);
+	if (r == 0) {
+		source_close(s);
+		assert_int_equal(lowers_open_layer(&l, 1, &s, &name, &stats, e), -ENOENT);
+		e->msg[0] = '\0';
+	}
+	close_all(&l, c);
+	return r;
+}
+
+static void each_allocation_fails_once(void **state)
+{
+	static int (*const uses[])(struct err * e) = { use_manifest, use_files };
+	struct manifest_layer layers[] = { { DIGEST("a"), 5 }, { DIGEST("b"), 6 } };
+	struct testlib_output o = { 0 };
+	struct sink *s = testlib_open_sink(&o);
+	size_t i;
+
+	assert_int_equal(tar_open_sink(s, &s, NULL), 0);
+	assert_int_equal(sink_write(s, "trace!", 6, NULL), 0);
+	assert_int_equal(sink_finish(s, NULL), 0);
+	sink_close(s);
+	blob_bytes = o.bytes;
+	manifest = (struct manifest){ .layers = layers,
+				      .layer_count = 2,
+				      .acceleration = { DIGEST("e"), o.n } };
+	write_file("a", "aaa");
+	assert_int_equal(mkdir(path_of("d"), 0755), 0);
+	write_file("d/trace", "12345");
+	for (i = 0; i < COUNT_OF(uses); i++) {
+		int r = -ENOMEM;
+		long k;
+
+		for (k = 0; r != 0; k++) {
+			struct err e = { "" };
+
+			calls[0] = '\0';
+			allocs_left = k;
+			r = uses[i](&e);
+			allocs_left = -1;
+			if (k > 5000 || r != (e.msg[0] == '\0' ? 0 : -ENOMEM))
+				fail_msg("%zu, allocation %ld: %d %s", i, k, r, e.msg);
+			if (r < 0)
+				assert_non_null(strstr(e.msg, "memory"));
+			assert_int_equal(open_blobs, 0);
+			if (strstr(calls, "fetcher "))
+				assert_non_null(strstr(calls, "fetcher-close "));
+		}
+		assert_true(k > 10);
+	}
 	free(o.bytes);
 }
 
@@ -548,11 +769,14 @@ int main(void)
 		TEST(blobs_of_known_size_are_asked_for_ahead),
 		TEST(a_given_fetcher_stays_its_owners),
 		TEST(what_the_registry_refuses_is_told),
+		TEST(an_image_that_cannot_be_named),
 		TEST(downloads_are_of_the_blobs_that_are_open),
 		TEST(an_image_is_what_its_manifest_says),
 		TEST(a_manifest_has_a_limit),
 		TEST(acceleration_is_a_folders_file),
+		TEST(blobs_alone_have_no_acceleration),
 		TEST(acceleration_is_a_blob_in_tar_or_not),
+		TEST(each_allocation_fails_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
