@@ -266,11 +266,14 @@ static void finds_the_disk(void **state)
 			uint64_t size = image_layer(image, layer)->layer.data->size;
 			uint64_t off = loops_random() % size;
 			uint64_t most = k % 2 ? size - off : min_u64(size - off, 5000);
+			uint64_t n = 1 + loops_random() % most;
 
-			assert_converted(
-				image, (struct trace_layer_read){ .layer = layer,
-								  .off = off,
-								  .n = 1 + loops_random() % most });
+			if (k % 5 == 0) /* ends with the first byte of a sector */
+				n = (size - 1 - off) / SECTOR * SECTOR + 1 - off % SECTOR;
+			if (n > size - off)
+				n = 1;
+			assert_converted(image, (struct trace_layer_read){
+							.layer = layer, .off = off, .n = n });
 		}
 		image_close(image);
 		stack_release(&s);
@@ -530,6 +533,44 @@ static void finds_shared_data(void **state)
 		assert_shared(&rows[i]);
 }
 
+/* A file cannot name the upper: what lies there is counted. */
+static void counts_what_lies_in_the_upper(void **state)
+{
+	struct trace_read reads[] = { { .lba = 10, .sectors = 4 }, { .lba = 20, .sectors = 30 } };
+	struct trace t = { .disk_size = 100 * SECTOR, .reads = reads, .count = 2 };
+	static const uint8_t bytes[10 * SECTOR];
+	struct trace_layers_notes notes;
+	struct trace_layers out;
+	struct image_layer *upper;
+	struct layer_writer *w;
+	struct image *image;
+	struct stack s;
+
+	stack_init(&s);
+	w = stack_add(&s, 100);
+	assert_int_equal(layer_writer_data(w, 10, bytes, 10, NULL), 0);
+	stack_finish(w);
+	w = stack_add(&s, 100);
+	assert_int_equal(layer_writer_data(w, 12, bytes, 10, NULL), 0);
+	assert_int_equal(layer_writer_data(w, 40, bytes, 1, NULL), 0);
+	stack_finish(w);
+	image = stack_open(&s);
+	assert_int_equal(image_identity(image, t.identity, NULL), 0);
+	upper = (void *)(uintptr_t)image_layer(image, 1);
+	upper->is_upper = true;
+	assert_int_equal(trace_layers_from_disk(&t, image, &out, &notes, NULL), 0);
+	upper->is_upper = false;
+	assert_int_equal(notes.upper, 3);
+	assert_int_equal(notes.left_out, 0);
+	assert_int_equal(out.count, 1);
+	assert_int_equal(out.reads[0].layer, 0);
+	assert_int_equal(out.reads[0].off, FORMAT_SPACE);
+	assert_int_equal(out.reads[0].n, 2 * SECTOR);
+	trace_layers_release(&out);
+	image_close(image);
+	stack_release(&s);
+}
+
 /* A disk in more pieces than a file has room for: each read of which something is missing counts,
  * and those that need nothing do not. */
 static void counts_what_there_is_no_room_for(void **state)
@@ -719,6 +760,7 @@ int main(void)
 		cmocka_unit_test(ignores_what_lies_beyond_the_end),
 		cmocka_unit_test(keeps_reads_apart),
 		cmocka_unit_test(finds_shared_data),
+		cmocka_unit_test(counts_what_lies_in_the_upper),
 		cmocka_unit_test(counts_what_there_is_no_room_for),
 		cmocka_unit_test(ends_soon),
 		cmocka_unit_test(refuses_another_image),
