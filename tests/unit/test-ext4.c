@@ -627,7 +627,7 @@ static void each_call_tells_of_a_failed_read(void **state)
 	unsigned i, kept, failed[CALLS] = { 0 };
 
 	for (i = 0; i < CALLS; i++)
-		for (kept = 2; kept < BLOCKS; kept *= 4) {
+		for (kept = 2; kept < BLOCKS; kept *= 2) {
 			struct err e = { "" };
 			struct ext4 *x;
 			int r;
