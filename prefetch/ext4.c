@@ -93,12 +93,6 @@ static errcode_t channel_read(io_channel channel, unsigned long block, int count
 	return channel_read64(channel, block, count, data);
 }
 
-static errcode_t channel_write64(io_channel channel, unsigned long long block, int count,
-				 const void *data)
-{
-	return EROFS;
-}
-
 static errcode_t channel_write(io_channel channel, unsigned long block, int count, const void *data)
 {
 	return EROFS;
@@ -132,7 +126,6 @@ static struct struct_io_manager manager = {
 	.read_blk = channel_read,
 	.read_blk64 = channel_read64,
 	.write_blk = channel_write,
-	.write_blk64 = channel_write64,
 	.flush = channel_flush,
 };
 
@@ -148,7 +141,6 @@ static errcode_t channel_open(const char *name, int flags, io_channel *out)
 					       .manager = &manager,
 					       .name = channel_name,
 					       .block_size = SUPER_SIZE,
-					       .refcount = 1,
 					       .private_data = (void *)(uintptr_t)strtoull(
 						       name, NULL, 16) };
 	*out = channel;

@@ -54,11 +54,11 @@ static _Thread_local struct {
 	uint64_t serial, next, end;
 } batch;
 
-static _Atomic uint64_t last_serial;
+static _Atomic uint64_t next_serial = 1; /* 0: that of a thread without a batch */
 
 static uint64_t new_serial(void)
 {
-	return atomic_fetch_add(&last_serial, 1) + 1;
+	return atomic_fetch_add(&next_serial, 1);
 }
 
 int recorder_open(unsigned seconds, unsigned idle, struct recorder **out, struct err *e)

@@ -464,8 +464,12 @@ int trace_from_paths(struct image *image, const char *const *paths, size_t count
 {
 	struct trace_notes log = { 0 };
 	struct walk w = { .notes = notes ? notes : &log };
-	int r = ext4_open(image, &w.fs, e);
+	struct err why; /* notes need it, whether the caller does or not */
+	int r;
 
+	if (!e)
+		e = &why;
+	r = ext4_open(image, &w.fs, e);
 	if (r < 0)
 		return r;
 	r = take_paths(&w, paths, count, e);

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "core/base/log.h"
 #include "prefetch/trace_paths.h"
 #include "tests/unit/alloc.h"
 #include "tests/unit/ext4lib.h"
@@ -236,6 +237,34 @@ static void folders_have_entries(void **state)
 	TAKE("/");
 	assert_int_equal(times_read(deep), 1);
 	assert_int_equal(times_read(crowd[0]), 1);
+	TAKE("/*");
+	assert_string_equal(noted, "");
+	assert_int_equal(times_read(deep), 1);
+	TAKE("/folder/file/*");
+	assert_non_null(strstr(noted, strerror(ENOTDIR)));
+	TAKE("/folder*"); /* no pattern */
+	assert_non_null(strstr(noted, strerror(ENOENT)));
+}
+
+static char logged[256];
+
+static void take_line(enum log_level level, const char *line)
+{
+	assert_int_equal(level, LOG_WARNING);
+	strncpy(logged, line, sizeof logged - 1);
+}
+
+/* Who takes no notes finds them in the log. */
+static void notes_are_logged(void **state)
+{
+	static const char *const paths[] = { "/nowhere" };
+	struct trace t;
+
+	log_set_sink(take_line);
+	assert_int_equal(trace_from_paths(image, paths, 1, NULL, &t, NULL), 0);
+	log_set_sink(NULL);
+	assert_string_equal(logged, "/nowhere is skipped: No such file or directory");
+	trace_release(&t);
 }
 
 /* However often it is named. */
@@ -582,6 +611,7 @@ int main(void)
 		cmocka_unit_test(links_are_followed),
 		cmocka_unit_test(links_have_an_end),
 		cmocka_unit_test(folders_have_entries),
+		cmocka_unit_test(notes_are_logged),
 		cmocka_unit_test(each_file_is_taken_once),
 		cmocka_unit_test(each_allocation_fails_once),
 		cmocka_unit_test(files_are_told_apart),
