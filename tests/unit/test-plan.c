@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "prefetch/plan.h"
 #include "tests/unit/allocs.h"
+#include "tests/unit/guard.h"
 #include "tests/unit/heap.h"
 #include "tests/unit/sequences.h"
 #include "tests/unit/stack.h"
@@ -59,10 +60,14 @@ static int new_stack(void **state)
 
 static struct plan plan_of(struct trace_read *reads, size_t count)
 {
-	struct trace t = { .disk_size = image_size(image), .reads = reads, .count = count };
+	size_t size = count * sizeof *reads;
+	struct trace t = { .disk_size = image_size(image),
+			   .reads = guard_copy(reads, size),
+			   .count = count };
 	struct plan plan;
 
 	assert_int_equal(plan_make(image, &t, &plan, NULL), 0);
+	guard_free(t.reads, size);
 	return plan;
 }
 

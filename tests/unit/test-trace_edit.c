@@ -15,6 +15,7 @@
 #include "core/identity.h"
 #include "prefetch/trace_edit.h"
 #include "tests/unit/alloc.h"
+#include "tests/unit/guard.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/stack.h"
 
@@ -39,6 +40,20 @@ static struct trace make(size_t count, uint32_t latest)
 		};
 	}
 	return t;
+}
+
+/* Its reads lie before a guard from now on, until unguard frees them. */
+static void guard(struct trace *t)
+{
+	struct trace_read *reads = t->reads;
+
+	t->reads = guard_copy(reads, t->count * sizeof *reads);
+	free(reads);
+}
+
+static void unguard(struct trace *t)
+{
+	guard_free(t->reads, t->count * sizeof *t->reads);
 }
 
 /* Marks each sector of the trace with the place of its first read, from 1. */
@@ -83,6 +98,8 @@ static void ranges(void **state)
 		bool want[SECTORS];
 		struct trace_ranges of_a, of_b, rest;
 
+		guard(&a);
+		guard(&b);
 		mark(&a, in_a);
 		mark(&b, in_b);
 		assert_int_equal(trace_ranges_of(&a, &of_a, NULL), 0);
@@ -97,8 +114,8 @@ static void ranges(void **state)
 		trace_ranges_release(&rest);
 		trace_ranges_release(&of_a);
 		trace_ranges_release(&of_b);
-		trace_release(&a);
-		trace_release(&b);
+		unguard(&a);
+		unguard(&b);
 	}
 }
 
@@ -162,8 +179,8 @@ static void merges_small_traces(void **state)
 {
 	struct trace_read one[] = { { 8, 8, 100 } }, two[] = { { 0, 8, 100 }, { 8, 16, 90 } };
 	struct trace traces[] = { { IDENTITY, SECTORS * 512, NULL, 0 },
-				  { IDENTITY, SECTORS * 512, one, 1 },
-				  { IDENTITY, SECTORS * 512, two, 2 } };
+				  { IDENTITY, SECTORS * 512, guard_copy(one, sizeof one), 1 },
+				  { IDENTITY, SECTORS * 512, guard_copy(two, sizeof two), 2 } };
 	static const struct {
 		size_t first, second, count;
 		struct trace_read want[3];
@@ -189,6 +206,8 @@ static void merges_small_traces(void **state)
 			assert_memory_equal(out.reads, rows[i].want, out.count * sizeof *out.reads);
 		trace_release(&out);
 	}
+	unguard(&traces[1]);
+	unguard(&traces[2]);
 }
 
 static void refuses_different_images(void **state)
@@ -400,6 +419,7 @@ static void totals_are_those_of_sectors(void **state)
 		image = stack_open(&s);
 		assert_int_equal(
 			image_extents(image, 0, image_size(image), false, mark_data, &sectors), 0);
+		guard(&t);
 		mark(&t, map);
 		for (i = 0; i < SECTORS; i++) {
 			unique += map[i] > 0;
@@ -422,7 +442,7 @@ static void totals_are_those_of_sectors(void **state)
 		assert_int_equal(sum.packed_bytes, read * SECTOR);
 		image_close(image);
 		stack_release(&s);
-		trace_release(&t);
+		unguard(&t);
 	}
 }
 

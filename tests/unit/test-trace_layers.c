@@ -20,6 +20,7 @@
 #include "prefetch/trace_edit.h"
 #include "prefetch/trace_layers.h"
 #include "tests/unit/alloc.h"
+#include "tests/unit/guard.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/stack.h"
 
@@ -65,16 +66,15 @@ static void seal(uint8_t *raw, size_t n)
 
 static void assert_refused(const uint8_t *raw, size_t n, const char *text)
 {
-	uint8_t *copy = malloc(n > 0 ? n : 1);
+	uint8_t *copy = guard_copy(raw, n);
 	struct trace_layers t = { .count = 77 };
 	struct err e = { "" };
 
-	memcpy(copy, raw, n);
 	assert_int_equal(trace_layers_parse(copy, n, &t, &e), -EBADMSG);
 	if (!strstr(e.msg, text))
 		fail_msg("'%s' does not say '%s'", e.msg, text);
 	assert_int_equal(t.count, 77);
-	free(copy);
+	guard_free(copy, n);
 }
 
 static struct trace_layers load_golden(void)
@@ -106,11 +106,11 @@ static void reads_the_golden_trace(void **state)
 static uint8_t *small_file(struct trace_layers *t, size_t count, size_t *n)
 {
 	void *bytes;
-	size_t all = t->count;
+	size_t size = count * sizeof *t->reads;
+	struct trace_layers first = { guard_copy(t->reads, size), count };
 
-	t->count = count;
-	assert_int_equal(trace_layers_format(t, &bytes, n, NULL), 0);
-	t->count = all;
+	assert_int_equal(trace_layers_format(&first, &bytes, n, NULL), 0);
+	guard_free(first.reads, size);
 	return bytes;
 }
 
@@ -118,10 +118,11 @@ static void writes_what_it_reads(void **state)
 {
 	struct trace_layers t = load_golden(), back;
 	size_t n, i;
-	uint8_t *raw = small_file(&t, t.count, &n);
+	uint8_t *raw = small_file(&t, t.count, &n), *copy = guard_copy(raw, n);
 
 	assert_int_equal(n, 24 + 24 * GOLDEN_RECORDS);
-	assert_int_equal(trace_layers_parse(raw, n, &back, NULL), 0);
+	assert_int_equal(trace_layers_parse(copy, n, &back, NULL), 0);
+	guard_free(copy, n);
 	assert_int_equal(back.count, t.count);
 	for (i = 0; i < t.count; i++) /* by field: there is padding */
 		assert_true(back.reads[i].layer == t.reads[i].layer &&
@@ -287,6 +288,7 @@ static void goes_and_comes_back(void **state)
 
 	for (loop = 0; loop < loops; loop++) {
 		struct trace t = { .disk_size = SECTORS * SECTOR, .count = loops_random() % 30 };
+		struct trace_read reads[30];
 		struct trace_layers_notes notes;
 		struct trace_ranges wanted, got, rest;
 		struct trace_layers records;
@@ -302,15 +304,15 @@ static void goes_and_comes_back(void **state)
 		stack_add_random(&s, SECTORS);
 		image = stack_open(&s);
 		assert_int_equal(image_identity(image, t.identity, NULL), 0);
-		t.reads = calloc(t.count + 1, sizeof *t.reads);
 		for (i = 0; i < t.count; i++) {
 			lba = loops_random() % SECTORS;
-			t.reads[i] = (struct trace_read){
+			reads[i] = (struct trace_read){
 				.lba = lba,
 				.sectors =
 					1 + (uint32_t)(loops_random() % min_u64(SECTORS - lba, 90)),
 			};
 		}
+		t.reads = guard_copy(reads, t.count * sizeof *reads);
 		assert_int_equal(trace_layers_from_disk(&t, image, &records, &notes, NULL), 0);
 		assert_int_equal(notes.upper + notes.left_out, 0);
 		assert_int_equal(trace_layers_to_disk(&records, image, &back, &notes, NULL), 0);
@@ -331,7 +333,7 @@ static void goes_and_comes_back(void **state)
 		trace_ranges_release(&rest);
 		trace_ranges_release(&wanted);
 		trace_ranges_release(&got);
-		trace_release(&t);
+		guard_free(t.reads, t.count * sizeof *t.reads);
 		trace_release(&back);
 		trace_layers_release(&records);
 		image_close(image);
