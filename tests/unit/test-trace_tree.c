@@ -580,6 +580,26 @@ static void data_has_a_limit(void **state)
 	assert_int_equal(times_read(sub), 0);
 }
 
+/* A file that is damaged is told of each time that it is taken: once, however often it is named. */
+static void none_is_forgotten(void **state)
+{
+	static const uint32_t behind[] = { BLOCKS };
+	static char names[MANY][16], last[40];
+	const char *paths[MANY + 1] = { "/many/" };
+	unsigned i;
+
+	begin_change();
+	for (i = 0; i < MANY; i++) {
+		set_blocks(crowd[i], BLOCK, behind, 1);
+		snprintf(names[i], sizeof names[i], "/many/%u", i);
+		paths[1 + i] = names[i];
+	}
+	end_of_change();
+	take(paths, MANY + 1);
+	snprintf(last, sizeof last, "\n%d more like these\n", MANY - TRACE_NOTES_MAX);
+	assert_string_equal(noted + strlen(noted) - strlen(last), last);
+}
+
 static void take_all(void)
 {
 	TAKE("/folder/", "/many/5", "/nowhere");
@@ -625,6 +645,7 @@ int main(void)
 		cmocka_unit_test(paths_that_grow_too_long),
 		cmocka_unit_test(folders_have_a_limit),
 		cmocka_unit_test(data_has_a_limit),
+		cmocka_unit_test(none_is_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
