@@ -16,6 +16,7 @@
 
 #include <ext2fs/ext2fs.h>
 
+#include "core/base/array.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
 
@@ -23,6 +24,7 @@ enum {
 	READS_MAX = 1 << 20, /* of metadata */
 	SUPER_AT = 1024, /* bytes */
 	SUPER_SIZE = 1024,
+	NAME_ROOM = 32, /* of a pointer, in hex */
 	GROUP_BLOCKS_MIN = 256, /* mke2fs makes no smaller groups */
 	GROUPS_MAX = 1 << 20, /* 128 TiB in blocks of 4 KiB */
 };
@@ -50,18 +52,15 @@ static errcode_t fail(struct ext4 *x, int r)
 
 static errcode_t note_read(struct ext4 *x, uint64_t off, uint64_t n)
 {
+	struct trace_range *reads;
+
 	if (x->count == READS_MAX)
 		return fail(x, err_set(&x->failure_text, EFBIG,
 				       "finding the files takes more than %d reads", READS_MAX));
-	if (x->count == x->room) {
-		size_t room = 2 * x->room + 256;
-		struct trace_range *reads = realloc(x->reads, room * sizeof *reads);
-
-		if (!reads)
-			return fail(x, err_set(&x->failure_text, ENOMEM, "out of memory"));
-		x->reads = reads;
-		x->room = room;
-	}
+	reads = array_grow(x->reads, x->count, &x->room, sizeof *reads);
+	if (!reads)
+		return fail(x, err_set(&x->failure_text, ENOMEM, "out of memory"));
+	x->reads = reads;
 	x->reads[x->count++] =
 		(struct trace_range){ .lba = off / SECTOR,
 				      .sectors = (off % SECTOR + n + SECTOR - 1) / SECTOR };
@@ -74,30 +73,24 @@ static errcode_t channel_read64(io_channel channel, unsigned long long block, in
 	struct ext4 *x = channel->private_data;
 	uint64_t size = (uint64_t)channel->block_size;
 	uint64_t n = count < 0 ? (uint64_t) - (int64_t)count : (uint64_t)count * size;
-	uint64_t disk = image_size(x->image);
+	uint64_t off;
 	errcode_t code;
 	int r;
 
 	if (x->failure < 0)
 		return -x->failure;
-	if (block > disk / size || !range_fits(block * size, n, disk))
+	if (__builtin_mul_overflow(block, size, &off) || !range_fits(off, n, image_size(x->image)))
 		return EXT2_ET_BAD_BLOCK_NUM;
-	code = note_read(x, block * size, n);
+	code = note_read(x, off, n);
 	if (code)
 		return code;
-	r = image_pread(x->image, data, (size_t)n, block * size, &x->failure_text);
+	r = image_pread(x->image, data, (size_t)n, off, &x->failure_text);
 	return r < 0 ? fail(x, r) : 0;
 }
 
 static errcode_t channel_read(io_channel channel, unsigned long block, int count, void *data)
 {
 	return channel_read64(channel, block, count, data);
-}
-
-static errcode_t channel_write64(io_channel channel, unsigned long long block, int count,
-				 const void *data)
-{
-	return EROFS;
 }
 
 static errcode_t channel_write(io_channel channel, unsigned long block, int count, const void *data)
@@ -133,7 +126,6 @@ static struct struct_io_manager manager = {
 	.read_blk = channel_read,
 	.read_blk64 = channel_read64,
 	.write_blk = channel_write,
-	.write_blk64 = channel_write64,
 	.flush = channel_flush,
 };
 
@@ -141,21 +133,16 @@ static struct struct_io_manager manager = {
 static errcode_t channel_open(const char *name, int flags, io_channel *out)
 {
 	static char channel_name[] = "image";
-	io_channel channel = calloc(1, sizeof *channel);
-	void *x = NULL;
+	io_channel channel = malloc(sizeof *channel);
 
 	if (!channel)
 		return ENOMEM;
-	if (sscanf(name, "%p", &x) != 1) {
-		free(channel);
-		return EINVAL;
-	}
 	*channel = (struct struct_io_channel){ .magic = EXT2_ET_MAGIC_IO_CHANNEL,
 					       .manager = &manager,
 					       .name = channel_name,
 					       .block_size = SUPER_SIZE,
-					       .refcount = 1,
-					       .private_data = x };
+					       .private_data = (void *)(uintptr_t)strtoull(
+						       name, NULL, 16) };
 	*out = channel;
 	return 0;
 }
@@ -272,21 +259,19 @@ static int look_at_disk(struct image *image, struct err *e)
 int ext4_open(struct image *image, struct ext4 **out, struct err *e)
 {
 	struct ext4 *x;
-	char name[2 + 2 * sizeof x + 1];
+	char name[NAME_ROOM];
 	errcode_t code;
 	int r = look_at_disk(image, e);
 
 	if (r < 0)
 		return r;
-	x = calloc(1, sizeof *x);
+	x = malloc(sizeof *x);
 	if (!x)
 		return err_set(e, ENOMEM, "out of memory");
-	x->image = image;
-	snprintf(name, sizeof name, "%p", (void *)x);
-	code = ext2fs_open2(name, NULL, EXT2_FLAG_64BITS | EXT2_FLAG_SKIP_MMP, 0, 0, &manager,
-			    &x->fs);
+	*x = (struct ext4){ .image = image };
+	snprintf(name, sizeof name, "%" PRIxPTR, (uintptr_t)x);
+	code = ext2fs_open2(name, NULL, EXT2_FLAG_64BITS, 0, 0, &manager, &x->fs);
 	if (code) {
-		x->fs = NULL;
 		r = explain(x, code, e);
 		ext4_close(x);
 		return r;
@@ -353,10 +338,10 @@ static errcode_t read_long_link(struct ext4 *x, uint32_t inode, char *out, unsig
 	unsigned got = 0;
 	errcode_t code = ext2fs_file_open(x->fs, inode, 0, &file);
 
-	if (code)
-		return code;
-	code = ext2fs_file_read(file, out, size, &got);
-	ext2fs_file_close(file);
+	if (code == 0) {
+		code = ext2fs_file_read(file, out, size, &got);
+		ext2fs_file_close(file);
+	}
 	return code || got == size ? code : EXT2_ET_SHORT_READ;
 }
 
@@ -372,7 +357,7 @@ int ext4_read_link(struct ext4 *x, uint32_t inode, char out[EXT4_LINK_MAX], stru
 	if (!LINUX_S_ISLNK(node.i_mode) || size == 0 || size >= EXT4_LINK_MAX)
 		return err_set(e, EBADMSG,
 			       "damaged file system: symbolic link of %" PRIu64 " bytes", size);
-	if (ext2fs_is_fast_symlink(&node) && size <= sizeof node.i_block)
+	if (size < sizeof node.i_block) /* a "fast" one, which lies in the inode */
 		memcpy(out, node.i_block, (size_t)size);
 	else
 		code = read_long_link(x, inode, out, (unsigned)size);
@@ -470,15 +455,14 @@ int ext4_data(struct ext4 *x, uint32_t inode,
 	struct mapping_out out = { .fs = x, .each = each, .arg = arg };
 	struct ext2_inode node;
 	errcode_t code = ext2fs_read_inode(x->fs, inode, &node);
-	uint64_t blocks;
+	uint64_t size;
 
 	if (code == 0)
 		code = read_attributes(x, &node);
 	if (code)
 		return explain(x, code, e);
-	blocks =
-		EXT2_I_SIZE(&node) / x->fs->blocksize + (EXT2_I_SIZE(&node) % x->fs->blocksize > 0);
-	out.blocks = (int64_t)min_u64(blocks, INT64_MAX);
+	size = EXT2_I_SIZE(&node);
+	out.blocks = (int64_t)(size / x->fs->blocksize + (size % x->fs->blocksize > 0));
 	if (!LINUX_S_ISREG(node.i_mode) || node.i_flags & EXT4_INLINE_DATA_FL)
 		return 0; /* what there is lies in the inode */
 	code = ext2fs_block_iterate3(x->fs, inode, BLOCK_FLAG_READ_ONLY | BLOCK_FLAG_DATA_ONLY,

@@ -479,17 +479,17 @@ static int begin_own(struct launch *l, struct err *e)
 int launch_open(const struct image_config *config, struct image *image, struct launch **out,
 		struct err *e)
 {
-	struct launch *l = calloc(1, sizeof *l);
+	struct launch *l = malloc(sizeof *l);
 	struct err why;
 	int r;
 
 	if (!l)
 		return err_set(e, ENOMEM, "%s: out of memory", config->path);
-	l->config = config;
-	l->how = &config->fetch.trace;
-	l->image = image;
-	pthread_mutex_init(&l->lock, NULL);
-	pthread_mutex_init(&l->window, NULL);
+	*l = (struct launch){ .config = config,
+			      .how = &config->fetch.trace,
+			      .image = image,
+			      .lock = PTHREAD_MUTEX_INITIALIZER,
+			      .window = PTHREAD_MUTEX_INITIALIZER };
 	clock_init_cond(&l->came);
 	r = begin_reference(l, &why);
 	if (r == 0)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/array.h"
 #include "core/base/le.h"
 #include "prefetch/trace_edit.h"
 
@@ -36,21 +37,17 @@ static bool has_bit(const uint64_t *bits, uint64_t i)
 static int append_chunk(struct planner *p, struct source *blob, uint64_t chunk)
 {
 	struct plan *plan = p->plan;
-	struct sequence_range *last = plan->count > 0 ? &plan->ranges[plan->count - 1] : NULL;
+	struct sequence_range *ranges = plan->ranges, *last;
 
+	last = plan->count > 0 ? &ranges[plan->count - 1] : NULL;
 	if (last && last->source == blob && last->first + last->count == chunk) {
 		last->count++;
 		return 0;
 	}
-	if (plan->count == p->room) {
-		size_t room = p->room ? 2 * p->room : 1024;
-		struct sequence_range *grown = reallocarray(plan->ranges, room, sizeof *grown);
-
-		if (!grown)
-			return -ENOMEM;
-		plan->ranges = grown;
-		p->room = room;
-	}
+	ranges = array_grow(ranges, plan->count, &p->room, sizeof *ranges);
+	if (!ranges)
+		return -ENOMEM;
+	plan->ranges = ranges;
 	plan->ranges[plan->count++] =
 		(struct sequence_range){ .source = blob, .first = chunk, .count = 1 };
 	return 0;
@@ -145,7 +142,7 @@ static int find_blobs(struct planner *p)
 	size_t i;
 
 	plan->layer_count = image_layer_count(p->image);
-	plan->layers = calloc(plan->layer_count + 1, sizeof *plan->layers);
+	plan->layers = calloc(plan->layer_count, sizeof *plan->layers);
 	if (!plan->layers)
 		return -ENOMEM;
 	for (i = 0; i < plan->layer_count; i++) {

@@ -22,6 +22,7 @@
 enum {
 	SECTOR_SHIFT = 9,
 	SEEN_SHIFT = 22, /* bits of the filter below: 4 Mi, 512 KiB of memory */
+	SEEN_WORDS = 1 << (SEEN_SHIFT - 6),
 	LINE = 64, /* bytes */
 	BATCH = 16, /* places that a thread takes at a time */
 	BLOCK_SHIFT = 3, /* sectors of what is new or not: 4 KiB */
@@ -53,11 +54,11 @@ static _Thread_local struct {
 	uint64_t serial, next, end;
 } batch;
 
-static _Atomic uint64_t last_serial;
+static _Atomic uint64_t next_serial = 1; /* 0: that of a thread without a batch */
 
 static uint64_t new_serial(void)
 {
-	return atomic_fetch_add(&last_serial, 1) + 1;
+	return atomic_fetch_add(&next_serial, 1);
 }
 
 int recorder_open(unsigned seconds, unsigned idle, struct recorder **out, struct err *e)
@@ -66,11 +67,9 @@ int recorder_open(unsigned seconds, unsigned idle, struct recorder **out, struct
 
 	if (!r)
 		return err_set(e, ENOMEM, "out of memory");
-	memset(r, 0, sizeof *r);
+	*r = (struct recorder){ .seconds = seconds, .idle = idle };
 	atomic_init(&r->serial, new_serial());
-	r->seconds = seconds;
-	r->idle = idle;
-	r->seen = calloc((size_t)1 << (SEEN_SHIFT - 6), sizeof *r->seen);
+	r->seen = calloc(SEEN_WORDS, sizeof *r->seen);
 	r->places = mmap(NULL, TRACE_READS_MAX * sizeof *r->places, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (r->places == MAP_FAILED)
@@ -181,7 +180,7 @@ static int by_time(const void *a, const void *b)
 {
 	const struct trace_read *x = a, *y = b;
 
-	return x->us < y->us ? -1 : x->us > y->us;
+	return order_u64(x->us, y->us);
 }
 
 int recorder_take(struct recorder *r, uint64_t disk_size, struct trace *t, struct err *e)
@@ -191,7 +190,7 @@ int recorder_take(struct recorder *r, uint64_t disk_size, struct trace *t, struc
 
 	atomic_store(&r->serial, new_serial()); /* what threads have taken is void */
 	t->count = 0;
-	t->reads = malloc((count + 1) * sizeof *t->reads);
+	t->reads = malloc(count * sizeof *t->reads);
 	for (i = 0; t->reads && i < count; i++) {
 		const struct place *p = &r->places[i];
 		struct trace_read read = {
@@ -212,7 +211,7 @@ int recorder_take(struct recorder *r, uint64_t disk_size, struct trace *t, struc
 
 void recorder_reset(struct recorder *r)
 {
-	memset(r->seen, 0, (size_t)1 << (SEEN_SHIFT - 3));
+	memset(r->seen, 0, SEEN_WORDS * sizeof *r->seen);
 	r->looked = r->new_at = 0;
 	atomic_store(&r->began, 0);
 	atomic_store(&r->next, 0);

@@ -16,12 +16,12 @@ struct replay {
 
 int replay_open(struct image *image, const struct trace *t, struct replay **out, struct err *e)
 {
-	struct replay *r = calloc(1, sizeof *r);
+	struct replay *r = malloc(sizeof *r);
 	int code;
 
 	if (!r)
 		return err_set(e, ENOMEM, "out of memory");
-	r->image = image;
+	*r = (struct replay){ .image = image };
 	code = plan_make(image, t, &r->plan, e);
 	if (code < 0) {
 		free(r);

@@ -153,7 +153,7 @@ int trace_parse(const void *bytes, size_t n, struct trace *out, struct err *e)
 
 	if (r < 0)
 		return r;
-	reads = malloc((t.count + 1) * sizeof *reads);
+	reads = malloc(t.count * sizeof *reads);
 	if (!reads)
 		return err_set(e, ENOMEM, "out of memory");
 	t.reads = reads;
@@ -187,7 +187,7 @@ int trace_format(const struct trace *t, void **bytes, size_t *n, struct err *e)
 
 	if (r < 0)
 		return r;
-	raw = calloc(1, size);
+	raw = malloc(size); /* of which each byte is written below */
 	if (!raw)
 		return err_set(e, ENOMEM, "out of memory");
 	memcpy(raw, magic, sizeof magic);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/array.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "core/identity.h"
@@ -23,17 +24,16 @@ static int no_memory(struct err *e)
 
 static int compare_u64(const void *a, const void *b)
 {
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
+	return order_u64(*(const uint64_t *)a, *(const uint64_t *)b);
 }
 
 /* ---- ranges ---- */
 
 static int compare_ranges(const void *a, const void *b)
 {
-	return compare_u64(&((const struct trace_range *)a)->lba,
-			   &((const struct trace_range *)b)->lba);
+	const struct trace_range *x = a, *y = b;
+
+	return order_u64(x->lba, y->lba);
 }
 
 /* Appends a range that begins at or after the beginning of the last one.  There is room. */
@@ -53,7 +53,7 @@ static void add_range(struct trace_ranges *r, uint64_t lba, uint64_t sectors)
 
 int trace_ranges_of(const struct trace *t, struct trace_ranges *out, struct err *e)
 {
-	struct trace_ranges all = { .list = malloc((t->count + 1) * sizeof *all.list) };
+	struct trace_ranges all = { .list = malloc(t->count * sizeof *all.list) };
 	size_t i;
 
 	if (!all.list)
@@ -73,8 +73,7 @@ int trace_ranges_subtract(const struct trace_ranges *a, const struct trace_range
 			  struct trace_ranges *out, struct err *e)
 {
 	/* Each range of b cuts one more piece off at most. */
-	struct trace_ranges rest = { .list = malloc((a->count + b->count + 1) *
-						    sizeof *rest.list) };
+	struct trace_ranges rest = { .list = malloc((a->count + b->count) * sizeof *rest.list) };
 	size_t i, k = 0;
 
 	if (!rest.list)
@@ -123,7 +122,7 @@ static int cells_init(struct cells *c, const struct trace_read *reads, size_t n,
 {
 	size_t i, kept = 0;
 
-	*c = (struct cells){ .starts = malloc((2 * n + 1) * sizeof *c->starts) };
+	*c = (struct cells){ .starts = malloc(2 * n * sizeof *c->starts) };
 	if (!c->starts)
 		return no_memory(e);
 	for (i = 0; i < n; i++) {
@@ -135,12 +134,12 @@ static int cells_init(struct cells *c, const struct trace_read *reads, size_t n,
 		if (kept == 0 || c->starts[i] != c->starts[kept - 1])
 			c->starts[kept++] = c->starts[i];
 	c->count = kept > 0 ? kept - 1 : 0;
-	c->next = malloc((c->count + 1) * sizeof *c->next);
+	c->next = malloc(kept * sizeof *c->next);
 	if (!c->next) {
 		cells_release(c);
 		return no_memory(e);
 	}
-	for (i = 0; i <= c->count; i++)
+	for (i = 0; i < kept; i++)
 		c->next[i] = (uint32_t)i;
 	return 0;
 }
@@ -215,8 +214,8 @@ static int find_first_uses(const struct trace_read *reads, size_t n, struct coll
 	if (r < 0)
 		return r;
 	/* Each part that is handed on has a cell of its own. */
-	out->room = cells.count < TRACE_READS_MAX ? cells.count : TRACE_READS_MAX;
-	out->reads = malloc((out->room + 1) * sizeof *out->reads);
+	out->room = (size_t)min_u64(cells.count, TRACE_READS_MAX);
+	out->reads = malloc(out->room * sizeof *out->reads);
 	if (out->reads)
 		for (i = 0; i < n; i++)
 			collect_unknown(&cells, &reads[i], out);
@@ -280,15 +279,14 @@ struct placed_read {
 static int compare_times(const void *a, const void *b)
 {
 	const struct placed_read *x = a, *y = b;
+	int r = order_u64(x->read.us, y->read.us);
 
-	if (x->read.us != y->read.us)
-		return x->read.us < y->read.us ? -1 : 1;
-	return (x->place > y->place) - (x->place < y->place);
+	return r != 0 ? r : order_u64(x->place, y->place);
 }
 
 static int sort_by_time(struct trace_read *reads, size_t n, struct err *e)
 {
-	AUTO_FREE struct placed_read *placed = malloc((n + 1) * sizeof *placed);
+	AUTO_FREE struct placed_read *placed = malloc(n * sizeof *placed);
 	size_t i;
 
 	if (!placed)
@@ -305,26 +303,23 @@ int trace_merge(const struct trace *const *traces, size_t count, struct trace *o
 		size_t *left_out, struct err *e)
 {
 	struct trace all = { 0 };
-	size_t i, total = 0;
+	size_t i, k, total = 0;
 	int r = 0;
 
 	for (i = 0; r == 0 && i < count; i++) {
-		r = i > 0 ? trace_same_image(traces[0], traces[i], e) : 0;
+		r = trace_same_image(traces[0], traces[i], e);
 		total += traces[i]->count;
 	}
 	if (r < 0)
 		return r;
 	if (total >= UINT32_MAX / 2)
 		return err_set(e, EINVAL, "%zu reads are too many to merge", total);
-	all.reads = malloc((total + 1) * sizeof *all.reads);
+	all.reads = malloc(total * sizeof *all.reads);
 	if (!all.reads)
 		return no_memory(e);
-	for (i = 0; i < count; i++) {
-		if (traces[i]->count > 0)
-			memcpy(all.reads + all.count, traces[i]->reads,
-			       traces[i]->count * sizeof *all.reads);
-		all.count += traces[i]->count;
-	}
+	for (i = 0; i < count; i++)
+		for (k = 0; k < traces[i]->count; k++)
+			all.reads[all.count++] = traces[i]->reads[k];
 	r = sort_by_time(all.reads, all.count, e);
 	if (r == 0)
 		r = trace_keep_first(&all, left_out, e);
@@ -369,13 +364,10 @@ static int add_packed(void *arg, const struct image_extent *x)
 	if (x->kind != EXTENT_DATA)
 		return 0;
 	p->bytes += x->n;
-	if (p->count == p->room) {
-		p->room = 2 * p->room + 1024;
-		grown = reallocarray(p->list, p->room, sizeof *grown);
-		if (!grown)
-			return -ENOMEM;
-		p->list = grown;
-	}
+	grown = array_grow(p->list, p->count, &p->room, sizeof *grown);
+	if (!grown)
+		return -ENOMEM;
+	p->list = grown;
 	(void)source_bottom(image_layer(p->image, x->layer)->layer.data, &off, &n);
 	p->list[p->count++] = (struct packed){ off, off + n, x->layer };
 	return 0;
@@ -384,10 +376,9 @@ static int add_packed(void *arg, const struct image_extent *x)
 static int by_place(const void *a, const void *b)
 {
 	const struct packed *x = a, *y = b;
+	int r = order_u64(x->layer, y->layer);
 
-	if (x->layer != y->layer)
-		return x->layer < y->layer ? -1 : 1;
-	return x->off < y->off ? -1 : x->off > y->off;
+	return r != 0 ? r : order_u64(x->off, y->off);
 }
 
 /* Neighbours share blocks. */
@@ -396,16 +387,15 @@ static uint64_t sum_up_packed(struct packed_list *p)
 	uint64_t sum = 0, end = 0;
 	size_t i;
 
-	if (p->count > 0)
+	if (p->list)
 		qsort(p->list, p->count, sizeof *p->list, by_place);
 	for (i = 0; i < p->count; i++) {
 		const struct packed *x = &p->list[i];
 
-		if (i == 0 || x->layer != p->list[i - 1].layer)
+		if (i > 0 && x->layer != x[-1].layer)
 			end = 0;
-		if (x->end > end)
-			sum += x->end - (x->off > end ? x->off : end);
-		end = x->end > end ? x->end : end;
+		sum += max_u64(x->end, end) - max_u64(x->off, end);
+		end = max_u64(x->end, end);
 	}
 	return sum;
 }

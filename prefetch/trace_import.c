@@ -108,9 +108,10 @@ static int import_text(const void *bytes, size_t n, struct image *image, struct 
 				    t.reads[i].sectors, t.reads[i].lba, disk / SECTOR);
 	if (t.disk_size == 0)
 		t.disk_size = disk;
+	if (r == 0 && t.identity[0] == '\0')
+		r = image_identity(image, t.identity, e);
 	if (r == 0)
-		r = t.identity[0] == '\0' ? image_identity(image, t.identity, e)
-					  : trace_check_image(&t, image, e);
+		r = trace_check_image(&t, image, e);
 	if (r < 0) {
 		trace_release(&t);
 		return r;

@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "core/base/array.h"
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
@@ -69,7 +69,7 @@ int trace_layers_parse(const void *bytes, size_t n, struct trace_layers *out, st
 	if (r < 0)
 		return r;
 	records = (n - HEADER) / RECORD;
-	reads = malloc((records + 1) * sizeof *reads);
+	reads = malloc(records * sizeof *reads);
 	if (!reads)
 		return err_set(e, ENOMEM, "out of memory");
 	for (i = 0, raw += HEADER; i < records; i++, raw += RECORD) {
@@ -130,10 +130,9 @@ static uint64_t place_of(size_t layer, uint64_t moffset)
 static int compare_places(const void *a, const void *b)
 {
 	const struct mapping *x = a, *y = b;
+	int r = order_u64(x->target, y->target);
 
-	if (x->target != y->target)
-		return x->target < y->target ? -1 : 1;
-	return (mapping_start(*x) > mapping_start(*y)) - (mapping_start(*x) < mapping_start(*y));
+	return r != 0 ? r : order_u64(mapping_start(*x), mapping_start(*y));
 }
 
 /* The merged index turned round: sorted by place, not overlapping there. */
@@ -169,7 +168,7 @@ static int reverse_init(struct reverse *rev, const struct index *ix, uint64_t di
 	const struct mapping *maps = index_maps(ix);
 	size_t n = index_count(ix), i;
 
-	*rev = (struct reverse){ .maps = malloc((n + 1) * sizeof *rev->maps) };
+	*rev = (struct reverse){ .maps = malloc(n * sizeof *rev->maps) };
 	if (!rev->maps)
 		return err_set(e, ENOMEM, "out of memory");
 	/* What is mapped beyond the disk's end is never seen. */
@@ -214,23 +213,19 @@ struct to_disk {
 static int add_read(struct to_disk *x, uint64_t lba, uint64_t sectors, struct err *e)
 {
 	struct trace *t = &x->trace;
-	struct trace_read *last = t->count > x->record_begin ? &t->reads[t->count - 1] : NULL;
+	struct trace_read *reads, *last;
 
+	last = t->count > x->record_begin ? &t->reads[t->count - 1] : NULL;
 	if (last && last->lba + last->sectors == lba && sectors <= UINT32_MAX - last->sectors) {
 		last->sectors += (uint32_t)sectors;
 		return 0;
 	}
 	if (t->count == TRACE_READS_MAX)
 		return 1;
-	if (t->count == x->room) {
-		size_t room = 2 * x->room + 1024;
-		struct trace_read *reads = realloc(t->reads, room * sizeof *reads);
-
-		if (!reads)
-			return err_set(e, ENOMEM, "out of memory");
-		t->reads = reads;
-		x->room = room;
-	}
+	reads = array_grow(t->reads, t->count, &x->room, sizeof *reads);
+	if (!reads)
+		return err_set(e, ENOMEM, "out of memory");
+	t->reads = reads;
 	t->reads[t->count++] = (struct trace_read){ .lba = lba, .sectors = (uint32_t)sectors };
 	return 0;
 }
@@ -320,23 +315,11 @@ struct from_disk {
 	struct trace_layers_notes *notes;
 };
 
-static int grow_records(struct from_disk *x)
-{
-	size_t room = 2 * x->room + 1024;
-	struct trace_layer_read *reads = realloc(x->layers.reads, room * sizeof *reads);
-
-	if (!reads)
-		return -ENOMEM;
-	x->layers.reads = reads;
-	x->room = room;
-	return 0;
-}
-
 static int add_extent(void *arg, const struct image_extent *extent)
 {
 	struct from_disk *x = arg;
 	struct trace_layers *t = &x->layers;
-	struct trace_layer_read *last = t->count > x->read_begin ? &t->reads[t->count - 1] : NULL;
+	struct trace_layer_read *reads, *last;
 
 	if (extent->kind != EXTENT_DATA)
 		return 0;
@@ -344,6 +327,7 @@ static int add_extent(void *arg, const struct image_extent *extent)
 		x->notes->upper++;
 		return 0;
 	}
+	last = t->count > x->read_begin ? &t->reads[t->count - 1] : NULL;
 	if (last && last->layer == extent->layer && last->off + last->n == extent->layer_off) {
 		last->n += extent->n;
 		return 0;
@@ -352,8 +336,10 @@ static int add_extent(void *arg, const struct image_extent *extent)
 		x->full = true;
 		return 1;
 	}
-	if (t->count == x->room && grow_records(x) < 0)
+	reads = array_grow(t->reads, t->count, &x->room, sizeof *reads);
+	if (!reads)
 		return -ENOMEM;
+	t->reads = reads;
 	t->reads[t->count++] = (struct trace_layer_read){ .layer = (uint32_t)extent->layer,
 							  .off = extent->layer_off,
 							  .n = extent->n };
@@ -363,14 +349,15 @@ static int add_extent(void *arg, const struct image_extent *extent)
 /* Each sector once: repeated reads of a disk of many pieces would take for ever. */
 static int first_uses(const struct trace *t, struct trace *out, size_t *left_out, struct err *e)
 {
+	size_t i;
 	int r;
 
 	*out = *t;
-	out->reads = malloc((t->count + 1) * sizeof *out->reads);
+	out->reads = malloc(t->count * sizeof *out->reads);
 	if (!out->reads)
 		return err_set(e, ENOMEM, "out of memory");
-	if (t->count > 0)
-		memcpy(out->reads, t->reads, t->count * sizeof *out->reads);
+	for (i = 0; i < t->count; i++)
+		out->reads[i] = t->reads[i];
 	r = trace_keep_first(out, left_out, e);
 	if (r < 0)
 		trace_release(out);

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/array.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "core/identity.h"
@@ -29,19 +30,16 @@ int trace_path_check(const char *path, struct err *e)
 /* Cuts the next line off *rest, which is NULL after the last one. */
 static char *next_line(char **rest)
 {
-	char *line = *rest, *end = strchr(line, '\n');
+	char *line = strsep(rest, "\n"), *cr = strrchr(line, '\r');
 
-	*rest = end ? end + 1 : NULL;
-	if (!end)
-		end = line + strlen(line);
-	if (end > line && end[-1] == '\r')
-		end--;
-	*end = '\0';
+	if (cr && cr[1] == '\0')
+		*cr = '\0';
 	return line;
 }
 
 static int add_line(struct trace_path_list *list, const char *line, size_t number, struct err *e)
 {
+	const char **paths;
 	int r;
 
 	if (line[0] == '#' || line[strspn(line, " \t")] == '\0')
@@ -51,33 +49,23 @@ static int add_line(struct trace_path_list *list, const char *line, size_t numbe
 		return err_wrap(e, r, "line %zu", number);
 	if (list->count == TRACE_PATHS_MAX)
 		return err_set(e, EINVAL, "line %zu: more than %d paths", number, TRACE_PATHS_MAX);
+	paths = array_grow(list->paths, list->count, &list->room, sizeof *paths);
+	if (!paths)
+		return err_set(e, ENOMEM, "out of memory");
+	list->paths = paths;
 	list->paths[list->count++] = line;
 	return 0;
 }
 
-/* No more than this many paths are in a text. */
-static size_t count_lines(const char *text, size_t n)
-{
-	size_t lines = 1, i;
-
-	for (i = 0; i < n; i++)
-		lines += text[i] == '\n';
-	return lines < TRACE_PATHS_MAX ? lines : TRACE_PATHS_MAX;
-}
-
 int trace_path_list_parse(const char *text, size_t n, struct trace_path_list *out, struct err *e)
 {
-	struct trace_path_list list = { .text = malloc(n + 1),
-					.paths =
-						malloc(count_lines(text, n) * sizeof *list.paths) };
+	struct trace_path_list list = { .text = malloc(n + 1) };
 	size_t number = 0;
 	char *rest = list.text;
 	int r = 0;
 
-	if (!list.text || !list.paths) {
-		trace_path_list_release(&list);
+	if (!list.text)
 		return err_set(e, ENOMEM, "out of memory");
-	}
 	if (n > 0)
 		memcpy(list.text, text, n);
 	list.text[n] = '\0';
@@ -109,47 +97,41 @@ struct numbers {
 
 static int numbers_add(struct numbers *n, uint32_t number)
 {
-	if (n->count == n->room) {
-		size_t room = 2 * n->room + 64;
-		uint32_t *list = realloc(n->list, room * sizeof *list);
+	uint32_t *list = array_grow(n->list, n->count, &n->room, sizeof *list);
 
-		if (!list)
-			return -ENOMEM;
-		n->list = list;
-		n->room = room;
-	}
+	if (!list)
+		return -ENOMEM;
+	n->list = list;
 	n->list[n->count++] = number;
 	return 0;
 }
 
-/* A set of inode numbers, none of them 0: open addressing, at most half full. */
+/* A set of inode numbers, 0 being always in it: open addressing, at most half full. */
 struct number_set {
 	uint32_t *slots; /* 0: free */
-	size_t count, room; /* room is a power of two, or 0 */
+	size_t count, room;
 };
 
 static size_t slot_of(const struct number_set *s, uint32_t number)
 {
-	size_t i = (size_t)(number * UINT32_C(2654435761)) & (s->room - 1);
+	size_t i = number * UINT32_C(2654435761) % s->room;
 
 	while (s->slots[i] != 0 && s->slots[i] != number)
-		i = (i + 1) & (s->room - 1);
+		i = (i + 1) % s->room;
 	return i;
 }
 
 static int set_grow(struct number_set *s)
 {
-	struct number_set t = { .room = s->room ? 2 * s->room : 256 };
+	struct number_set t = { .count = s->count, .room = s->room ? 2 * s->room : 256 };
 	size_t i;
 
 	t.slots = calloc(t.room, sizeof *t.slots);
 	if (!t.slots)
 		return -ENOMEM;
 	for (i = 0; i < s->room; i++)
-		if (s->slots[i] != 0) {
+		if (s->slots[i] != 0)
 			t.slots[slot_of(&t, s->slots[i])] = s->slots[i];
-			t.count++;
-		}
 	free(s->slots);
 	*s = t;
 	return 0;
@@ -189,9 +171,9 @@ struct walk {
 static int add_data(void *arg, uint64_t lba, uint64_t sectors)
 {
 	struct walk *w = arg;
-	struct trace_range *last =
-		w->data_count > w->path_begin ? &w->data[w->data_count - 1] : NULL;
+	struct trace_range *data = w->data, *last;
 
+	last = w->data_count > w->path_begin ? &data[w->data_count - 1] : NULL;
 	if (last && last->lba + last->sectors == lba && last->sectors + sectors <= UINT32_MAX) {
 		last->sectors += sectors;
 		return 0;
@@ -199,17 +181,11 @@ static int add_data(void *arg, uint64_t lba, uint64_t sectors)
 	w->full = w->data_count == TRACE_READS_MAX;
 	if (w->full)
 		return 1;
-	if (w->data_count == w->data_room) {
-		size_t room = 2 * w->data_room + 256;
-		struct trace_range *data = realloc(w->data, room * sizeof *data);
-
-		if (!data) {
-			w->out_of_memory = true;
-			return 1;
-		}
-		w->data = data;
-		w->data_room = room;
-	}
+	data = array_grow(data, w->data_count, &w->data_room, sizeof *data);
+	w->out_of_memory = !data;
+	if (!data)
+		return 1;
+	w->data = data;
 	w->data[w->data_count++] = (struct trace_range){ .lba = lba, .sectors = sectors };
 	return 0;
 }
@@ -236,12 +212,9 @@ static int add_entry(void *arg, uint32_t inode, enum ext4_kind kind)
 	struct walk *w = arg;
 	struct numbers *to = kind == EXT4_FOLDER ? &w->folders : &w->files;
 
-	if (inode == 0)
-		return 0;
 	if (++w->entries > TRACE_ENTRIES_MAX)
 		return 1;
-	if (kind != EXT4_OTHER && numbers_add(to, inode) < 0)
-		w->out_of_memory = true;
+	w->out_of_memory = kind != EXT4_OTHER && numbers_add(to, inode) < 0;
 	return w->out_of_memory;
 }
 
@@ -299,7 +272,6 @@ static int take_tree(struct walk *w, uint32_t root, const char *path, struct err
 {
 	int r = 0;
 
-	w->folders.count = 0;
 	if (numbers_add(&w->folders, root) < 0)
 		return err_set(e, ENOMEM, "out of memory");
 	while (w->folders.count > 0 && w->entries <= TRACE_ENTRIES_MAX && !w->full) {
@@ -397,9 +369,9 @@ static int ignore_entry(void *arg, uint32_t inode, enum ext4_kind kind)
 
 static int compare_ranges(const void *a, const void *b)
 {
-	uint64_t x = ((const struct trace_range *)a)->lba, y = ((const struct trace_range *)b)->lba;
+	const struct trace_range *x = a, *y = b;
 
-	return (x > y) - (x < y);
+	return order_u64(x->lba, y->lba);
 }
 
 static int take_path(struct walk *w, const char *path, struct err *e)
@@ -427,7 +399,7 @@ static int take_path(struct walk *w, const char *path, struct err *e)
 		r = err_set(e, ENOTDIR, "%s", strerror(ENOTDIR));
 	else if (kind == EXT4_FILE)
 		r = take_file(w, inode, e);
-	if (w->data_count > w->path_begin)
+	if (w->data)
 		qsort(w->data + w->path_begin, w->data_count - w->path_begin, sizeof *w->data,
 		      compare_ranges);
 	return r;
@@ -470,7 +442,7 @@ static int make_trace(const struct walk *w, struct image *image, struct trace *o
 
 	if (r < 0)
 		return r;
-	t.reads = malloc((metadata + w->data_count + 1) * sizeof *t.reads);
+	t.reads = malloc((metadata + w->data_count) * sizeof *t.reads);
 	if (!t.reads)
 		return err_set(e, ENOMEM, "out of memory");
 	append(&t, reads, metadata);
@@ -492,8 +464,12 @@ int trace_from_paths(struct image *image, const char *const *paths, size_t count
 {
 	struct trace_notes log = { 0 };
 	struct walk w = { .notes = notes ? notes : &log };
-	int r = ext4_open(image, &w.fs, e);
+	struct err why; /* notes need it, whether the caller does or not */
+	int r;
 
+	if (!e)
+		e = &why;
+	r = ext4_open(image, &w.fs, e);
 	if (r < 0)
 		return r;
 	r = take_paths(&w, paths, count, e);

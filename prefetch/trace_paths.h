@@ -31,7 +31,7 @@ int trace_path_check(const char *path, struct err *e);
 struct trace_path_list {
 	char *text; /* owned, as is paths */
 	const char **paths; /* into text */
-	size_t count;
+	size_t count, room;
 };
 
 /* The paths of a text, one a line.  Blank lines and those that begin with # are no paths.  EINVAL

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/array.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
 #include "core/format.h"
@@ -84,7 +85,7 @@ static bool take_time(struct cursor *c, uint32_t *out)
 {
 	uint64_t ms, us = 0, unit = 1000;
 
-	if (!take_number(c, UINT32_MAX / 1000, &ms))
+	if (!take_number(c, UINT32_MAX, &ms))
 		return false;
 	if (c->p < c->end && *c->p == '.')
 		for (c->p++; c->p < c->end && is_digit(*c->p) && unit > 1; c->p++) {
@@ -155,28 +156,23 @@ static bool take_line(struct cursor *c, struct trace *t)
 	return good && c->p == c->end;
 }
 
-/* No more than this many reads are in a text. */
-static size_t count_lines(const char *text, size_t n)
-{
-	size_t lines = 1, i;
-
-	for (i = 0; i < n; i++)
-		lines += text[i] == '\n';
-	return lines;
-}
-
 static int parse_lines(const char *text, size_t n, struct trace *t, struct err *e)
 {
 	const char *end = text + n, *p = text;
-	size_t number;
+	size_t number, room = 0;
 
 	for (number = 1; p < end; number++) {
 		const char *newline = memchr(p, '\n', (size_t)(end - p));
 		struct cursor line = { .p = p, .end = newline ? newline : end };
+		struct trace_read *reads;
 
 		if (t->count == TRACE_READS_MAX)
 			return err_set(e, EBADMSG, "line %zu: more than %d reads", number,
 				       TRACE_READS_MAX);
+		reads = array_grow(t->reads, t->count, &room, sizeof *reads);
+		if (!reads)
+			return err_set(e, ENOMEM, "out of memory");
+		t->reads = reads;
 		if (!take_line(&line, t))
 			return err_set(e, EBADMSG,
 				       "line %zu: not 'LBA SECTORS [MILLISECONDS]', "
@@ -204,15 +200,8 @@ static int check_reads(const struct trace *t, struct err *e)
 int trace_text_parse(const char *text, size_t n, struct trace *out, struct err *e)
 {
 	struct trace t = { 0 };
-	size_t lines = count_lines(text, n);
-	int r;
+	int r = parse_lines(text, n, &t, e);
 
-	if (lines > TRACE_READS_MAX)
-		lines = TRACE_READS_MAX;
-	t.reads = malloc((lines + 1) * sizeof *t.reads);
-	if (!t.reads)
-		return err_set(e, ENOMEM, "out of memory");
-	r = parse_lines(text, n, &t, e);
 	if (r == 0)
 		r = check_reads(&t, e);
 	if (r < 0) {

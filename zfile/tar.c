@@ -395,16 +395,13 @@ int tar_open_sink(struct sink *below, struct sink **out, struct err *e)
 	if (below->written != 0 || !below->ops->patch)
 		return err_set(e, EINVAL, "tar: %s below must be new and able to overwrite",
 			       below->ops->name);
-	t = calloc(1, sizeof *t);
+	r = sink_write_zeroes(below, WRAP_SIZE, e);
+	if (r < 0)
+		return r;
+	t = malloc(sizeof *t);
 	if (!t)
 		return err_set(e, ENOMEM, "out of memory");
-	r = sink_write_zeroes(below, WRAP_SIZE, e);
-	if (r < 0) {
-		free(t);
-		return r;
-	}
-	t->sink.ops = &tar_ops;
-	t->below = below;
+	*t = (struct tar_sink){ .sink.ops = &tar_ops, .below = below };
 	*out = &t->sink;
 	return 0;
 }

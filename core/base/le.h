@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* le.h - little-endian loads and stores by offset, and a range test that cannot wrap.  Compilers
- * turn each into one instruction; no alignment is needed. */
+ * turn each into one instruction; no alignment is needed.  And what is smaller of two numbers. */
 #ifndef OVERLAYBD_BASE_LE_H
 #define OVERLAYBD_BASE_LE_H
 
@@ -45,6 +45,12 @@ static inline uint64_t min_u64(uint64_t a, uint64_t b)
 static inline uint64_t max_u64(uint64_t a, uint64_t b)
 {
 	return a > b ? a : b;
+}
+
+/* For qsort: negative, 0 or positive, as a is less than, equal to or greater than b. */
+static inline int order_u64(uint64_t a, uint64_t b)
+{
+	return (a > b) - (a < b);
 }
 
 #endif

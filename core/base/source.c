@@ -117,11 +117,10 @@ int source_open_fd(int fd, struct source **out, struct err *e)
 	r = io_size(fd, &size, e);
 	if (r < 0)
 		return r;
-	f = calloc(1, sizeof *f);
+	f = malloc(sizeof *f);
 	if (!f)
 		return err_set(e, ENOMEM, "out of memory");
-	f->source = (struct source){ .ops = &file_ops, .size = size };
-	f->fd = fd;
+	*f = (struct file_source){ .source = { .ops = &file_ops, .size = size }, .fd = fd };
 	*out = &f->source;
 	return 0;
 }
@@ -164,12 +163,11 @@ static const struct source_ops memory_ops = {
 
 int source_open_memory(const void *bytes, size_t n, struct source **out, struct err *e)
 {
-	struct memory_source *m = calloc(1, sizeof *m);
+	struct memory_source *m = malloc(sizeof *m);
 
 	if (!m)
 		return err_set(e, ENOMEM, "out of memory");
-	m->source = (struct source){ .ops = &memory_ops, .size = n };
-	m->bytes = bytes;
+	*m = (struct memory_source){ .source = { .ops = &memory_ops, .size = n }, .bytes = bytes };
 	*out = &m->source;
 	return 0;
 }
@@ -218,12 +216,12 @@ int source_open_slice(struct source *below, uint64_t off, uint64_t n, struct sou
 			       "slice of %" PRIu64 " bytes at %" PRIu64 " exceeds %" PRIu64
 			       " bytes",
 			       n, off, below->size);
-	slice = calloc(1, sizeof *slice);
+	slice = malloc(sizeof *slice);
 	if (!slice)
 		return err_set(e, ENOMEM, "out of memory");
-	slice->source = (struct source){ .ops = &slice_ops, .size = n };
-	slice->below = below;
-	slice->start = off;
+	*slice = (struct slice_source){ .source = { .ops = &slice_ops, .size = n },
+					.below = below,
+					.start = off };
 	*out = &slice->source;
 	return 0;
 }

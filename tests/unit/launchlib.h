@@ -60,7 +60,7 @@ static struct {
 	int refuse; /* a thread, with this code */
 	void (*while_waiting)(void);
 	void (*while_finding)(void); /* what the files of prefetch= need */
-	unsigned joined;
+	unsigned joined, woken;
 } world;
 
 /* What a registry has; code 0 and no bytes: not asked for. */
@@ -170,6 +170,7 @@ static inline void wait_for(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t u
 
 static inline void wake(pthread_cond_t *c)
 {
+	world.woken++;
 }
 
 static inline int begin_thread(pthread_t *out, bool detached, void *(*body)(void *arg), void *arg)

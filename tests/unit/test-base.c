@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-base.c - errors, whole reads and writes, sources, sinks, digests, workers. */
+/* test-base.c - errors, whole reads and writes, sources, sinks, digests, workers, arrays. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <glob.h>
 #include <grp.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 
 #include <cmocka.h>
 
+#include "core/base/array.h"
 #include "core/base/digest.h"
 #include "core/base/io.h"
 #include "core/base/le.h"
@@ -375,6 +377,41 @@ static void workers_run_every_job_once(void **state)
 	assert_true(workers_cpus() >= 1);
 }
 
+static void numbers_have_an_order(void **state)
+{
+	static const uint64_t numbers[] = { 0, 1, 2, UINT32_MAX, UINT64_MAX - 1, UINT64_MAX };
+	size_t i, k, n = sizeof numbers / sizeof *numbers;
+
+	for (i = 0; i < n; i++)
+		for (k = 0; k < n; k++) {
+			int r = order_u64(numbers[i], numbers[k]);
+
+			assert_int_equal(r, i < k ? -1 : i > k);
+		}
+}
+
+/* Memory for just as many as it says, whenever one more is to be added; what was there stays. */
+static void arrays_grow_when_they_are_full(void **state)
+{
+	uint64_t *array = NULL;
+	size_t count, room = 0, i, wanted = 0;
+
+	for (count = 0; count < 1000; count++) {
+		array = array_grow(array, count, &room, sizeof *array);
+		assert_non_null(array);
+		if (count == wanted)
+			wanted = wanted > 0 ? 2 * wanted : 64;
+		assert_int_equal(room, wanted);
+		assert_true(malloc_usable_size(array) >= room * sizeof *array);
+		assert_true(malloc_usable_size(array) < 2 * room * sizeof *array);
+		array[count] = count;
+	}
+	for (i = 0; i < count; i++)
+		assert_int_equal(array[i], i);
+	assert_ptr_equal(array_grow(array, count, &room, sizeof *array), array);
+	free(array);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -390,6 +427,8 @@ int main(void)
 		cmocka_unit_test(digests),
 		cmocka_unit_test(sha512_digests),
 		cmocka_unit_test(workers_run_every_job_once),
+		cmocka_unit_test(numbers_have_an_order),
+		cmocka_unit_test(arrays_grow_when_they_are_full),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

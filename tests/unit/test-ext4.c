@@ -125,6 +125,35 @@ static void only_files_have_data(void **state)
 	set_node(file, was);
 }
 
+/* What is noted is what was read, and no more: the inode, and the block of attributes. */
+static void reads_are_noted_as_they_are(void **state)
+{
+	struct ext2_inode was = node_of(file), node = was;
+	const struct trace_range *reads;
+	size_t n, before, with;
+
+	for (with = 0; with < 2; with++) {
+		struct ext4 *x;
+
+		node.i_file_acl = with ? 3000 : 0;
+		set_node(file, node);
+		x = open_ext4();
+		reads = ext4_reads(x, &before);
+		assert_true(before >= 2);
+		assert_int_equal(reads[0].lba, SUPER / SECTOR);
+		assert_int_equal(reads[0].sectors, 1024 / SECTOR);
+		assert_int_equal(reads[1].lba, 2 * PER_BLOCK); /* descriptors of groups */
+		assert_int_equal(data_of(x, file, NULL), 0);
+		reads = ext4_reads(x, &n);
+		assert_int_equal(n, before + 1 + with);
+		assert_int_equal(reads[before].sectors, PER_BLOCK);
+		assert_int_equal(reads[before].lba % PER_BLOCK, 0);
+		assert_int_equal(reads[before + with].lba == 3000 * PER_BLOCK, with);
+		close_ext4(x);
+	}
+	set_node(file, was);
+}
+
 /* Opening a file reads its attributes, such as capabilities: they are fetched too. */
 static void attributes_are_read(void **state)
 {
@@ -320,6 +349,38 @@ static void set_size(ext2_ino_t inode, unsigned size)
 	set_node(inode, node);
 }
 
+/* Short ones lie in the inode, others in a block. */
+static void links_of_all_lengths_are_read(void **state)
+{
+	static const size_t lengths[] = { 1, 2, 58, 59, 60, 61, 62, 500, 1023 };
+	char text[1024], target[EXT4_LINK_MAX], name[16];
+	uint32_t inode;
+	struct ext4 *x;
+	size_t i, k;
+
+	begin_change();
+	for (i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		for (k = 0; k < lengths[i]; k++)
+			text[k] = (char)('a' + k % 26);
+		text[k] = '\0';
+		snprintf(name, sizeof name, "%zu", lengths[i]);
+		OK(ext2fs_symlink(fs, EXT2_ROOT_INO, 0, name, text));
+	}
+	end_change();
+	x = open_ext4();
+	for (i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+		int n = snprintf(name, sizeof name, "%zu", lengths[i]);
+
+		assert_int_equal(ext4_lookup(x, EXT4_ROOT, name, (size_t)n, &inode, NULL), 0);
+		memset(target, 'x', sizeof target);
+		assert_int_equal(ext4_read_link(x, inode, target, NULL), 0);
+		assert_int_equal(strlen(target), lengths[i]);
+		for (k = 0; k < lengths[i]; k++)
+			assert_int_equal(target[k], 'a' + k % 26);
+	}
+	close_ext4(x);
+}
+
 static void links_are_read(void **state)
 {
 	static const unsigned wrong[] = { 0, EXT4_LINK_MAX, EXT4_LINK_MAX + 1 };
@@ -384,6 +445,8 @@ static void sizes_are_checked_first(void **state)
 		{ 0x20, 256, NULL },
 		{ 0x20, 0, "4096 blocks in groups of 0" },
 		{ 0x28, 0, "4096 blocks in groups of 8192" },
+		{ 0x28, 1, NULL }, /* each byte of it counts */
+		{ 0x28, 0x01000000, NULL },
 		{ 0x14, 2, "4096 blocks in groups of 8192" },
 		{ 0x14, 1, NULL },
 	};
@@ -413,10 +476,60 @@ static void sizes_are_checked_first(void **state)
 	}
 }
 
+/* Whether our superblock, with these numbers in it, is one of a disk of this size. */
+static bool sizes_fit(uint64_t disk, uint32_t log_size, uint32_t blocks, uint32_t group_blocks)
+{
+	uint8_t head[SUPER + 1024];
+	struct layer_writer *w;
+	struct err e = { "" };
+	struct ext4 *x;
+	int r, fd = open(raw, O_RDONLY | O_CLOEXEC);
+
+	OK(io_pread(fd, head, sizeof head, 0, NULL));
+	close(fd);
+	le32_put(head + SUPER + 0x04, blocks);
+	le32_put(head + SUPER + 0x18, log_size);
+	le32_put(head + SUPER + 0x20, group_blocks);
+	stack_init(&stack);
+	w = stack_add(&stack, disk / SECTOR);
+	OK(layer_writer_data(w, 0, head, sizeof head / SECTOR, NULL));
+	stack_finish(w);
+	image = stack_open(&stack);
+	r = ext4_open(image, &x, &e);
+	if (r == 0)
+		ext4_close(x);
+	else
+		assert_memory_equal(e.msg, "damaged file system: ", 21);
+	close_image();
+	return !strstr(e.msg, " on a disk of ") && !strstr(e.msg, " in groups of ");
+}
+
+static void sizes_have_limits(void **state)
+{
+	static const struct {
+		uint64_t disk;
+		uint32_t log_size, blocks, group_blocks;
+		bool fit;
+	} rows[] = {
+		{ UINT64_C(1) << 28, 6, 4096, 8192, true }, /* 64 KiB are the largest blocks */
+		{ UINT64_C(1) << 29, 7, 4096, 8192, false },
+		{ UINT64_C(1) << 28, 6, 4097, 8192, false },
+		{ UINT64_C(1) << 38, 0, (1 << 28) - 1, 256, true },
+		{ UINT64_C(1) << 38, 0, 1 << 28, 256, false }, /* a million groups */
+		{ UINT64_C(1) << 38, 0, 1 << 28, 257, true },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++)
+		assert_int_equal(sizes_fit(rows[i].disk, rows[i].log_size, rows[i].blocks,
+					   rows[i].group_blocks),
+				 rows[i].fit);
+}
+
 /* The upper half of a number is there only in file systems that have 64-bit numbers. */
 static void upper_halves_count_where_they_are(void **state)
 {
-	enum { INCOMPATIBLE = 0x60, BLOCKS_HIGH = 0x150, WITH_64BIT = 0x80 };
+	enum { INCOMPATIBLE = 0x60, BLOCKS_HIGH = 0x150, WITH_64BIT = 0x80, WITH_MMP = 0x100 };
 	uint8_t was[4], features[4], now[4];
 	struct err e = { "" };
 	struct ext4 *x;
@@ -442,6 +555,8 @@ static void upper_halves_count_where_they_are(void **state)
 		e.msg[0] = '\0';
 		r = ext4_open(image, &x, &e);
 		assert_null(strstr(e.msg, " on a disk of "));
+		if (other == WITH_MMP) /* which guards against two that write */
+			assert_int_equal(r, 0);
 		if (r == 0)
 			ext4_close(x);
 		close_image();
@@ -476,6 +591,115 @@ static void a_disk_that_fails_fails_for_good(void **state)
 	assert_int_equal(ext4_list(x, folder, note_entry, &listed_count, &e), -EIO);
 	assert_non_null(strstr(e.msg, "the file ends at 4096")); /* and the cause stays */
 	close_ext4(x);
+}
+
+static int count_entry(void *arg, uint32_t inode, enum ext4_kind kind)
+{
+	return 0;
+}
+
+/* One of the calls that read, whatever it finds. */
+static int call(struct ext4 *x, unsigned which, struct err *e)
+{
+	char target[EXT4_LINK_MAX];
+	enum ext4_kind kind;
+	uint32_t found;
+
+	switch (which) {
+	case 0:
+		return ext4_lookup(x, folder, "file", 4, &found, e);
+	case 1:
+		return ext4_kind_of(x, file, &kind, e);
+	case 2:
+		return ext4_read_link(x, long_link, target, e);
+	case 3:
+		return ext4_list(x, folder, count_entry, NULL, e);
+	default:
+		return data_of(x, mapped, e);
+	}
+}
+
+enum { CALLS = 5 };
+
+/* Whichever call reads it first, and however much of the disk is there. */
+static void each_call_tells_of_a_failed_read(void **state)
+{
+	unsigned i, kept, failed[CALLS] = { 0 };
+
+	for (i = 0; i < CALLS; i++)
+		for (kept = 2; kept < BLOCKS; kept *= 2) {
+			struct err e = { "" };
+			struct ext4 *x;
+			int r;
+
+			open_image();
+			OK(truncate(stack.lowers[0].file, FORMAT_SPACE + (off_t)kept * BLOCK));
+			r = ext4_open(image, &x, &e);
+			if (r == 0) {
+				r = call(x, i, &e);
+				assert_int_equal(ext4_failed(x), r < 0);
+				failed[i] += r < 0;
+				ext4_close(x);
+			}
+			if (r < 0) {
+				assert_int_equal(r, -EIO);
+				assert_non_null(strstr(e.msg, "the file ends at "));
+			}
+			close_image();
+		}
+	for (i = 0; i < CALLS; i++)
+		assert_true(failed[i] > 0);
+}
+
+/* A file system that leads round in circles is left in the end. */
+static void reads_have_a_limit(void **state)
+{
+	struct ext4 *x = open_ext4();
+	struct err e = { "" };
+	enum ext4_kind kind;
+	size_t n;
+	uint32_t i;
+	int r = 0;
+
+	for (i = 0; r == 0; i++) /* more inodes, in more blocks, than the library keeps */
+		r = ext4_kind_of(x, 1 + i % 8 * 16, &kind, &e);
+	assert_int_equal(r, -EFBIG);
+	assert_string_equal(e.msg, "finding the files takes more than 1048576 reads");
+	assert_true(ext4_failed(x));
+	(void)ext4_reads(x, &n);
+	assert_int_equal(n, 1 << 20);
+	assert_int_equal(ext4_kind_of(x, folder, &kind, &e), -EFBIG);
+	close_ext4(x);
+}
+
+/* Nor can a file have blocks without end: 256 times 256 times 256 here, which are one and the same.
+ */
+static void blocks_have_a_limit(void **state)
+{
+	struct ext2_inode was = node_of(mapped), node = was;
+	uint8_t circle[BLOCK];
+	struct err e = { "" };
+	struct ext4 *x;
+	unsigned i;
+	int fd = open(raw, O_RDWR | O_CLOEXEC);
+
+	for (i = 0; i < BLOCK; i += 4)
+		le32_put(circle + i, 3500);
+	OK(io_pwrite(fd, circle, BLOCK, 3500 * BLOCK, NULL));
+	close(fd);
+	memset(node.i_block, 0, sizeof node.i_block);
+	node.i_block[EXT2_TIND_BLOCK] = 3500;
+	node.i_size = 0; /* what is not read counts too */
+	set_node(mapped, node);
+	x = open_ext4();
+	for (i = 0; i < 4; i++)
+		assert_int_equal(data_of(x, mapped, &e), 0);
+	assert_int_equal(piece_count, 0);
+	assert_int_equal(data_of(x, mapped, &e), -EFBIG);
+	assert_string_equal(e.msg, "the files have more than 67108864 blocks");
+	assert_true(ext4_failed(x));
+	close_ext4(x);
+	set_node(mapped, was);
 }
 
 static void open_read_close(void)
@@ -518,14 +742,20 @@ int main(void)
 		cmocka_unit_test(data_comes_in_the_files_order),
 		cmocka_unit_test(what_lies_behind_the_end_is_left_out),
 		cmocka_unit_test(only_files_have_data),
+		cmocka_unit_test(reads_are_noted_as_they_are),
 		cmocka_unit_test(attributes_are_read),
 		cmocka_unit_test(blocks_lie_on_the_disk),
 		cmocka_unit_test(names_are_found),
 		cmocka_unit_test(kinds),
 		cmocka_unit_test(links_are_read),
+		cmocka_unit_test(links_of_all_lengths_are_read),
 		cmocka_unit_test(sizes_are_checked_first),
+		cmocka_unit_test(sizes_have_limits),
 		cmocka_unit_test(upper_halves_count_where_they_are),
 		cmocka_unit_test(a_disk_that_fails_fails_for_good),
+		cmocka_unit_test(each_call_tells_of_a_failed_read),
+		cmocka_unit_test(reads_have_a_limit),
+		cmocka_unit_test(blocks_have_a_limit),
 		cmocka_unit_test(nothing_is_left_behind),
 		cmocka_unit_test(folders_are_listed), /* changes them */
 	};

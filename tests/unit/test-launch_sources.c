@@ -65,8 +65,15 @@ static void an_acceleration_layer_is_replayed(void **state)
 	assert_replayed(1, MIB, MIB);
 	assert_int_equal(pushed.asked, 0);
 	close_launch();
-	acceleration.code = -EIO;
 	world.while_waiting = client_comes;
+	pushed.code = -ESHUTDOWN; /* it is being ended: nobody need know */
+	acceleration.code = -ESHUTDOWN;
+	open_and_start();
+	assert_warned("");
+	assert_int_equal(pushed.asked, 1);
+	close_launch();
+	pushed = (struct answer){ .code = -ENOENT };
+	acceleration.code = -EIO;
 	open_and_start();
 	assert_warned("image.yaml: no replay: the registry is on fire");
 	assert_int_equal(pushed.asked, 1); /* and the next place is tried */
@@ -83,6 +90,26 @@ static void an_acceleration_layer_is_replayed(void **state)
 	assert_replayed(2, MIB, MIB);
 	close_launch();
 	assert_warned("image.yaml: no trace: neither");
+}
+
+/* A list of paths makes the server parse the image's file system: only where that is allowed. */
+static void paths_from_a_registry_need_leave(void **state)
+{
+	struct trace t = make_trace(2 * MIB, 100);
+
+	acceleration = (struct answer){ .bytes = strdup("/bin/sh\n"), .n = 8 };
+	of_paths = &t;
+	open_and_start();
+	assert_warned("image.yaml: no replay: acceleration layer: it is a list of paths, ");
+	assert_int_equal(sequences.count, 0);
+	close_launch();
+	settings->trace.follows_paths = true;
+	open_and_start();
+	assert_replayed(1, 2 * MIB, 100);
+	assert_warned("");
+	close_launch();
+	settings->trace.follows_paths = false;
+	trace_release(&t);
 }
 
 static void the_registry_is_asked_when_somebody_comes(void **state)
@@ -109,6 +136,21 @@ static void the_registry_is_asked_when_somebody_comes(void **state)
 	assert_int_equal(pushed.asked, 1);
 	close_launch();
 	assert_warned("");
+}
+
+/* Whoever waits for a client learns of one, and of the end. */
+static void who_waits_is_woken(void **state)
+{
+	open_launch();
+	assert_int_equal(world.woken, 0);
+	launch_client_came(launch);
+	assert_int_equal(world.woken, 1);
+	launch_client_went(launch);
+	assert_int_equal(world.woken, 1);
+	launch_end(launch);
+	assert_int_equal(world.woken, 2);
+	close_launch();
+	assert_int_equal(world.woken, 4);
 }
 
 /* The recording is over before the answer comes: it must not be overwritten. */
@@ -443,7 +485,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		LAUNCH_TEST(paths_are_replayed_beside_the_trace),
 		LAUNCH_TEST(an_acceleration_layer_is_replayed),
+		LAUNCH_TEST(paths_from_a_registry_need_leave),
 		LAUNCH_TEST(the_registry_is_asked_when_somebody_comes),
+		LAUNCH_TEST(who_waits_is_woken),
 		LAUNCH_TEST(a_recording_is_worth_more_than_what_was_pushed),
 		LAUNCH_TEST(the_registry_is_not_asked_again_at_once),
 		LAUNCH_TEST(a_pushed_trace_of_another_image_is_refused),

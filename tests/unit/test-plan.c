@@ -12,6 +12,7 @@
 #include "core/base/clock.h"
 #include "prefetch/plan.h"
 #include "tests/unit/allocs.h"
+#include "tests/unit/guard.h"
 #include "tests/unit/heap.h"
 #include "tests/unit/sequences.h"
 #include "tests/unit/stack.h"
@@ -59,10 +60,14 @@ static int new_stack(void **state)
 
 static struct plan plan_of(struct trace_read *reads, size_t count)
 {
-	struct trace t = { .disk_size = image_size(image), .reads = reads, .count = count };
+	size_t size = count * sizeof *reads;
+	struct trace t = { .disk_size = image_size(image),
+			   .reads = guard_copy(reads, size),
+			   .count = count };
 	struct plan plan;
 
 	assert_int_equal(plan_make(image, &t, &plan, NULL), 0);
+	guard_free(t.reads, size);
 	return plan;
 }
 
@@ -227,6 +232,33 @@ static void many_ranges_keep_their_order(void **state)
 	plan_release(&p);
 }
 
+/* Of many chunks, one by one: those that are planned, and those that are not. */
+static void each_chunk_is_known(void **state)
+{
+	enum { N = 300 };
+	static const unsigned steps[] = { 1, 2, 3, 63, 64, 65 };
+	struct trace_read reads[2 * N];
+	struct plan p;
+	size_t i, k, n;
+
+	add_layer(N * CHUNK, 0, N * CHUNK);
+	open_image();
+	sequences_add_remote(image, 0);
+	for (k = 0; k < sizeof steps / sizeof *steps; k++) {
+		for (i = n = 0; i < 2 * N; i++) /* each twice */
+			if (i % N % steps[k] == 0)
+				reads[n++] =
+					(struct trace_read){ .lba = i % N * CHUNK, .sectors = 1 };
+		p = plan_of(reads, n);
+		assert_int_equal(p.chunks, n / 2);
+		assert_int_equal(p.count, k == 0 ? 1 : n / 2);
+		for (i = 0; i < N; i++)
+			assert_int_equal(look_up(&p, i * CHUNK, 1),
+					 i % steps[k] == 0 ? PLAN_HAS_ALL : PLAN_LACKS_SOME);
+		plan_release(&p);
+	}
+}
+
 /* Of the trace that repeats itself, too, all that is read is planned, in order of first use. */
 static void repetitions_hide_nothing(void **state)
 {
@@ -330,10 +362,15 @@ static void repetitions_take_no_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(sectors_become_chunks),	      TEST(each_chunk_is_planned_at_its_first_use),
-		TEST(only_what_is_remote_is_planned), TEST(a_plan_knows_what_it_has),
-		TEST(many_ranges_keep_their_order),   TEST(repetitions_hide_nothing),
-		TEST(lack_of_memory_is_told),	      TEST(nothing_is_left_behind),
+		TEST(sectors_become_chunks),
+		TEST(each_chunk_is_planned_at_its_first_use),
+		TEST(only_what_is_remote_is_planned),
+		TEST(a_plan_knows_what_it_has),
+		TEST(many_ranges_keep_their_order),
+		TEST(repetitions_hide_nothing),
+		TEST(each_chunk_is_known),
+		TEST(lack_of_memory_is_told),
+		TEST(nothing_is_left_behind),
 		TEST(repetitions_take_no_time),
 	};
 

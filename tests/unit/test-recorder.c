@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -33,7 +34,7 @@ static struct recorder *make(unsigned seconds, unsigned idle)
 
 static struct trace take(struct recorder *r, uint64_t disk)
 {
-	struct trace t = { 0 };
+	struct trace t = { .count = 77 }; /* whatever was there */
 
 	assert_int_equal(recorder_take(r, disk, &t, NULL), 0);
 	return t;
@@ -289,6 +290,90 @@ static void a_new_window_has_seen_nothing(void **state)
 	recorder_close(r);
 }
 
+/* However much is read in sequence: each block of it is new, and so it is in the next window. */
+static void all_that_was_seen_is_forgotten(void **state)
+{
+	enum { BLOCKS = TRACE_READS_MAX - 100 };
+	struct recorder *r = make(4 * BLOCKS, 3);
+	unsigned window;
+	struct trace t;
+	uint64_t i;
+
+	for (window = 0; window < 2; window++) {
+		for (i = 0; i < BLOCKS; i++) {
+			now += 3 * SECOND;
+			recorder_note(r, i * 4096, 4096);
+			assert_false(recorder_look(r));
+		}
+		t = take(r, DISK);
+		assert_int_equal(t.count, BLOCKS);
+		trace_release(&t);
+		recorder_reset(r);
+	}
+	recorder_close(r);
+}
+
+/* Of an earlier window nothing comes back, however much it had. */
+static void old_reads_do_not_come_back(void **state)
+{
+	static const uint64_t counts[] = { 30, 1, 70001, 5000, 17, 2 };
+	struct recorder *r = make(FOREVER, FOREVER);
+	struct trace t;
+	uint64_t i, k;
+
+	for (k = 0; k < sizeof counts / sizeof *counts; k++) {
+		for (i = 0; i < counts[k]; i++)
+			recorder_note(r, i * 512, 512);
+		t = take(r, DISK);
+		assert_int_equal(t.count, counts[k]);
+		trace_release(&t);
+		recorder_reset(r);
+	}
+	/* Between two windows nothing is taken, nor is a place. */
+	recorder_note(r, 0, 512);
+	t = take(r, DISK);
+	trace_release(&t);
+	recorder_note(r, 0, 512);
+	recorder_reset(r);
+	recorder_note(r, 4096, 512);
+	t = take(r, DISK);
+	assert_int_equal(t.count, 1);
+	assert_int_equal(t.reads[0].lba, 8);
+	trace_release(&t);
+	recorder_close(r);
+	/* Nor of a recorder that was closed without anybody's taking them. */
+	r = make(FOREVER, FOREVER);
+	recorder_note(r, 0, 512);
+	recorder_close(r);
+	r = make(FOREVER, FOREVER);
+	recorder_note(r, 512, 512);
+	t = take(r, DISK);
+	assert_int_equal(t.count, 1);
+	assert_int_equal(t.reads[0].lba, 1);
+	trace_release(&t);
+	recorder_close(r);
+}
+
+static long pages(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	long n = -1;
+
+	assert_int_equal(fscanf(f, "%ld", &n), 1);
+	fclose(f);
+	return n;
+}
+
+/* Room for a million reads, 16 MiB, is given back. */
+static void no_mapping_is_left_behind(void **state)
+{
+	long before = pages(), i;
+
+	for (i = 0; i < 20; i++)
+		recorder_close(make(1, 1));
+	assert_true(pages() - before < 20 * 4096 / 2);
+}
+
 static void it_ends_when_it_is_full(void **state)
 {
 	struct recorder *r = make(FOREVER, FOREVER);
@@ -390,6 +475,9 @@ int main(void)
 		CLOCK_TEST(it_ends_in_any_case),
 		CLOCK_TEST(something_new_keeps_it_open),
 		CLOCK_TEST(a_new_window_has_seen_nothing),
+		CLOCK_TEST(all_that_was_seen_is_forgotten),
+		cmocka_unit_test(old_reads_do_not_come_back),
+		cmocka_unit_test(no_mapping_is_left_behind),
 		cmocka_unit_test(it_ends_when_it_is_full),
 		cmocka_unit_test(threads_lose_nothing),
 		cmocka_unit_test(windows_end_beside_readers),

@@ -109,6 +109,8 @@ static void plain_and_pax(void **state)
 	expect_layout(&a, 1536, PAYLOAD, true);
 	make(&a, "20 path=some/name.x\n");
 	expect_layout(&a, 1536, PAYLOAD, false);
+	make(&a, "4 =\n5 a=\n12 siz=size\n16 sizes=999999\n"); /* none is our key */
+	expect_layout(&a, 1536, PAYLOAD, false);
 }
 
 /* The number formats of other tools. */
@@ -153,6 +155,42 @@ static void numbers(void **state)
 		seal(a.bytes);
 		assert_int_equal(parse(a.bytes, a.n, &t, &e), -EBADMSG);
 		assert_non_null(strstr(e.msg, "tar: header at 0: size is not a number"));
+	}
+}
+
+/* The largest, and one more. */
+static void large_numbers(void **state)
+{
+	static const struct {
+		const char *text; /* 12 bytes; or records */
+		const char *msg;
+	} rows[] = {
+		{ "777777777777", "payload of 68719476735 bytes at 512 does not fit" },
+		{ "\x80\0\0\0\x7f\xff\xff\xff\xff\xff\xff\xff",
+		  "payload of 9223372036854775807 bytes at 512 does not fit" },
+		{ "\x80\0\0\0\x80\0\0\0\0\0\0\0", "size is not a number" },
+		{ "\x80\0\0\x01\0\0\0\0\0\0\0\0", "size is not a number" },
+		{ "29 size=18446744073709551615\n",
+		  "payload of 18446744073709551615 bytes at 1536 does not fit" },
+		{ "29 size=18446744073709551616\n", "size is not a number" },
+		{ "29 size=18446744073709551620\n", "size is not a number" },
+	};
+	struct archive a;
+	struct tar_layout t;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		bool records = strchr(rows[i].text, '=') != NULL;
+		struct err e = { "" };
+
+		make(&a, records ? rows[i].text : NULL);
+		if (!records)
+			memcpy(a.bytes + 124, rows[i].text, 12);
+		seal(a.bytes);
+		assert_int_equal(parse(a.bytes, a.n, &t, &e), -EBADMSG);
+		if (!strstr(e.msg, rows[i].msg))
+			fail_msg("row %zu: %s", i, e.msg);
 	}
 }
 
@@ -205,6 +243,11 @@ static void global_headers(void **state)
 			header(many + i * BLOCK, 'g', "0");
 		assert_int_equal(parse(many, sizeof many, &t, &e), -EBADMSG);
 		assert_string_equal(e.msg, "tar: more than 32 headers before the payload");
+		header(many + 32 * BLOCK, '0', "0");
+		assert_int_equal(parse(many, sizeof many, &t, &e), -EBADMSG);
+		header(many + 31 * BLOCK, '0', "0"); /* the last that counts */
+		assert_int_equal(parse(many, sizeof many, &t, &e), 0);
+		assert_int_equal(t.payload_offset, 32 * BLOCK);
 	}
 }
 
@@ -258,6 +301,7 @@ static const struct {
 	{ "length too long", "13 size=700\n", 0, 'y', 0, "of 13 bytes does not end in a newline" },
 	{ "length too short", "11 size=700\n", 0, 'y', 0, "of 11 bytes does not end in a newline" },
 	{ "length in itself", "2 \n", 0, 'y', 0, "of 2 bytes does not end in a newline" },
+	{ "length without a key", "3 \n", 0, 'y', 0, "of 3 bytes does not end in a newline" },
 	{ "length zero", "0 a=b\n", 0, 'y', 0, "of 0 bytes does not end in a newline" },
 	{ "no equals", "12 size~700\n", 0, 'y', 0, "pax record without '='" },
 	{ "records too long", "12 size=700\n", 129, '1', 0, "do not fit in" },
@@ -296,6 +340,14 @@ static void refuse_many_records(void **state)
 	header(bytes, 'x', "00000200001"); /* 65537 */
 	assert_int_equal(parse(bytes, n, &t, &e), -EBADMSG);
 	assert_non_null(strstr(e.msg, "65537 bytes of pax records are more than the 65536"));
+	header(bytes, 'x', "00000200000"); /* just as many, as one record */
+	memset(bytes + BLOCK, 'x', 65536);
+	memcpy(bytes + BLOCK, "65536 comment=", 14);
+	bytes[BLOCK + 65535] = '\n';
+	header(bytes + BLOCK + 65536, '0', "00000000100");
+	assert_int_equal(parse(bytes, n, &t, &e), 0);
+	assert_int_equal(t.payload_offset, 65536 + 2 * BLOCK);
+	assert_int_equal(t.payload_size, 64);
 	free(bytes);
 }
 
@@ -418,6 +470,56 @@ static void written_sizes(void **state)
 	free(payload);
 }
 
+/* A member of its own, whatever its size. */
+static void packs_one_file(void **state)
+{
+	static const size_t sizes[] = { 1, 511, 512, 513, 5000 };
+	static const struct {
+		size_t at;
+		const char *text;
+		size_t n;
+	} fields[] = {
+		{ 0, "a.name", 7 },
+		{ 100, "100644 \0", 8 },
+		{ 108, "     0 \0", 8 },
+		{ 116, "     0 \0", 8 },
+		{ 136, "          0 ", 12 },
+		{ 154, " \0", 2 },
+		{ 156, "0", 1 },
+		{ 157, "\0\0", 2 },
+		{ 257,
+		  "ustar\0"
+		  "00",
+		  8 },
+	};
+	size_t i, k, n;
+
+	(void)state;
+	for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		uint8_t *payload = malloc(sizes[i]), *raw;
+		struct tar_layout t;
+		struct err e;
+		void *bytes;
+
+		memset(payload, 'p', sizes[i]);
+		assert_int_equal(tar_pack("a.name", payload, sizes[i], &bytes, &n, &e), 0);
+		raw = bytes;
+		assert_int_equal(n, BLOCK + (sizes[i] + BLOCK - 1) / BLOCK * BLOCK + 2 * BLOCK);
+		for (k = 0; k < sizeof fields / sizeof fields[0]; k++)
+			assert_memory_equal(raw + fields[k].at, fields[k].text, fields[k].n);
+		assert_int_equal(parse(raw, n, &t, &e), 0);
+		assert_string_equal(t.name, "a.name");
+		assert_int_equal(t.payload_offset, BLOCK);
+		assert_int_equal(t.payload_size, sizes[i]);
+		assert_true(t.end_blocks && !t.pax);
+		assert_memory_equal(raw + BLOCK, payload, sizes[i]);
+		for (k = BLOCK + sizes[i]; k < n; k++)
+			assert_int_equal(raw[k], 0);
+		free(payload);
+		free(bytes);
+	}
+}
+
 static void each_write_fails_once(void **state)
 {
 	uint64_t k;
@@ -465,18 +567,13 @@ static void refuse_used_sink(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(plain_and_pax),
-		cmocka_unit_test(numbers),
-		cmocka_unit_test(dialects),
-		cmocka_unit_test(global_headers),
-		cmocka_unit_test(not_tar),
-		cmocka_unit_test(refuse),
-		cmocka_unit_test(refuse_many_records),
-		cmocka_unit_test(cut_short),
-		cmocka_unit_test(each_read_fails_once),
-		cmocka_unit_test(golden_again),
-		cmocka_unit_test(written_sizes),
-		cmocka_unit_test(each_write_fails_once),
+		cmocka_unit_test(plain_and_pax),    cmocka_unit_test(numbers),
+		cmocka_unit_test(large_numbers),    cmocka_unit_test(dialects),
+		cmocka_unit_test(global_headers),   cmocka_unit_test(not_tar),
+		cmocka_unit_test(refuse),	    cmocka_unit_test(refuse_many_records),
+		cmocka_unit_test(cut_short),	    cmocka_unit_test(each_read_fails_once),
+		cmocka_unit_test(golden_again),	    cmocka_unit_test(written_sizes),
+		cmocka_unit_test(packs_one_file),   cmocka_unit_test(each_write_fails_once),
 		cmocka_unit_test(refuse_used_sink),
 	};
 

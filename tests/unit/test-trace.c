@@ -15,6 +15,7 @@
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
 #include "prefetch/trace.h"
+#include "tests/unit/guard.h"
 #include "tests/unit/loops.h"
 
 #define IDENTITY "sha256:00112233445566778899aabbccddeeff0123456789abcdef0123456789abcdef"
@@ -50,11 +51,15 @@ static void assert_same(const struct trace *a, const struct trace *b)
 
 static uint8_t *format(const struct trace *t, size_t *n)
 {
+	size_t size = t->count * sizeof *t->reads;
+	struct trace copy = *t;
 	void *bytes;
 	struct err e;
 
-	if (trace_format(t, &bytes, n, &e) < 0)
+	copy.reads = guard_copy(t->reads, size);
+	if (trace_format(&copy, &bytes, n, &e) < 0)
 		fail_msg("%s", e.msg);
+	guard_free(copy.reads, size);
 	return bytes;
 }
 
@@ -69,17 +74,16 @@ static void seal(uint8_t *raw, size_t n)
 /* Parses a copy that ends where a read beyond it is found out, and must fail with this text. */
 static void assert_refused(const uint8_t *raw, size_t n, const char *text)
 {
-	uint8_t *copy = malloc(n > 0 ? n : 1);
+	uint8_t *copy = guard_copy(raw, n);
 	struct trace t = { .count = 77 };
 	struct err e = { "" };
 
-	memcpy(copy, raw, n);
 	assert_int_equal(trace_parse(copy, n, &t, &e), -EBADMSG);
 	if (!strstr(e.msg, text))
 		fail_msg("'%s' does not say '%s'", e.msg, text);
 	assert_int_equal(t.count, 77);
 	assert_null(t.reads);
-	free(copy);
+	guard_free(copy, n);
 }
 
 static void round_trips(void **state)
@@ -89,12 +93,13 @@ static void round_trips(void **state)
 	for (i = 0; i < loops; i++) {
 		struct trace t = make(loops_random() % 100), back;
 		size_t n;
-		uint8_t *raw = format(&t, &n);
+		uint8_t *raw = format(&t, &n), *copy = guard_copy(raw, n);
 		struct err e;
 
 		assert_int_equal(n, TRACE_HEADER + t.count * TRACE_READ);
-		if (trace_parse(raw, n, &back, &e) < 0)
+		if (trace_parse(copy, n, &back, &e) < 0)
 			fail_msg("%s", e.msg);
+		guard_free(copy, n);
 		assert_same(&t, &back);
 		trace_release(&back);
 		trace_release(&t);

@@ -15,6 +15,7 @@
 #include "core/identity.h"
 #include "prefetch/trace_edit.h"
 #include "tests/unit/alloc.h"
+#include "tests/unit/guard.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/stack.h"
 
@@ -39,6 +40,20 @@ static struct trace make(size_t count, uint32_t latest)
 		};
 	}
 	return t;
+}
+
+/* Its reads lie before a guard from now on, until unguard frees them. */
+static void guard(struct trace *t)
+{
+	struct trace_read *reads = t->reads;
+
+	t->reads = guard_copy(reads, t->count * sizeof *reads);
+	free(reads);
+}
+
+static void unguard(struct trace *t)
+{
+	guard_free(t->reads, t->count * sizeof *t->reads);
 }
 
 /* Marks each sector of the trace with the place of its first read, from 1. */
@@ -83,6 +98,8 @@ static void ranges(void **state)
 		bool want[SECTORS];
 		struct trace_ranges of_a, of_b, rest;
 
+		guard(&a);
+		guard(&b);
 		mark(&a, in_a);
 		mark(&b, in_b);
 		assert_int_equal(trace_ranges_of(&a, &of_a, NULL), 0);
@@ -97,8 +114,8 @@ static void ranges(void **state)
 		trace_ranges_release(&rest);
 		trace_ranges_release(&of_a);
 		trace_ranges_release(&of_b);
-		trace_release(&a);
-		trace_release(&b);
+		unguard(&a);
+		unguard(&b);
 	}
 }
 
@@ -155,6 +172,42 @@ static void merges_by_time(void **state)
 	assert_int_equal(out.count, sizeof want / sizeof *want);
 	assert_memory_equal(out.reads, want, sizeof want);
 	trace_release(&out);
+}
+
+/* Whatever one of them has, or lacks. */
+static void merges_small_traces(void **state)
+{
+	struct trace_read one[] = { { 8, 8, 100 } }, two[] = { { 0, 8, 100 }, { 8, 16, 90 } };
+	struct trace traces[] = { { IDENTITY, SECTORS * 512, NULL, 0 },
+				  { IDENTITY, SECTORS * 512, guard_copy(one, sizeof one), 1 },
+				  { IDENTITY, SECTORS * 512, guard_copy(two, sizeof two), 2 } };
+	static const struct {
+		size_t first, second, count;
+		struct trace_read want[3];
+	} rows[] = {
+		{ 0, 0, 0, { { 0 } } },
+		{ 0, 1, 1, { { 8, 8, 100 } } },
+		{ 1, 0, 1, { { 8, 8, 100 } } },
+		{ 1, 2, 2, { { 8, 16, 90 }, { 0, 8, 100 } } },
+		{ 2, 1, 2, { { 8, 16, 90 }, { 0, 8, 100 } } },
+		{ 2, 2, 2, { { 8, 16, 90 }, { 0, 8, 100 } } },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		const struct trace *both[] = { &traces[rows[i].first], &traces[rows[i].second] };
+		size_t left_out = 9;
+		struct trace out;
+
+		assert_int_equal(trace_merge(both, 2, &out, &left_out, NULL), 0);
+		assert_int_equal(left_out, 0);
+		assert_int_equal(out.count, rows[i].count);
+		if (out.count > 0)
+			assert_memory_equal(out.reads, rows[i].want, out.count * sizeof *out.reads);
+		trace_release(&out);
+	}
+	unguard(&traces[1]);
+	unguard(&traces[2]);
 }
 
 static void refuses_different_images(void **state)
@@ -220,6 +273,7 @@ static void totals(void **state)
 	struct trace t = { IDENTITY, 256 * 512, reads, 3 };
 	static const uint8_t bytes[10 * SECTOR];
 	struct trace_totals sum;
+	struct err e = { "" };
 	struct layer_writer *w;
 	struct image *image;
 	struct stack s;
@@ -238,9 +292,12 @@ static void totals(void **state)
 	assert_int_equal(trace_sum_up(&t, image, &sum, NULL), 0);
 	assert_true(sum.has_image && sum.image_bytes == 14 * 512);
 	assert_int_equal(sum.image_unique_bytes, 6 * 512);
+	assert_int_equal(sum.packed_bytes, 6 * 512);
 	t.disk_size *= 2;
 	reads[2].lba = 256;
-	assert_int_equal(trace_sum_up(&t, image, &sum, NULL), -EINVAL);
+	assert_int_equal(trace_sum_up(&t, image, &sum, &e), -EINVAL);
+	assert_string_equal(e.msg, "trace of a larger disk than the image's");
+	assert_int_equal(sum.packed_bytes, 6 * 512); /* as it was */
 	image_close(image);
 	stack_release(&s);
 }
@@ -254,13 +311,13 @@ static void packed_bytes_count_once(void **state)
 		struct trace_read read;
 		uint64_t sectors;
 	} rows[] = {
-		{ { .lba = 0, .sectors = 200 }, 35 },
-		{ { .lba = 0, .sectors = 60 }, 20 },
-		{ { .lba = 5, .sectors = 50 }, 10 },
-		{ { .lba = 0, .sectors = 10 }, 10 },
+		{ { .lba = 0, .sectors = 200 }, 35 },	     { { .lba = 0, .sectors = 60 }, 20 },
+		{ { .lba = 5, .sectors = 50 }, 10 },	     { { .lba = 0, .sectors = 10 }, 10 },
+		{ { .lba = 0, .sectors = 600 }, 35 + 23 }, /* and all of the other layer */
+		{ { .lba = 150, .sectors = 351 }, 10 + 23 },
 	};
-	static const uint8_t bytes[10 * SECTOR];
-	struct trace t = { IDENTITY, 200 * SECTOR, NULL, 1 };
+	static const uint8_t bytes[22 * SECTOR];
+	struct trace t = { IDENTITY, 600 * SECTOR, NULL, 1 };
 	struct format_entry entry;
 	struct layer_writer *w;
 	struct image *image;
@@ -271,9 +328,13 @@ static void packed_bytes_count_once(void **state)
 	int fd;
 
 	stack_init(&s);
-	w = stack_add(&s, 200);
+	w = stack_add(&s, 600);
 	for (i = 0; i < 4; i++)
 		assert_int_equal(layer_writer_data(w, i * 50, bytes, 10, NULL), 0);
+	stack_finish(w);
+	w = stack_add(&s, 600); /* the second piece stands where the first layer's do */
+	assert_int_equal(layer_writer_data(w, 400, bytes, 22, NULL), 0);
+	assert_int_equal(layer_writer_data(w, 500, bytes, 1, NULL), 0);
 	stack_finish(w);
 	image = stack_open(&s);
 	at = image_layer(image, 0)->layer.header.index_offset;
@@ -326,6 +387,65 @@ static void packed_bytes_are_of_each_layer(void **state)
 	stack_release(&s);
 }
 
+/* Where nothing is shared, what is fetched is what is read: counted sector by sector. */
+struct sectors {
+	bool data[SECTORS];
+};
+
+static int mark_data(void *arg, const struct image_extent *x)
+{
+	struct sectors *sectors = arg;
+
+	memset(sectors->data + x->off / SECTOR, x->kind == EXTENT_DATA, x->n / SECTOR);
+	return 0;
+}
+
+static void totals_are_those_of_sectors(void **state)
+{
+	unsigned loop, loops = loops_count(1000);
+
+	for (loop = 0; loop < loops; loop++) {
+		struct trace t = make(loops_random() % 40, 1000);
+		uint64_t data = 0, read = 0, unique = 0, latest = 0, lengths = 0;
+		size_t map[SECTORS], i;
+		struct trace_totals sum;
+		struct sectors sectors;
+		struct image *image;
+		struct stack s;
+
+		stack_init(&s);
+		for (i = 0; i < 3; i++)
+			stack_add_random(&s, SECTORS);
+		image = stack_open(&s);
+		assert_int_equal(
+			image_extents(image, 0, image_size(image), false, mark_data, &sectors), 0);
+		guard(&t);
+		mark(&t, map);
+		for (i = 0; i < SECTORS; i++) {
+			unique += map[i] > 0;
+			data += sectors.data[i];
+			read += map[i] > 0 && sectors.data[i];
+		}
+		for (i = 0; i < t.count; i++) {
+			lengths += t.reads[i].sectors;
+			if (t.reads[i].us > latest)
+				latest = t.reads[i].us;
+		}
+		assert_int_equal(trace_sum_up(&t, image, &sum, NULL), 0);
+		assert_true(sum.has_image);
+		assert_int_equal(sum.reads, t.count);
+		assert_int_equal(sum.read_bytes, lengths * SECTOR);
+		assert_int_equal(sum.unique_bytes, unique * SECTOR);
+		assert_int_equal(sum.duration_us, latest);
+		assert_int_equal(sum.image_bytes, data * SECTOR);
+		assert_int_equal(sum.image_unique_bytes, read * SECTOR);
+		assert_int_equal(sum.packed_bytes, read * SECTOR);
+		image_close(image);
+		stack_release(&s);
+		unguard(&t);
+	}
+}
+
 static void belongs_to_its_image(void **state)
 {
 	struct trace t = { .disk_size = 64 * SECTOR };
@@ -338,11 +458,39 @@ static void belongs_to_its_image(void **state)
 	image = stack_open(&s);
 	assert_int_equal(image_identity(image, t.identity, NULL), 0);
 	assert_int_equal(trace_check_image(&t, image, &e), 0);
-	t.disk_size += SECTOR;
+	t.disk_size -= SECTOR;
+	assert_int_equal(trace_check_image(&t, image, &e), 0);
+	t.disk_size += 2 * SECTOR;
 	assert_int_equal(trace_check_image(&t, image, &e), -EINVAL);
+	assert_string_equal(e.msg, "the trace is of a disk of 33280 bytes, this one has 32768");
 	memcpy(t.identity, IDENTITY, sizeof t.identity);
 	assert_int_equal(trace_check_image(&t, image, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "of another image: " IDENTITY));
+	image_close(image);
+	stack_release(&s);
+}
+
+static void out_of_memory_for_totals(const struct trace *t)
+{
+	struct trace_totals sum;
+	struct err e = { "" };
+	struct image *image;
+	struct stack s;
+	long k;
+	int r;
+
+	stack_init(&s);
+	stack_add_random(&s, SECTORS);
+	image = stack_open(&s);
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		e.msg[0] = '\0';
+		alloc_left = k;
+		r = trace_sum_up(t, image, &sum, &e);
+		alloc_left = -1;
+		assert_string_equal(e.msg, r < 0 ? "out of memory" : "");
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(k, 3); /* the ranges, and what is packed */
 	image_close(image);
 	stack_release(&s);
 }
@@ -378,6 +526,7 @@ static void out_of_memory(void **state)
 	}
 	assert_true(r == 0 && k > 2);
 	trace_ranges_release(&rest);
+	out_of_memory_for_totals(&a);
 	trace_release(&a);
 	trace_release(&b);
 }
@@ -394,12 +543,14 @@ int main(void)
 		cmocka_unit_test(ranges),
 		cmocka_unit_test(first_uses),
 		cmocka_unit_test(merges_by_time),
+		cmocka_unit_test(merges_small_traces),
 		cmocka_unit_test(refuses_different_images),
 		cmocka_unit_test(merges_large_traces),
 		cmocka_unit_test(refuses_too_many_reads),
 		cmocka_unit_test(totals),
 		cmocka_unit_test(packed_bytes_count_once),
 		cmocka_unit_test(packed_bytes_are_of_each_layer),
+		cmocka_unit_test(totals_are_those_of_sectors),
 		cmocka_unit_test(belongs_to_its_image),
 		cmocka_unit_test(out_of_memory),
 	};

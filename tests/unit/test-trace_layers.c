@@ -20,6 +20,7 @@
 #include "prefetch/trace_edit.h"
 #include "prefetch/trace_layers.h"
 #include "tests/unit/alloc.h"
+#include "tests/unit/guard.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/stack.h"
 
@@ -65,16 +66,15 @@ static void seal(uint8_t *raw, size_t n)
 
 static void assert_refused(const uint8_t *raw, size_t n, const char *text)
 {
-	uint8_t *copy = malloc(n > 0 ? n : 1);
+	uint8_t *copy = guard_copy(raw, n);
 	struct trace_layers t = { .count = 77 };
 	struct err e = { "" };
 
-	memcpy(copy, raw, n);
 	assert_int_equal(trace_layers_parse(copy, n, &t, &e), -EBADMSG);
 	if (!strstr(e.msg, text))
 		fail_msg("'%s' does not say '%s'", e.msg, text);
 	assert_int_equal(t.count, 77);
-	free(copy);
+	guard_free(copy, n);
 }
 
 static struct trace_layers load_golden(void)
@@ -106,11 +106,11 @@ static void reads_the_golden_trace(void **state)
 static uint8_t *small_file(struct trace_layers *t, size_t count, size_t *n)
 {
 	void *bytes;
-	size_t all = t->count;
+	size_t size = count * sizeof *t->reads;
+	struct trace_layers first = { guard_copy(t->reads, size), count };
 
-	t->count = count;
-	assert_int_equal(trace_layers_format(t, &bytes, n, NULL), 0);
-	t->count = all;
+	assert_int_equal(trace_layers_format(&first, &bytes, n, NULL), 0);
+	guard_free(first.reads, size);
 	return bytes;
 }
 
@@ -118,10 +118,11 @@ static void writes_what_it_reads(void **state)
 {
 	struct trace_layers t = load_golden(), back;
 	size_t n, i;
-	uint8_t *raw = small_file(&t, t.count, &n);
+	uint8_t *raw = small_file(&t, t.count, &n), *copy = guard_copy(raw, n);
 
 	assert_int_equal(n, 24 + 24 * GOLDEN_RECORDS);
-	assert_int_equal(trace_layers_parse(raw, n, &back, NULL), 0);
+	assert_int_equal(trace_layers_parse(copy, n, &back, NULL), 0);
+	guard_free(copy, n);
 	assert_int_equal(back.count, t.count);
 	for (i = 0; i < t.count; i++) /* by field: there is padding */
 		assert_true(back.reads[i].layer == t.reads[i].layer &&
@@ -266,11 +267,14 @@ static void finds_the_disk(void **state)
 			uint64_t size = image_layer(image, layer)->layer.data->size;
 			uint64_t off = loops_random() % size;
 			uint64_t most = k % 2 ? size - off : min_u64(size - off, 5000);
+			uint64_t n = 1 + loops_random() % most;
 
-			assert_converted(
-				image, (struct trace_layer_read){ .layer = layer,
-								  .off = off,
-								  .n = 1 + loops_random() % most });
+			if (k % 5 == 0) /* ends with the first byte of a sector */
+				n = (size - 1 - off) / SECTOR * SECTOR + 1 - off % SECTOR;
+			if (n > size - off)
+				n = 1;
+			assert_converted(image, (struct trace_layer_read){
+							.layer = layer, .off = off, .n = n });
 		}
 		image_close(image);
 		stack_release(&s);
@@ -284,6 +288,7 @@ static void goes_and_comes_back(void **state)
 
 	for (loop = 0; loop < loops; loop++) {
 		struct trace t = { .disk_size = SECTORS * SECTOR, .count = loops_random() % 30 };
+		struct trace_read reads[30];
 		struct trace_layers_notes notes;
 		struct trace_ranges wanted, got, rest;
 		struct trace_layers records;
@@ -299,15 +304,15 @@ static void goes_and_comes_back(void **state)
 		stack_add_random(&s, SECTORS);
 		image = stack_open(&s);
 		assert_int_equal(image_identity(image, t.identity, NULL), 0);
-		t.reads = calloc(t.count + 1, sizeof *t.reads);
 		for (i = 0; i < t.count; i++) {
 			lba = loops_random() % SECTORS;
-			t.reads[i] = (struct trace_read){
+			reads[i] = (struct trace_read){
 				.lba = lba,
 				.sectors =
 					1 + (uint32_t)(loops_random() % min_u64(SECTORS - lba, 90)),
 			};
 		}
+		t.reads = guard_copy(reads, t.count * sizeof *reads);
 		assert_int_equal(trace_layers_from_disk(&t, image, &records, &notes, NULL), 0);
 		assert_int_equal(notes.upper + notes.left_out, 0);
 		assert_int_equal(trace_layers_to_disk(&records, image, &back, &notes, NULL), 0);
@@ -328,7 +333,7 @@ static void goes_and_comes_back(void **state)
 		trace_ranges_release(&rest);
 		trace_ranges_release(&wanted);
 		trace_ranges_release(&got);
-		trace_release(&t);
+		guard_free(t.reads, t.count * sizeof *t.reads);
 		trace_release(&back);
 		trace_layers_release(&records);
 		image_close(image);
@@ -530,6 +535,44 @@ static void finds_shared_data(void **state)
 		assert_shared(&rows[i]);
 }
 
+/* A file cannot name the upper: what lies there is counted. */
+static void counts_what_lies_in_the_upper(void **state)
+{
+	struct trace_read reads[] = { { .lba = 10, .sectors = 4 }, { .lba = 20, .sectors = 30 } };
+	struct trace t = { .disk_size = 100 * SECTOR, .reads = reads, .count = 2 };
+	static const uint8_t bytes[10 * SECTOR];
+	struct trace_layers_notes notes;
+	struct trace_layers out;
+	struct image_layer *upper;
+	struct layer_writer *w;
+	struct image *image;
+	struct stack s;
+
+	stack_init(&s);
+	w = stack_add(&s, 100);
+	assert_int_equal(layer_writer_data(w, 10, bytes, 10, NULL), 0);
+	stack_finish(w);
+	w = stack_add(&s, 100);
+	assert_int_equal(layer_writer_data(w, 12, bytes, 10, NULL), 0);
+	assert_int_equal(layer_writer_data(w, 40, bytes, 1, NULL), 0);
+	stack_finish(w);
+	image = stack_open(&s);
+	upper = (void *)(uintptr_t)image_layer(image, 1);
+	upper->is_upper = true;
+	assert_int_equal(image_identity(image, t.identity, NULL), 0);
+	assert_int_equal(trace_layers_from_disk(&t, image, &out, &notes, NULL), 0);
+	upper->is_upper = false;
+	assert_int_equal(notes.upper, 3);
+	assert_int_equal(notes.left_out, 0);
+	assert_int_equal(out.count, 1);
+	assert_int_equal(out.reads[0].layer, 0);
+	assert_int_equal(out.reads[0].off, FORMAT_SPACE);
+	assert_int_equal(out.reads[0].n, 2 * SECTOR);
+	trace_layers_release(&out);
+	image_close(image);
+	stack_release(&s);
+}
+
 /* A disk in more pieces than a file has room for: each read of which something is missing counts,
  * and those that need nothing do not. */
 static void counts_what_there_is_no_room_for(void **state)
@@ -719,6 +762,7 @@ int main(void)
 		cmocka_unit_test(ignores_what_lies_beyond_the_end),
 		cmocka_unit_test(keeps_reads_apart),
 		cmocka_unit_test(finds_shared_data),
+		cmocka_unit_test(counts_what_lies_in_the_upper),
 		cmocka_unit_test(counts_what_there_is_no_room_for),
 		cmocka_unit_test(ends_soon),
 		cmocka_unit_test(refuses_another_image),

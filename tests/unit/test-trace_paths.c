@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,16 +126,51 @@ static void skips_what_is_not_there(void **state)
 	trace_release(&alone);
 }
 
+/* Notes say what is wrong, in words. */
+static void assert_in_words(const char *text)
+{
+	assert_null(strstr(text, "Unknown code"));
+	assert_null(strstr(text, "(null)"));
+}
+
 static void limits_notes(void **state)
 {
+	static const struct {
+		size_t count;
+		const char *end;
+	} rows[] = {
+		{ TRACE_NOTES_MAX, "such file or directory\n" },
+		{ TRACE_NOTES_MAX + 1, "\n1 more like these\n" },
+		{ TRACE_NOTES_MAX + 5, "\n5 more like these\n" },
+	};
 	const char *paths[TRACE_NOTES_MAX + 5];
 	struct trace t;
-	size_t i;
+	size_t i, k, lines;
 
 	for (i = 0; i < TRACE_NOTES_MAX + 5; i++)
 		paths[i] = "/nothing";
-	t = take(golden, paths, TRACE_NOTES_MAX + 5);
-	assert_non_null(strstr(noted, "\n5 more like these\n"));
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		t = take(golden, paths, rows[i].count);
+		assert_true(strlen(noted) > 30);
+		assert_string_equal(noted + strlen(noted) - strlen(rows[i].end), rows[i].end);
+		for (k = lines = 0; noted[k]; k++)
+			lines += noted[k] == '\n';
+		assert_int_equal(lines, TRACE_NOTES_MAX + (i > 0));
+		trace_release(&t);
+	}
+}
+
+static void cuts_long_notes(void **state)
+{
+	static char path[3000];
+	const char *paths[] = { path };
+	struct trace t;
+
+	memset(path, 'x', sizeof path - 1);
+	path[0] = '/';
+	t = take(golden, paths, 1);
+	assert_int_equal(strlen(noted), 1023 + 1);
+	assert_memory_equal(noted, path, 1023);
 	trace_release(&t);
 }
 
@@ -152,17 +188,18 @@ static void refuses_relative_paths(void **state)
 
 static void reads_lists(void **state)
 {
-	static const char text[] = "# what starts\n\n/usr/bin/python3\r\n  \t\n"
-				   "/usr/lib/python3/\n/with blank/*\n/last";
+	static const char text[] = "# what starts\n\n/usr/bin/python3\r\n  \t\n\r\n"
+				   "/usr/lib/python3/\n/with blank/*\n/re\rturn\n/last\r\r";
 	static const char *const want[] = { "/usr/bin/python3", "/usr/lib/python3/",
-					    "/with blank/*", "/last" };
+					    "/with blank/*", "/re\rturn", "/last\r" };
 	struct trace_path_list list;
 	size_t i, n;
 
 	assert_int_equal(trace_path_list_parse(text, sizeof text - 1, &list, NULL), 0);
-	assert_int_equal(list.count, 4);
-	for (i = 0; i < 4; i++)
+	assert_int_equal(list.count, 5);
+	for (i = 0; i < 5; i++)
 		assert_string_equal(list.paths[i], want[i]);
+	assert_true(malloc_usable_size(list.text) >= sizeof text);
 	trace_path_list_release(&list);
 	for (n = 0; n < sizeof text; n++) {
 		char *copy = malloc(n > 0 ? n : 1);
@@ -233,6 +270,14 @@ static void says_what_it_is(void **state)
 	memset(head, 0, sizeof head);
 	memcpy(head + 512, "EFI PART", 8);
 	assert_no_file_system(head, sizeof head, EINVAL, "the disk holds a partition table");
+	head[520] = 1; /* as it is on such disks */
+	assert_no_file_system(head, sizeof head, EINVAL, "the disk holds a partition table");
+	head[519] = 'X';
+	assert_no_file_system(head, sizeof head, EINVAL, "the disk holds no ext4 file system");
+	head[1024 + 56] = 0x53; /* half of the magic number, and the other half */
+	assert_no_file_system(head, sizeof head, EINVAL, "the disk holds no ext4 file system");
+	memcpy(head + 1024 + 56, "\0\xef", 2);
+	assert_no_file_system(head, sizeof head, EINVAL, "the disk holds no ext4 file system");
 	memcpy(head + 1024, "\xe2\xe1\xf5\xe0", 4);
 	assert_no_file_system(head, sizeof head, EINVAL, "the disk holds an erofs file system");
 	memcpy(head + 1024 + 56, "\x53\xef", 2);
@@ -360,6 +405,8 @@ static void survives_damage(void **state)
 			   (r != -EINVAL || !strstr(e.msg, "the disk holds no ext4"))) {
 			fail_msg("%d: %s", r, e.msg);
 		}
+		assert_in_words(e.msg);
+		assert_in_words(noted);
 		noted_some += notes.count > 0;
 		longest = max_u64(longest, clock_ms() - began);
 		image_close(image);
@@ -459,11 +506,17 @@ static int tear_down(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(finds_the_data),	   cmocka_unit_test(finds_files),
-		cmocka_unit_test(skips_what_is_not_there), cmocka_unit_test(limits_notes),
-		cmocka_unit_test(refuses_relative_paths),  cmocka_unit_test(reads_lists),
-		cmocka_unit_test(refuses_lists),	   cmocka_unit_test(says_what_it_is),
-		cmocka_unit_test(survives_damage),	   cmocka_unit_test(out_of_memory),
+		cmocka_unit_test(finds_the_data),
+		cmocka_unit_test(finds_files),
+		cmocka_unit_test(skips_what_is_not_there),
+		cmocka_unit_test(limits_notes),
+		cmocka_unit_test(cuts_long_notes),
+		cmocka_unit_test(refuses_relative_paths),
+		cmocka_unit_test(reads_lists),
+		cmocka_unit_test(refuses_lists),
+		cmocka_unit_test(says_what_it_is),
+		cmocka_unit_test(survives_damage),
+		cmocka_unit_test(out_of_memory),
 		cmocka_unit_test(reports_failed_reads),
 	};
 
