@@ -260,4 +260,32 @@ static const struct upper_step grow_reads[] = {
 	{ "read i/u.index", "i/u.index: reading 4096 bytes at 0" IO },
 };
 
+/* What is damaged is cut off. */
+static const struct upper_step repair_steps[] = {
+	{ "truncate i/u.index", "i/u.index: cutting it" IO },
+	{ "sync i/u.index", "i/u.index: cutting it" IO },
+};
+
+static const struct upper_step repair_reads[] = {
+	{ "open u.data", "u.data" IO },
+};
+
+static const struct upper_step drop_steps[] = {
+	{ "truncate i/u.index", "i/u.index: cutting it" IO },
+	{ "sync i/u.index", "i/u.index: cutting it" IO },
+	{ "unlink u.pending", "u.pending" IO },
+};
+
+static const struct upper_step drop_reads[] = {
+	{ "open u.data", "u.data" IO },
+};
+
+static const struct upper_step apply_steps[] = {
+	{ "truncate i/u.index", "i/u.index: cutting it" IO },
+};
+
+static const struct upper_step apply_reads[] = {
+	{ "open u.data", "u.data" IO },
+};
+
 #endif
