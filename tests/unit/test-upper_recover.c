@@ -73,17 +73,21 @@ static void open_log(struct upper_findings *found)
 		fail_msg("%s", e.msg);
 }
 
+/* That closing fails then is not what the test is about. */
 static void kill_process(void)
 {
+	loglib_expect("");
 	memfs->dead = true;
 	(void)upper_log_close(u, NULL);
 	u = NULL;
 	memfs_kill(memfs);
+	loglib_listen();
 }
 
 /* Sector 1 is flushed, 3 and 5 are not.  With `killed` its process has died, else it ended. */
 static void make_log(bool killed)
 {
+	loglib_listen();
 	memfs = memfs_new(1);
 	ops = memfs_ops;
 	options.size = 0;
@@ -452,7 +456,7 @@ static void a_full_disk_can_be_read(void **state)
 		assert_int_equal(letter_at(3), 'b');
 		assert_true(u->pending.waits);
 		assert_false(u->has_pending);
-		assert_int_equal(upper_log_pwrite(u, sector, SECTOR, 0, 0, NULL), -ENOSPC);
+		assert_int_equal(upper_log_pwrite(u, sector, SECTOR, 0, 0, NULL), codes[i]);
 		refusal = 0;
 		assert_int_equal(upper_log_flush(u, NULL), 0);
 		put(0, 'e');
@@ -556,9 +560,8 @@ static void repair_keeps_what_can_be_trusted(void **state)
 		make_log(cases[i].killed);
 		do_damage(cases[i].damage);
 		memset(&done, 0x5a, sizeof done);
-		e.msg[0] = '\0';
 		r = upper_repair_files(&ops, "u.data", "i/u.index", cases[i].how, &done, &e);
-		if (r != cases[i].r || strcmp(e.msg, cases[i].said) != 0)
+		if (r != cases[i].r || (r < 0 && strcmp(e.msg, cases[i].said) != 0))
 			fail_msg("%s: %d: %s", cases[i].what, r, e.msg);
 		if (strcmp(done.damage.msg, cases[i].found) != 0 || done.kept != cases[i].kept ||
 		    done.dropped != cases[i].dropped || done.stale != cases[i].stale ||

@@ -46,7 +46,7 @@ struct item {
 
 static uint8_t *data_bytes; /* DATA of them */
 static struct item index_items[MOST], records[MOST];
-static size_t index_count, record_count;
+static size_t entry_count, record_count;
 static struct upper_pending_base base, next_base;
 static size_t most_read; /* bytes of the data at once */
 static unsigned data_reads;
@@ -73,9 +73,9 @@ static uint8_t *index_bytes(size_t *n)
 	size_t i;
 
 	assert_non_null(raw);
-	for (i = 0; i < index_count; i++)
+	for (i = 0; i < entry_count; i++)
 		encode(&index_items[i], raw + FORMAT_SPACE + i * FORMAT_ENTRY);
-	*n = FORMAT_SPACE + index_count * FORMAT_ENTRY;
+	*n = FORMAT_SPACE + entry_count * FORMAT_ENTRY;
 	return raw;
 }
 
@@ -147,7 +147,7 @@ static int look(bool older, bool apply, const char *damage, uint64_t data_size,
 {
 	static const struct source_ops data_ops = { .name = "data", .pread = data_pread };
 	struct source data = { .ops = &data_ops, .size = data_size }, *index;
-	struct upper_records found = { .good = index_count };
+	struct upper_records found = { .good = entry_count };
 	struct file_ops ops = memfs_ops;
 	struct upper_replay_log log = { .ops = &ops,
 					.data_path = "u.data",
@@ -255,9 +255,9 @@ static void the_index_goes_on_as_the_records_do(void **state)
 		size_t count;
 		int r;
 
-		set_items(index_items + 1, &index_count, cases[i].index);
+		set_items(index_items + 1, &entry_count, cases[i].index);
 		index_items[0] = (struct item)AT(100, 1, 8);
-		index_count++;
+		entry_count++;
 		set_items(records, &record_count, cases[i].records);
 		base = (struct upper_pending_base){ 1, index_crc(1), cases[i].skip };
 		next_base = (struct upper_pending_base){ 0 };
@@ -286,7 +286,7 @@ static void a_base_is_no_longer_than_the_index(void **state)
 
 	fill_data();
 	set_items(records, &record_count, one);
-	set_items(index_items, &index_count, one);
+	set_items(index_items, &entry_count, one);
 	for (entries = 0; entries <= 2; entries++) {
 		base = (struct upper_pending_base){ entries, index_crc(entries), 0 };
 		next_base = (struct upper_pending_base){ 0, SALT, 5 };
@@ -323,7 +323,7 @@ static void data_are_read_in_pieces(void **state)
 	size_t i;
 
 	fill_data();
-	index_count = 0;
+	entry_count = 0;
 	base = (struct upper_pending_base){ 0, SALT, 0 };
 	next_base = (struct upper_pending_base){ 0 };
 	for (i = 0; i < COUNT_OF(cases); i++) {
@@ -555,7 +555,7 @@ static void an_older_form_is_judged_by_its_places(void **state)
 	fill_data();
 	memset(data_bytes + 100 * SECTOR, 0, SECTOR);
 	for (i = 0; i < COUNT_OF(older_cases); i++) {
-		set_items(index_items, &index_count, older_cases[i].index);
+		set_items(index_items, &entry_count, older_cases[i].index);
 		set_items(records, &record_count, older_cases[i].records);
 		check_older(&older_cases[i], false);
 		check_older(&older_cases[i], true);
@@ -571,7 +571,7 @@ static void data_of_the_older_form_are_summed(void **state)
 	size_t i;
 
 	fill_data();
-	index_count = 0;
+	entry_count = 0;
 	set_items(records, &record_count, two);
 	assert_int_equal(look(true, false, "", DATA, &out, &e), 0);
 	assert_int_equal(out.count, 2);
@@ -612,8 +612,8 @@ static void many_are_judged_as_few_are(void **state)
 	for (i = 0; i < record_count; i++)
 		records[i] = (struct item)AT(1 + i * 37 % 100 * 10, 3, 2000 + 3 * i);
 	for (hit = 0; hit < 1000; hit += 7) {
-		index_count = 600;
-		for (i = 0; i < index_count; i++)
+		entry_count = 600;
+		for (i = 0; i < entry_count; i++)
 			index_items[i] = (struct item)AT(5000 + i, 1, 8 + i);
 		index_items[300] = (struct item)TRIM(1 + hit, 1);
 		/* Each record is three sectors of ten. */
@@ -633,9 +633,9 @@ static void so_long_it_is_compared(void **state)
 	size_t i, behind;
 
 	for (behind = 1; behind <= 2; behind++) {
-		index_count = BEFORE + 1 + behind;
-		record_count = index_count;
-		for (i = 0; i < index_count; i++)
+		entry_count = BEFORE + 1 + behind;
+		record_count = entry_count;
+		for (i = 0; i < entry_count; i++)
 			index_items[i] = records[i] = (struct item)TRIM(1, 1);
 		index_items[BEFORE] = (struct item)TRIM(2, 1);
 		/* Comparisons: 256 + 255 + .. + 1, of 64 * 2 * (256 + behind). */
@@ -679,7 +679,7 @@ static void each_allocation_fails_once(void **state)
 
 	fill_data();
 	for (older = 0; older < 2; older++) {
-		index_count = 600;
+		entry_count = 600;
 		for (k = 0; k < 600; k++)
 			index_items[k] = (struct item)AT(500 + (uint64_t)k, 1, 8 + (uint64_t)k);
 		record_count = 3;

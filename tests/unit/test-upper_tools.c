@@ -4,10 +4,12 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <inttypes.h>
 #include <stdint.h>
 
 #include <cmocka.h>
 
+#include "core/base/log.h"
 #include "core/layer.h"
 #include "core/upper_compact.h"
 #include "core/upper_log.h"
@@ -36,6 +38,10 @@ static unsigned open_files(void)
 	for (i = 0; i < MEMFS_FDS; i++)
 		n += memfs->fds[i] >= 0;
 	return n;
+}
+
+static void ignore_line(enum log_level level, const char *line)
+{
 }
 
 static struct upper_log *open_log(uint64_t sectors)
@@ -287,10 +293,8 @@ static void a_disk_shows_nothing_that_it_did_not_have(void **state)
 		}
 		make_log(cases[i].before, cases[i].map);
 		before = 999;
-		e.msg[0] = '\0';
 		r = resize(cases[i].after, cases[i].knows ? &below : NULL, &before, &e);
-		if (r != (cases[i].said ? -EINVAL : 0) ||
-		    strcmp(e.msg, cases[i].said ? cases[i].said : "") != 0)
+		if (r != (cases[i].said ? -EINVAL : 0) || (r < 0 && strcmp(e.msg, cases[i].said)))
 			fail_msg("%s: %d: %s", cases[i].what, r, e.msg);
 		assert_int_equal(before, cases[i].before * SECTOR);
 		snprintf(map, sizeof map, "%s", cases[i].then ? cases[i].then : cases[i].map);
@@ -746,5 +750,6 @@ int main(void)
 		cmocka_unit_test(a_layer_holds_all_of_the_log),
 	};
 
+	log_set_sink(ignore_line);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
