@@ -69,14 +69,11 @@ void upper_records_encode_mark(enum upper_mark mark, uint32_t crc, uint8_t raw[F
 
 enum upper_mark upper_records_parse_mark(const uint8_t raw[FORMAT_ENTRY], uint32_t *crc)
 {
-	uint64_t kind = le64_get(raw) >> KIND_SHIFT;
 	uint8_t expected[FORMAT_ENTRY];
 	unsigned mark;
 
 	*crc = le32_get(raw + 8);
 	for (mark = UPPER_MARK_CHECK; mark <= UPPER_MARK_OPEN; mark++) {
-		if (kind != kinds[mark])
-			continue;
 		upper_records_encode_mark(mark, *crc, expected);
 		if (memcmp(raw, expected, sizeof expected) == 0)
 			return mark;
@@ -107,8 +104,7 @@ static int read_pieces(struct source *index, uint64_t from, uint64_t to,
 				   struct err *e),
 		       void *arg, struct err *e)
 {
-	AUTO_FREE uint8_t *raw =
-		malloc((size_t)min_u64(to - from, PIECE_ENTRIES) * FORMAT_ENTRY + 1);
+	AUTO_FREE uint8_t *raw = malloc(PIECE_ENTRIES * FORMAT_ENTRY);
 	int r = 0;
 
 	if (!raw)
@@ -239,7 +235,7 @@ static void take_matching(struct scan *s, enum upper_mark mark, uint64_t at)
 	if (mark == UPPER_MARK_CHECK) {
 		s->found->good = at + 1;
 		s->found->crc = s->crc;
-	} else if (s->tail.records > 0) {
+	} else {
 		s->found->good = s->tail.end;
 		s->found->crc = s->tail.end_crc;
 	}

@@ -16,6 +16,7 @@
 #include "core/base/crc32c.h"
 #include "core/base/le.h"
 #include "core/upper_records.h"
+#include "tests/unit/allocs.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -520,6 +521,27 @@ static void a_sum_goes_over_all_pieces(void **state)
 	}
 }
 
+static void without_memory_nothing_is_read(void **state)
+{
+	struct source s = { .ops = &noted_ops, .size = FORMAT_SPACE + FORMAT_ENTRY };
+	struct upper_records found;
+	struct taken t = { 0 };
+	struct err e[3] = { { "" } };
+	uint32_t crc;
+	size_t i;
+
+	noted.reads = 0;
+	noted.fail_at = UINT32_MAX;
+	allocs_left = 0;
+	assert_int_equal(upper_records_crc(&s, 1, &crc, &e[0]), -ENOMEM);
+	assert_int_equal(upper_records_each(&s, 0, 1, take, &t, &e[1]), -ENOMEM);
+	assert_int_equal(upper_records_scan(&s, 0, &found, &e[2]), -ENOMEM);
+	allocs_left = -1;
+	for (i = 0; i < COUNT_OF(e); i++)
+		assert_string_equal(e[i].msg, "out of memory");
+	assert_int_equal(noted.reads, 0);
+}
+
 /* More entries than a log may have are not even read; so many are. */
 static void too_many_are_refused(void **state)
 {
@@ -577,6 +599,7 @@ int main(void)
 		cmocka_unit_test(entries_are_read_in_pieces),
 		cmocka_unit_test(errors_end_the_reading),
 		cmocka_unit_test(a_sum_goes_over_all_pieces),
+		cmocka_unit_test(without_memory_nothing_is_read),
 		cmocka_unit_test(too_many_are_refused),
 		cmocka_unit_test(damage_is_refused_before_a_record_is_taken),
 	};
