@@ -177,6 +177,7 @@ static void an_index_is_cut_behind_what_counts(void **state)
 		{ "a fragment", "5", "tsf", CUT(3, 0, 5), 3, 0, 5 },
 		{ "a bad record", "n", "tsf", CUT(3, 2, 0), 3, 2, 0 },
 		{ "a bad record and a fragment", "n5", "tsf", CUT(3, 2, 5), 3, 2, 5 },
+		{ "as many entries as bytes", "nnnn5", "tsf", CUT(3, 5, 5), 3, 5, 5 },
 		{ "zeroes", "00", "tsf", CUT(3, 3, 0), 3, 3, 0 },
 		{ "an append that is not whole", "k", "tsf", CUT(3, 2, 0), 3, 2, 0 },
 	};
@@ -475,6 +476,7 @@ enum damage {
 	NONE,
 	RECORD, /* the second one is of no length */
 	FRAGMENT, /* five bytes more */
+	BOTH, /* as many bytes as bad entries, with the CONFIRM */
 	PENDING, /* of the pending file's first record */
 	FOREIGN, /* the pending file is something else */
 	STALE, /* the index goes on otherwise */
@@ -493,6 +495,11 @@ static void do_damage(enum damage what)
 		break;
 	case FRAGMENT:
 		append("i/u.index", "12345", 5);
+		break;
+	case BOTH:
+		memset(raw, 0, sizeof raw);
+		append("i/u.index", raw, sizeof raw);
+		append("i/u.index", "12", 2);
 		break;
 	case PENDING:
 		bytes_of("u.pending")->p[256] ^= 1;
