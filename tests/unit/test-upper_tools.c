@@ -46,7 +46,9 @@ static void ignore_line(enum log_level level, const char *line)
 
 static struct upper_log *open_log(uint64_t sectors)
 {
-	struct upper_log_options options = { .ops = &memfs_ops, .size = sectors * SECTOR };
+	struct upper_log_options options = {
+		.ops = &memfs_ops, .size = sectors * SECTOR, .room_bytes = 4096, .room_records = 4
+	};
 	struct upper_log *u;
 	struct err e;
 
