@@ -88,8 +88,8 @@ struct memfs {
 
 static struct memfs *memfs;
 
-/* The file with this name, also while it is a temporary one, gets descriptor 0: as in a process that
- * has no standard input.  NULL: the one that is opened first. */
+/* The file with this name, also while it is a temporary one, gets descriptor 0: as in a process
+ * that has no standard input.  NULL: the one that is opened first. */
 static const char *memfs_zero;
 
 static inline void *memfs_copy(const void *p, size_t n)

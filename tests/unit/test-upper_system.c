@@ -302,10 +302,11 @@ static struct {
 
 static void take_name(void *arg, const char *name)
 {
+	size_t n = strlen(listed.all);
+
 	assert_ptr_equal(arg, &listed);
 	listed.count++;
-	strncat(listed.all, name, sizeof listed.all - strlen(listed.all) - 2);
-	strcat(listed.all, " ");
+	snprintf(listed.all + n, sizeof listed.all - n, "%s ", name);
 }
 
 static int list(const char *name)

@@ -136,174 +136,150 @@ static int resize(uint64_t sectors, const struct mapping_run *below, uint64_t *b
 #define LOSES(at, size)                                                                            \
 	"u.data: it holds data at " #at ", which a disk of " #size " bytes would lose"
 
+static const struct {
+	const char *what;
+	uint64_t before, after; /* sectors */
+	const char *map, *then; /* NULL: as it was */
+	struct stretch {
+		uint64_t start, sectors;
+	} below[4]; /* sectors 0: the end */
+	bool knows; /* what is below */
+	const char *said; /* NULL: it is done */
+} resizings[] = {
+	{ "grows", 8, 16, "dd.z....", "dd.z....zzzzzzzz", { { 0 } }, false, NULL },
+	{ "grows over nothing", 8, 16, "dd.z....", "dd.z............", { { 0 } }, true, NULL },
+	{ "grows over some",
+	  8,
+	  16,
+	  "dd.z....",
+	  "dd.z......zz..zz",
+	  { { 10, 2 }, { 14, 6 }, { 16, 4 }, { 30, 2 } },
+	  true,
+	  NULL },
+	{ "grows over all", 8, 16, "dd.z....", "dd.z....zzzzzzzz", { { 8, 8 } }, true, NULL },
+	{ "grows by a sector", 8, 9, "dd.z....", "dd.z....z", { { 0 } }, false, NULL },
+	{ "grows over its own",
+	  8,
+	  16,
+	  "dd......d..dd.zd",
+	  "dd......z..zz.zz",
+	  { { 0 } },
+	  true,
+	  NULL },
+	{ "grows over its own and others",
+	  8,
+	  16,
+	  "dd......d..dd.zd",
+	  "dd......zz.zz.zz",
+	  { { 9, 1 } },
+	  true,
+	  NULL },
+	{ "grows over its own, and others are not known",
+	  8,
+	  16,
+	  "dd......d..dd.zd",
+	  "dd......zzzzzzzz",
+	  { { 0 } },
+	  false,
+	  NULL },
+	{ "grows over some of its own",
+	  8,
+	  12,
+	  "dd......d..dd..d",
+	  "dd......z..zd..d",
+	  { { 0 } },
+	  true,
+	  NULL },
+	{ "grows over what is pending",
+	  8,
+	  16,
+	  "dd......|d..dd.zd",
+	  "dd......z..zz.zz",
+	  { { 0 } },
+	  true,
+	  NULL },
+	{ "stays", 8, 8, "dd.z....", NULL, { { 0 } }, false, NULL },
+	{ "stays, with more behind", 8, 8, "dd.z....dz", NULL, { { 0 } }, true, NULL },
+	{ "stays, with more behind that is not known",
+	  8,
+	  8,
+	  "dd.z....dz",
+	  NULL,
+	  { { 0 } },
+	  false,
+	  NULL },
+	{ "shrinks", 16, 8, "dd.z....", NULL, { { 0 } }, false, NULL },
+	{ "shrinks to its last", 16, 8, "dd.z...d", NULL, { { 0 } }, false, NULL },
+	{ "shrinks over zeroes", 16, 8, "dd.z....zz..z..z", NULL, { { 0 } }, false, NULL },
+	{ "shrinks, with more behind", 12, 8, "dd.z........dd", NULL, { { 0 } }, false, NULL },
+	{ "would lose the next", 16, 8, "dd......d", NULL, { { 0 } }, false, LOSES(4096, 4096) },
+	{ "would lose its last",
+	  16,
+	  8,
+	  "dd......z......d",
+	  NULL,
+	  { { 0 } },
+	  false,
+	  LOSES(7680, 4096) },
+	{ "would lose what is pending",
+	  16,
+	  8,
+	  "dd......|....d",
+	  NULL,
+	  { { 0 } },
+	  true,
+	  LOSES(6144, 4096) },
+	{ "gets a size", 0, 16, "dd.z....", NULL, { { 0 } }, false, NULL },
+	{ "gets a size, with what is hidden",
+	  0,
+	  16,
+	  "dd.z............",
+	  "dd.z........zz..",
+	  { { 12, 2 } },
+	  true,
+	  NULL },
+	{ "gets one that is too small",
+	  0,
+	  8,
+	  "dd.z.....d",
+	  NULL,
+	  { { 0 } },
+	  false,
+	  LOSES(4608, 4096) },
+};
+
 static void a_disk_shows_nothing_that_it_did_not_have(void **state)
 {
-	static const struct {
-		const char *what;
-		uint64_t before, after; /* sectors */
-		const char *map, *then; /* NULL: as it was */
-		struct stretch {
-			uint64_t start, sectors;
-		} below[4]; /* sectors 0: the end */
-		bool knows; /* what is below */
-		const char *said; /* NULL: it is done */
-	} cases[] = {
-		{ "grows", 8, 16, "dd.z....", "dd.z....zzzzzzzz", { { 0 } }, false, NULL },
-		{ "grows over nothing",
-		  8,
-		  16,
-		  "dd.z....",
-		  "dd.z............",
-		  { { 0 } },
-		  true,
-		  NULL },
-		{ "grows over some",
-		  8,
-		  16,
-		  "dd.z....",
-		  "dd.z......zz..zz",
-		  { { 10, 2 }, { 14, 6 }, { 16, 4 }, { 30, 2 } },
-		  true,
-		  NULL },
-		{ "grows over all",
-		  8,
-		  16,
-		  "dd.z....",
-		  "dd.z....zzzzzzzz",
-		  { { 8, 8 } },
-		  true,
-		  NULL },
-		{ "grows by a sector", 8, 9, "dd.z....", "dd.z....z", { { 0 } }, false, NULL },
-		{ "grows over its own",
-		  8,
-		  16,
-		  "dd......d..dd.zd",
-		  "dd......z..zz.zz",
-		  { { 0 } },
-		  true,
-		  NULL },
-		{ "grows over its own and others",
-		  8,
-		  16,
-		  "dd......d..dd.zd",
-		  "dd......zz.zz.zz",
-		  { { 9, 1 } },
-		  true,
-		  NULL },
-		{ "grows over its own, and others are not known",
-		  8,
-		  16,
-		  "dd......d..dd.zd",
-		  "dd......zzzzzzzz",
-		  { { 0 } },
-		  false,
-		  NULL },
-		{ "grows over some of its own",
-		  8,
-		  12,
-		  "dd......d..dd..d",
-		  "dd......z..zd..d",
-		  { { 0 } },
-		  true,
-		  NULL },
-		{ "grows over what is pending",
-		  8,
-		  16,
-		  "dd......|d..dd.zd",
-		  "dd......z..zz.zz",
-		  { { 0 } },
-		  true,
-		  NULL },
-		{ "stays", 8, 8, "dd.z....", NULL, { { 0 } }, false, NULL },
-		{ "stays, with more behind", 8, 8, "dd.z....dz", NULL, { { 0 } }, true, NULL },
-		{ "stays, with more behind that is not known",
-		  8,
-		  8,
-		  "dd.z....dz",
-		  NULL,
-		  { { 0 } },
-		  false,
-		  NULL },
-		{ "shrinks", 16, 8, "dd.z....", NULL, { { 0 } }, false, NULL },
-		{ "shrinks to its last", 16, 8, "dd.z...d", NULL, { { 0 } }, false, NULL },
-		{ "shrinks over zeroes", 16, 8, "dd.z....zz..z..z", NULL, { { 0 } }, false, NULL },
-		{ "shrinks, with more behind",
-		  12,
-		  8,
-		  "dd.z........dd",
-		  NULL,
-		  { { 0 } },
-		  false,
-		  NULL },
-		{ "would lose the next",
-		  16,
-		  8,
-		  "dd......d",
-		  NULL,
-		  { { 0 } },
-		  false,
-		  LOSES(4096, 4096) },
-		{ "would lose its last",
-		  16,
-		  8,
-		  "dd......z......d",
-		  NULL,
-		  { { 0 } },
-		  false,
-		  LOSES(7680, 4096) },
-		{ "would lose what is pending",
-		  16,
-		  8,
-		  "dd......|....d",
-		  NULL,
-		  { { 0 } },
-		  true,
-		  LOSES(6144, 4096) },
-		{ "gets a size", 0, 16, "dd.z....", NULL, { { 0 } }, false, NULL },
-		{ "gets a size, with what is hidden",
-		  0,
-		  16,
-		  "dd.z............",
-		  "dd.z........zz..",
-		  { { 12, 2 } },
-		  true,
-		  NULL },
-		{ "gets one that is too small",
-		  0,
-		  8,
-		  "dd.z.....d",
-		  NULL,
-		  { { 0 } },
-		  false,
-		  LOSES(4608, 4096) },
-	};
 	struct mapping maps[4];
 	uint64_t before;
 	size_t i;
 	struct err e;
 	int r;
 
-	for (i = 0; i < COUNT_OF(cases); i++) {
+	for (i = 0; i < COUNT_OF(resizings); i++) {
 		struct mapping_run below = { .maps = maps };
 		char map[MOST] = "", *bar;
 
-		while (below.count < 4 && cases[i].below[below.count].sectors > 0) {
+		while (below.count < 4 && resizings[i].below[below.count].sectors > 0) {
 			maps[below.count] =
-				mapping_make(cases[i].below[below.count].start,
-					     cases[i].below[below.count].sectors, 0, 8, false);
+				mapping_make(resizings[i].below[below.count].start,
+					     resizings[i].below[below.count].sectors, 0, 8, false);
 			below.count++;
 		}
-		make_log(cases[i].before, cases[i].map);
+		make_log(resizings[i].before, resizings[i].map);
 		before = 999;
-		r = resize(cases[i].after, cases[i].knows ? &below : NULL, &before, &e);
-		if (r != (cases[i].said ? -EINVAL : 0) || (r < 0 && strcmp(e.msg, cases[i].said)))
-			fail_msg("%s: %d: %s", cases[i].what, r, e.msg);
-		assert_int_equal(before, cases[i].before * SECTOR);
-		snprintf(map, sizeof map, "%s", cases[i].then ? cases[i].then : cases[i].map);
+		r = resize(resizings[i].after, resizings[i].knows ? &below : NULL, &before, &e);
+		if (r != (resizings[i].said ? -EINVAL : 0) ||
+		    (r < 0 && strcmp(e.msg, resizings[i].said)))
+			fail_msg("%s: %d: %s", resizings[i].what, r, e.msg);
+		assert_int_equal(before, resizings[i].before * SECTOR);
+		snprintf(map, sizeof map, "%s",
+			 resizings[i].then ? resizings[i].then : resizings[i].map);
 		bar = strchr(map, '|');
 		if (bar)
 			memmove(bar, bar + 1, strlen(bar));
-		expect_log(cases[i].what, cases[i].said ? cases[i].before : cases[i].after, map);
+		expect_log(resizings[i].what,
+			   resizings[i].said ? resizings[i].before : resizings[i].after, map);
 		memfs_free(memfs);
 	}
 }
