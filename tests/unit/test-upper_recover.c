@@ -298,6 +298,35 @@ static void data_end_where_records_end(void **state)
 	}
 }
 
+/* In whatever order records point at them; zeroes point at none. */
+static void data_end_behind_all_records(void **state)
+{
+	static const struct format_entry entries[] = {
+		{ .start = 1, .sectors = 2, .moffset = 10 },
+		{ .start = 5, .sectors = 1, .moffset = 8 },
+		{ .start = 7, .sectors = 20, .moffset = 8, .zeroed = true },
+		{ .start = 1, .sectors = 2, .moffset = 8, .zeroed = true },
+	};
+	uint8_t raw[COUNT_OF(entries) * FORMAT_ENTRY], data[40 * SECTOR];
+	struct upper_findings found;
+	size_t i;
+
+	make_log(false);
+	memfs_resize(bytes_of("i/u.index"), FORMAT_SPACE);
+	for (i = 0; i < COUNT_OF(entries); i++)
+		format_encode_entry(&entries[i], raw + i * FORMAT_ENTRY);
+	append("i/u.index", raw, sizeof raw);
+	memset(data, 'x', sizeof data);
+	append("u.data", data, sizeof data);
+	open_log(&found);
+	assert_int_equal(found.records, COUNT_OF(entries));
+	assert_int_equal(u->data_end, 12);
+	assert_int_equal(bytes_of("u.data")->n, 12 * SECTOR);
+	assert_int_equal(letter_at(5), 'a'); /* what make_log wrote first */
+	assert_int_equal(letter_at(1), '.');
+	end_log();
+}
+
 static uint64_t data_size;
 
 static int fake_size(int fd, uint64_t *size)
@@ -690,6 +719,7 @@ int main(void)
 		cmocka_unit_test(an_index_is_cut_behind_what_counts),
 		cmocka_unit_test(a_record_is_cut_at_the_end_of_the_disk),
 		cmocka_unit_test(data_end_where_records_end),
+		cmocka_unit_test(data_end_behind_all_records),
 		cmocka_unit_test(data_have_a_limit),
 		cmocka_unit_test(what_was_acknowledged_is_taken_up),
 		cmocka_unit_test(a_pending_file_is_missed),

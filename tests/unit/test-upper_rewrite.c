@@ -279,6 +279,41 @@ static void what_lies_beyond_the_disk_keeps_it(void **state)
 	}
 }
 
+static bool is_full; /* for pending files */
+
+static int full_open(const char *path, int flags, mode_t mode)
+{
+	return is_full && strncmp(path, "u.pending.tmp.", 14) == 0 ? -ENOSPC
+								   : memfs_open(path, flags, mode);
+}
+
+/* The log was opened when there was no room for a pending file.  The new index says that there is
+ * one, so that has to be made before. */
+static void there_is_a_pending_file_before(void **state)
+{
+	uint64_t n;
+	size_t i;
+
+	make_log();
+	for (i = 0; i < 10; i++)
+		zero(2 * (i % 3), 1);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	ops.open = full_open;
+	is_full = true;
+	open_log();
+	loglib_expect(
+		"u.data: no space left: it can be read, and written to once there is space\n");
+	n = index_bytes()->n;
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_int_equal(index_bytes()->n, n);
+	assert_null(memfs_find("u.pending"));
+	is_full = false;
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	expect_marks(3);
+	assert_non_null(memfs_find("u.pending"));
+	drop_log();
+}
+
 /* When the data are not known to be durable they are synced first; a failure is final. */
 static unsigned syncs;
 static int sync_result;
@@ -345,6 +380,7 @@ int main(void)
 		cmocka_unit_test(long_stretches_are_cut),
 		cmocka_unit_test(an_index_that_is_shorter_stays),
 		cmocka_unit_test(what_lies_beyond_the_disk_keeps_it),
+		cmocka_unit_test(there_is_a_pending_file_before),
 		cmocka_unit_test(others_data_are_synced_first),
 	};
 
