@@ -188,7 +188,7 @@ struct scan {
 	uint64_t data_end; /* sectors of the data file */
 	uint64_t data_used; /* up to where records that count point, so far */
 	uint32_t crc; /* running, of all entries */
-	uint64_t last; /* behind the last entry that is not padding; marks but OPEN count as such */
+	uint64_t last; /* behind the last record, good or bad */
 	uint64_t zeroes_end; /* all before this entry must be zero, once one was */
 	struct tail tail;
 };
@@ -343,7 +343,6 @@ static void judge_tail(struct scan *s, uint64_t total)
 			note_damage(s, t->bad, t->fault);
 		else if (t->confirmed || t->behind_check > 0)
 			note_damage(s, t->begin, "it, or one up to the next checksum, was changed");
-		s->last = max_u64(s->last, t->check + 1);
 	} else {
 		if (t->bad != UINT64_MAX && !t->zeroes && t->good_behind > 0)
 			note_damage(s, t->bad, t->fault);
@@ -352,7 +351,7 @@ static void judge_tail(struct scan *s, uint64_t total)
 		found->good = t->end;
 		found->crc = t->end_crc;
 	}
-	if (s->last > found->good)
+	if (t->check != UINT64_MAX || s->last > found->good)
 		found->ignored = total - found->good;
 	else
 		found->padding = total - found->good;

@@ -32,6 +32,25 @@ static struct {
 	uint64_t takes_ms; /* each of them */
 } holes;
 
+static int mutexes; /* that were made and not destroyed */
+
+int __real_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *attributes);
+int __real_pthread_mutex_destroy(pthread_mutex_t *m);
+int __wrap_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *attributes);
+int __wrap_pthread_mutex_destroy(pthread_mutex_t *m);
+
+int __wrap_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *attributes)
+{
+	mutexes++;
+	return __real_pthread_mutex_init(m, attributes);
+}
+
+int __wrap_pthread_mutex_destroy(pthread_mutex_t *m)
+{
+	mutexes--;
+	return __real_pthread_mutex_destroy(m);
+}
+
 static uint64_t now_ms, allocated;
 static int status_result, sync_result;
 static unsigned looks; /* at the status */
@@ -85,6 +104,7 @@ static uint64_t fake_now_us(void)
 
 static void begin(const struct upper_log_options *options)
 {
+	mutexes = 0;
 	memset(&u, 0, sizeof u);
 	memset(&holes, 0, sizeof holes);
 	allocated = 0;
@@ -118,6 +138,7 @@ static void end(void)
 	upper_ranges_release(&u.dying);
 	free(u.queue.list);
 	pthread_mutex_destroy(&u.publish_lock);
+	assert_int_equal(mutexes, 0);
 	loglib_expect_none();
 }
 
