@@ -205,9 +205,10 @@ static void check_end(void)
 
 static void threads_do_not_disturb_each_other(void **state)
 {
-	struct upper_log_options options = {
-		.garbage = 30, .garbage_records = 500, .garbage_bytes = 1, .pending_bytes = 4096
-	};
+	struct upper_log_options options = { .garbage = 30,
+					     .garbage_records = 500,
+					     .garbage_bytes = 1,
+					     .pending_bytes = 4096 };
 	struct thread threads[THREADS];
 	uint8_t *disk;
 	unsigned i;
