@@ -17,10 +17,7 @@
 #include "core/upper_pending.h"
 #include "core/upper_records.h"
 
-enum {
-	PIECE = 1024 * 1024, /* bytes written at once */
-	PIECE_RECORDS = 4096,
-};
+enum { PIECE = 1024 * 1024 }; /* bytes written at once */
 
 /* A file that is written from front to back, in large pieces. */
 struct out {
@@ -110,26 +107,21 @@ static int put_data(const struct upper_dense *d, struct out *o, struct err *e)
 /* The records of the same mappings, with the places that put_data gave them. */
 static int put_index(const struct upper_dense *d, struct out *o, struct err *e)
 {
-	struct mapping records[PIECE_RECORDS];
-	uint8_t raw[PIECE_RECORDS * FORMAT_ENTRY];
+	uint8_t raw[2 * FORMAT_ENTRY];
 	uint64_t moffset = FORMAT_SPACE / SECTOR;
 	uint32_t crc = UPPER_RECORDS_SALT;
-	size_t i, n = 0;
+	size_t i;
 	int r = put_header(d, true, o, e);
 
 	for (i = 0; r == 0 && i < d->maps->count; i++) {
 		struct mapping m = d->maps->maps[i];
 		bool zeroed = mapping_zeroed(m);
 
-		records[n++] =
-			mapping_make(mapping_start(m), mapping_sectors(m), 0, moffset, zeroed);
+		m = mapping_make(mapping_start(m), mapping_sectors(m), 0, moffset, zeroed);
+		upper_records_encode(&m, 1, raw);
+		crc = upper_records_sum(crc, raw, 1);
+		r = out_put(o, raw, FORMAT_ENTRY, e);
 		moffset += zeroed ? 0 : mapping_sectors(m);
-		if (n < PIECE_RECORDS && i + 1 < d->maps->count)
-			continue;
-		upper_records_encode(records, n, raw);
-		crc = upper_records_sum(crc, raw, n);
-		r = out_put(o, raw, n * FORMAT_ENTRY, e);
-		n = 0;
 	}
 	if (r < 0)
 		return r;
@@ -137,7 +129,7 @@ static int put_index(const struct upper_dense *d, struct out *o, struct err *e)
 	upper_records_encode_mark(UPPER_MARK_CHECK, crc, raw);
 	crc = upper_records_sum(crc, raw, 1);
 	upper_records_encode_mark(UPPER_MARK_CONFIRM, crc, raw + FORMAT_ENTRY);
-	return out_put(o, raw, (size_t)2 * FORMAT_ENTRY, e);
+	return out_put(o, raw, sizeof raw, e);
 }
 
 /* Fills one of the files, which is empty. */

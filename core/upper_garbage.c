@@ -170,7 +170,7 @@ static bool search_is_due(struct upper_log *u)
 	taken = status.allocated;
 	/* What a search could not help is no reason for the next one. */
 	g->searched = min_u64(g->searched, taken);
-	if (taken < g->searched + spare / 2 && g->searched > 0)
+	if (taken < g->searched + spare / 2)
 		return false;
 	g->searched = taken;
 	return true;

@@ -69,14 +69,11 @@ void upper_records_encode_mark(enum upper_mark mark, uint32_t crc, uint8_t raw[F
 
 enum upper_mark upper_records_parse_mark(const uint8_t raw[FORMAT_ENTRY], uint32_t *crc)
 {
-	uint64_t kind = le64_get(raw) >> KIND_SHIFT;
 	uint8_t expected[FORMAT_ENTRY];
 	unsigned mark;
 
 	*crc = le32_get(raw + 8);
 	for (mark = UPPER_MARK_CHECK; mark <= UPPER_MARK_OPEN; mark++) {
-		if (kind != kinds[mark])
-			continue;
 		upper_records_encode_mark(mark, *crc, expected);
 		if (memcmp(raw, expected, sizeof expected) == 0)
 			return mark;
@@ -107,8 +104,7 @@ static int read_pieces(struct source *index, uint64_t from, uint64_t to,
 				   struct err *e),
 		       void *arg, struct err *e)
 {
-	AUTO_FREE uint8_t *raw =
-		malloc((size_t)min_u64(to - from, PIECE_ENTRIES) * FORMAT_ENTRY + 1);
+	AUTO_FREE uint8_t *raw = malloc(PIECE_ENTRIES * FORMAT_ENTRY);
 	int r = 0;
 
 	if (!raw)
@@ -192,7 +188,7 @@ struct scan {
 	uint64_t data_end; /* sectors of the data file */
 	uint64_t data_used; /* up to where records that count point, so far */
 	uint32_t crc; /* running, of all entries */
-	uint64_t last; /* behind the last entry that is not padding; marks but OPEN count as such */
+	uint64_t last; /* behind the last record, good or bad */
 	uint64_t zeroes_end; /* all before this entry must be zero, once one was */
 	struct tail tail;
 };
@@ -239,7 +235,7 @@ static void take_matching(struct scan *s, enum upper_mark mark, uint64_t at)
 	if (mark == UPPER_MARK_CHECK) {
 		s->found->good = at + 1;
 		s->found->crc = s->crc;
-	} else if (s->tail.records > 0) {
+	} else {
 		s->found->good = s->tail.end;
 		s->found->crc = s->tail.end_crc;
 	}
@@ -347,7 +343,6 @@ static void judge_tail(struct scan *s, uint64_t total)
 			note_damage(s, t->bad, t->fault);
 		else if (t->confirmed || t->behind_check > 0)
 			note_damage(s, t->begin, "it, or one up to the next checksum, was changed");
-		s->last = max_u64(s->last, t->check + 1);
 	} else {
 		if (t->bad != UINT64_MAX && !t->zeroes && t->good_behind > 0)
 			note_damage(s, t->bad, t->fault);
@@ -356,7 +351,7 @@ static void judge_tail(struct scan *s, uint64_t total)
 		found->good = t->end;
 		found->crc = t->end_crc;
 	}
-	if (s->last > found->good)
+	if (t->check != UINT64_MAX || s->last > found->good)
 		found->ignored = total - found->good;
 	else
 		found->padding = total - found->good;

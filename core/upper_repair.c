@@ -124,7 +124,7 @@ static int repair_files(struct repair *p, struct err *e)
 		return err_wrap(e, r, "%s", p->index_path);
 	looked = drop ? 0 : look_at_pending(p, e);
 	if (looked < 0 && looked != -EBADMSG)
-		return looked;
+		return err_wrap(e, looked, "%s, %s", p->data_path, p->index_path);
 	r = cut(p, &why);
 	if (r < 0)
 		return err_set(e, -r, "%s: %s", p->index_path, why.msg);

@@ -103,7 +103,7 @@ static int sum_data(struct source *data, const struct upper_pending_record *reco
 }
 
 /* Counts the records whose data are what they were.  One of the older form has no CRC: it gets that
- * of what is there, and *zeroes says whether some are all zeroes. */
+ * of what is there, and *zeroes says whether some are all zeroes; else that is not looked at. */
 static int check_all(struct upper_replay *out, struct source *data, bool *zeroes, struct err *e)
 {
 	AUTO_FREE uint8_t *buffer = malloc(PIECE);
@@ -236,11 +236,12 @@ static bool may_undo_zeroes(const struct entries *all, size_t first,
  * them there is older. */
 static bool has_flushed_data(const struct upper_pending_content *content, size_t from)
 {
-	size_t i = 0;
+	size_t i;
 
-	while (i < from && mapping_zeroed(content->records[i].map))
-		i++;
-	return i < from;
+	for (i = 0; i < from; i++)
+		if (!mapping_zeroed(content->records[i].map))
+			return true;
+	return false;
 }
 
 /* Whether the records from `from` on, or those before that are in the index, show that nothing in
@@ -288,19 +289,20 @@ static int refuse_older(const struct upper_replay_log *log, const struct upper_r
 static int replay_older(const struct upper_replay_log *log, struct upper_replay *out, struct err *e)
 {
 	struct entries all = { 0 };
-	bool zeroes = false, newest = false;
+	bool zeroes = false, newest;
 	size_t first;
 	int r = upper_records_each(log->index, 0, log->found->good, add_entry, &all, e);
 
-	if (r == 0) {
-		out->from = match_end(&all, &out->content, &first);
-		newest = !log->found->damage.msg[0] &&
-			 is_newest(&all, first, &out->content, out->from);
-		if (log->apply_older && !newest)
-			out->from = 0;
-		r = check_all(out, log->data, &zeroes, e);
+	if (r < 0) {
+		free(all.list);
+		return r;
 	}
+	out->from = match_end(&all, &out->content, &first);
+	newest = !log->found->damage.msg[0] && is_newest(&all, first, &out->content, out->from);
 	free(all.list);
+	if (log->apply_older && !newest)
+		out->from = 0;
+	r = check_all(out, log->data, &zeroes, e);
 	if (r < 0 || log->apply_older)
 		return r;
 	if (!newest)
@@ -318,7 +320,6 @@ static int replay_older(const struct upper_replay_log *log, struct upper_replay 
 static int replay(const struct upper_replay_log *log, struct upper_replay *out, struct err *e)
 {
 	const struct upper_pending_content *c = &out->content;
-	bool zeroes = false;
 	int r = 0;
 
 	if (c->older)
@@ -328,7 +329,7 @@ static int replay(const struct upper_replay_log *log, struct upper_replay *out, 
 	if (r == 0)
 		r = try_base(c, &c->base, log->index, log->found, &out->from, e);
 	if (r > 0)
-		return check_all(out, log->data, &zeroes, e);
+		return check_all(out, log->data, NULL, e);
 	out->stale = c->count;
 	return r;
 }

@@ -37,7 +37,7 @@ TYPE_NAME = re.compile(r"(?:void|char|short|int|long|unsigned|signed|bool|float|
 SYNC = re.compile(r"(?:fsync|fdatasync|syncfs|msync|sync_file_range|(?:data)?sync|"
                   r"sync_folder(?:_of)?|sync_data|\w+_sync)$")
 # Calls of which two arguments can change places: always, or where only equality is asked for.
-SYMMETRIC = re.compile(r"(?:min|max|MIN|MAX)(?:_\w+)?$")
+SYMMETRIC = re.compile(r"(?:min|max|MIN|MAX)(?:_\w+)?$|calloc$")
 EQUAL = re.compile(r"str(?:case)?cmp$")
 LOCK = re.compile(r"pthread_(?:mutex|rwlock)_(?:timed)?(?:rd|wr)?lock$")
 UNLOCK = re.compile(r"pthread_(?:mutex|rwlock)_unlock$")

@@ -88,6 +88,10 @@ struct memfs {
 
 static struct memfs *memfs;
 
+/* The file with this name, also while it is a temporary one, gets descriptor 0: as in a process
+ * that has no standard input.  NULL: the one that is opened first. */
+static const char *memfs_zero;
+
 static inline void *memfs_copy(const void *p, size_t n)
 {
 	void *copy = malloc(n + 1);
@@ -466,11 +470,27 @@ static inline int memfs_add(const char *path)
 	return memfs->names.list[i].file = memfs_new_file();
 }
 
+/* The lowest descriptor that this file may have. */
+static inline int memfs_lowest(const char *path)
+{
+	size_t n = memfs_zero ? strlen(memfs_zero) : 0;
+
+	if (!memfs_zero)
+		return 0;
+	return strncmp(path, memfs_zero, n) == 0 &&
+			       (path[n] == '\0' || strncmp(path + n, ".tmp.", 5) == 0)
+		       ? 0
+		       : 1;
+}
+
 static inline int memfs_open(const char *path, int flags, mode_t mode)
 {
 	struct memfs_name *name = memfs_find(path);
-	int file = name ? name->file : -1, fd = 0, r;
+	int file = name ? name->file : -1, fd = memfs_lowest(path), r;
 
+	/* A file of ours, one that nobody else may see before it is whole, or none is made. */
+	if (mode != 0644 && mode != 0600 && mode != 0)
+		abort();
 	if (memfs->dead)
 		return -EIO;
 	if (file < 0 && !(flags & O_CREAT))

@@ -11,10 +11,13 @@
 
 #include <cmocka.h>
 
+#include "core/base/crc32c.h"
+#include "core/base/le.h"
 #include "core/format.h"
 #include "core/upper_compact.h"
 #include "core/upper_dense.h"
 #include "core/upper_log.h"
+#include "core/upper_repair.h"
 #include "core/upper_resize.h"
 #include "core/upper_seal.h"
 #include "tests/unit/loglib.h"
@@ -227,6 +230,35 @@ static void make_killed(void)
 	kill_process();
 }
 
+/* A record of the index is of no length, and five bytes follow on the last. */
+static void make_damaged(void)
+{
+	struct memfs_bytes *index;
+
+	make_killed();
+	index = &memfs->files[memfs_find("i/u.index")->file].now;
+	index->p[FORMAT_SPACE + 6] ^= 4;
+	memfs_put(index, index->n, (const uint8_t *)"12345", 5);
+}
+
+/* The pending file is one of an older version, which does not say whether it is the newest. */
+static void make_older(void)
+{
+	struct format_entry entry = { .start = 3, .sectors = 1, .moffset = 9 };
+	uint8_t raw[128 + FORMAT_ENTRY];
+	struct memfs_bytes *pending;
+
+	make_killed();
+	pending = &memfs->files[memfs_find("u.pending")->file].now;
+	memcpy(raw, pending->p, 128);
+	memcpy(raw, "OBDPEND1", 8);
+	memset(raw + 88, 0, sizeof raw - 88);
+	le32_put(raw + 124, crc32c_raw(0, raw, 124));
+	format_encode_entry(&entry, raw + 128);
+	memfs_resize(pending, 0);
+	memfs_put(pending, 0, raw, sizeof raw);
+}
+
 static void make_nothing(void)
 {
 	memfs = memfs_new(1);
@@ -293,6 +325,28 @@ static int grow(struct err *e)
 	return upper_resize_files(&how, "u.data", "i/u.index", &before, e);
 }
 
+static int repair_as(enum upper_acknowledged how, struct err *e)
+{
+	struct upper_repair done;
+
+	return upper_repair_files(&ops, "u.data", "i/u.index", how, &done, e);
+}
+
+static int repair(struct err *e)
+{
+	return repair_as(UPPER_ACKNOWLEDGED_JUDGE, e);
+}
+
+static int repair_dropping(struct err *e)
+{
+	return repair_as(UPPER_ACKNOWLEDGED_DROP, e);
+}
+
+static int repair_applying(struct err *e)
+{
+	return repair_as(UPPER_ACKNOWLEDGED_APPLY, e);
+}
+
 #define STEPS(table)                                                                               \
 	{                                                                                          \
 		table, COUNT_OF(table)                                                             \
@@ -306,7 +360,7 @@ struct operation {
 	struct {
 		const struct upper_step *steps;
 		size_t count;
-	} parts[3];
+	} parts[4];
 };
 
 static const struct operation operations[] = {
@@ -335,6 +389,17 @@ static const struct operation operations[] = {
 	  grow,
 	  true,
 	  { STEPS(look_reads), STEPS(open_reads), STEPS(grow_reads) } },
+	{ "repair", make_damaged, repair, false, { STEPS(repair_steps) } },
+	{ "repair", make_damaged, repair, true, { STEPS(scan_reads), STEPS(repair_reads) } },
+	{ "drop", make_killed, repair_dropping, false, { STEPS(drop_steps) } },
+	{ "drop", make_killed, repair_dropping, true, { STEPS(scan_reads), STEPS(drop_reads) } },
+	{ "apply", make_older, repair_applying, false, { STEPS(apply_steps) } },
+	{ "apply",
+	  make_older,
+	  repair_applying,
+	  true,
+	  { STEPS(scan_reads), STEPS(apply_reads), STEPS(apply_look_reads),
+	    STEPS(apply_open_reads) } },
 };
 
 /* The random digits of a temporary name become a star. */
@@ -377,6 +442,8 @@ static void expect_flushed(const struct operation *o)
 	kill_process();
 	if (!memfs_find("i/u.index") || o->make == make_nothing)
 		return; /* sealed, or empty */
+	if (result < 0 && (o->make == make_damaged || o->make == make_older))
+		return; /* not repaired */
 	if (upper_log_open("u.data", "i/u.index", &options, &u, NULL, &e) < 0)
 		fail_msg("%s, after %s: %s", o->name, step, e.msg);
 	for (i = 1; i < 3; i++) {
@@ -463,6 +530,30 @@ static void each_step_fails_once(void **state)
 	}
 }
 
+/* A process may have no standard input: then descriptor 0 is one like others. */
+static void each_file_may_have_descriptor_zero(void **state)
+{
+	static const char *const names[] = { "u.data",	    "i/u.index",     "u.pending",
+					     "u.intent",    "u.data.new",    "i/u.index.new",
+					     "u.data.part", "i/u.index.part" };
+	char said[TEXT];
+	size_t i, k;
+
+	for (i = 0; i < COUNT_OF(operations) * COUNT_OF(names); i++) {
+		const struct operation *o = &operations[i / COUNT_OF(names)];
+
+		memfs_zero = names[i % COUNT_OF(names)];
+		for (k = 0; find_step(o, k); k++)
+			;
+		if (run_one(o, (long)k, said) || result < 0 || said[0])
+			fail_msg("%s, %s has descriptor 0: %s", o->name, memfs_zero, said);
+		expect_nothing_left(o);
+		expect_flushed(o);
+		end_one();
+	}
+	memfs_zero = NULL;
+}
+
 /* An index that could not be made anew is tried again when it is twice as long, not each time. */
 static void a_failed_rewriting_waits(void **state)
 {
@@ -492,6 +583,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_step_fails_once),
+		cmocka_unit_test(each_file_may_have_descriptor_zero),
 		cmocka_unit_test(a_failed_rewriting_waits),
 	};
 

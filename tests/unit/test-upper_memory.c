@@ -19,8 +19,10 @@
 #include "core/layer.h"
 #include "core/upper.h"
 #include "core/upper_compact.h"
+#include "core/upper_dense.h"
 #include "core/upper_intent.h"
 #include "core/upper_log.h"
+#include "core/upper_repair.h"
 #include "core/upper_resize.h"
 #include "core/upper_seal.h"
 #include "tests/unit/allocs.h"
@@ -111,6 +113,18 @@ static int create(struct err *e)
 {
 	remove_files(NULL);
 	return upper_log_create(NULL, data, index_path, BYTES, NULL, NULL, e);
+}
+
+static int create_dense(struct err *e)
+{
+	struct mapping_run none = { 0 };
+	struct format_header h;
+	struct upper_dense dense = { .header = &h, .maps = &none };
+	int r;
+
+	remove_files(NULL);
+	r = upper_log_make_header(&h, BYTES, NULL, NULL, e);
+	return r < 0 ? r : upper_dense_create(&dense, data, index_path, e);
 }
 
 static int open_and_close(struct err *e)
@@ -237,15 +251,26 @@ static int compact(struct err *e)
 	return r;
 }
 
+static int repair(struct err *e)
+{
+	struct upper_repair done;
+	int r = upper_repair_files(NULL, data, index_path, UPPER_ACKNOWLEDGED_JUDGE, &done, e);
+
+	if (r == 0)
+		assert_int_equal(done.kept, 2);
+	return r;
+}
+
 static const struct {
 	const char *name;
 	int (*run)(struct err *e);
 	bool makes; /* the log is an empty one then */
 } operations[] = {
-	{ "create", create, true },  { "open", open_and_close, false },
-	{ "change", change, false }, { "open read-only", open_read_only, false },
-	{ "look", look, false },     { "grow", grow, false },
-	{ "shrink", shrink, false }, { "compact", compact, false },
+	{ "create", create, true },	 { "open", open_and_close, false },
+	{ "change", change, false },	 { "open read-only", open_read_only, false },
+	{ "look", look, false },	 { "grow", grow, false },
+	{ "shrink", shrink, false },	 { "compact", compact, false },
+	{ "dense", create_dense, true }, { "repair", repair, false },
 };
 
 static void run_out(const char *name, int (*run)(struct err *e))

@@ -16,6 +16,8 @@
 #include "tests/unit/allocs.h"
 #include "tests/unit/syscalls.h"
 
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
 static const struct file_ops *const ops = &file_ops_system;
 
 static char folder[] = "/tmp/test-upper_system.XXXXXX";
@@ -215,6 +217,156 @@ static void links_lead_to_true_names(void **state)
 	unlink(link_path);
 	unlink(other);
 	free(resolved);
+}
+
+/* Whoever owns the folder may put a link there: it leads where its owner may write, or nowhere. */
+static void links_of_others_lead_to_their_own_files(void **state)
+{
+	enum { NOBODY = 65534, SOMEBODY = 65533 };
+	static const struct {
+		uid_t we, link, target;
+		bool followed;
+	} cases[] = {
+		{ 0, 0, 0, true },
+		{ 0, 0, NOBODY, true },
+		{ 0, NOBODY, 0, false },
+		{ 0, NOBODY, NOBODY, true },
+		{ 0, NOBODY, SOMEBODY, false },
+		{ NOBODY, NOBODY, 0, true },
+		{ NOBODY, 0, SOMEBODY, true },
+		{ NOBODY, SOMEBODY, 0, false },
+		{ NOBODY, SOMEBODY, NOBODY, false },
+		{ NOBODY, SOMEBODY, SOMEBODY, true },
+	};
+	char *resolved, want[300];
+	size_t i;
+
+	if (geteuid() != 0) {
+		printf("only root can be two users\n");
+		skip();
+	}
+	assert_int_equal(chmod(folder, 0755), 0);
+	resolved = realpath(folder, NULL);
+	snprintf(want, sizeof want, "%s/file", resolved);
+	ops->close(open_new(path));
+	assert_int_equal(symlink("file", other), 0);
+	for (i = 0; i < COUNT_OF(cases); i++) {
+		assert_int_equal(lchown(other, cases[i].link, cases[i].link), 0);
+		assert_int_equal(chown(path, cases[i].target, cases[i].target), 0);
+		assert_int_equal(seteuid(cases[i].we), 0);
+		assert_true_name(other, cases[i].followed ? want : other);
+		assert_int_equal(seteuid(0), 0);
+	}
+	/* Without memory it is not followed either. */
+	assert_int_equal(lchown(other, NOBODY, NOBODY), 0);
+	allocs_left = 0;
+	assert_null(ops->true_name(other));
+	allocs_left = -1;
+	unlink(other);
+	unlink(path);
+	free(resolved);
+}
+
+static void a_file_says_what_it_is(void **state)
+{
+	int fd = open_new(path);
+	struct file_status status;
+	char bytes[10000] = "x";
+	struct stat st;
+
+	assert_int_equal(ops->pwrite(fd, bytes, sizeof bytes, 0), sizeof bytes);
+	assert_int_equal(fsync(fd), 0); /* some file systems allocate late */
+	assert_int_equal(ops->status(fd, &status), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true(status.allocated > 0);
+	assert_int_equal(status.allocated, (uint64_t)st.st_blocks * 512);
+	assert_int_equal(status.device, st.st_dev);
+	assert_int_equal(status.inode, st.st_ino);
+	assert_int_equal(status.links, 1);
+	assert_int_equal(link(path, other), 0);
+	assert_int_equal(ops->status(fd, &status), 0);
+	assert_int_equal(status.links, 2);
+	unlink(other);
+	ops->close(fd);
+	assert_int_equal(ops->status(-1, &status), -EBADF);
+}
+
+/* ---- lists ---- */
+
+static struct {
+	char all[512]; /* names, each with a space behind it */
+	unsigned count;
+} listed;
+
+static void take_name(void *arg, const char *name)
+{
+	size_t n = strlen(listed.all);
+
+	assert_ptr_equal(arg, &listed);
+	listed.count++;
+	snprintf(listed.all + n, sizeof listed.all - n, "%s ", name);
+}
+
+static int list(const char *name)
+{
+	memset(&listed, 0, sizeof listed);
+	return ops->list(name, take_name, &listed);
+}
+
+static void expect_listed(const char *where, const char *name)
+{
+	char want[128];
+
+	snprintf(want, sizeof want, "%s/%s ", where, name);
+	if (!strstr(listed.all, want))
+		fail_msg("'%s' is not among '%s'", want, listed.all);
+}
+
+static void names_that_begin_so_are_listed(void **state)
+{
+	static const char *const names[] = { "file", "file.a", "file.tmp.b", "fil", "afile" };
+	char made[96], cwd[256], nowhere[96];
+	long k;
+	size_t i;
+	int r;
+
+	for (i = 0; i < COUNT_OF(names); i++) {
+		snprintf(made, sizeof made, "%s/%s", folder, names[i]);
+		ops->close(open_new(made));
+	}
+	assert_int_equal(list(path), 0);
+	assert_int_equal(listed.count, 3);
+	for (i = 0; i < 3; i++)
+		expect_listed(folder, names[i]);
+	snprintf(nowhere, sizeof nowhere, "%s.x/file", folder);
+	assert_int_equal(list(nowhere), -ENOENT);
+	assert_int_equal(listed.count, 0);
+	snprintf(nowhere, sizeof nowhere, "%s/none", folder);
+	assert_int_equal(list(nowhere), 0);
+	assert_int_equal(listed.count, 0);
+	/* In the working directory, and in the root's. */
+	assert_non_null(getcwd(cwd, sizeof cwd));
+	assert_int_equal(chdir(folder), 0);
+	assert_int_equal(list("file.t"), 0);
+	assert_int_equal(listed.count, 1);
+	assert_non_null(strstr(listed.all, "/file.tmp.b "));
+	assert_int_equal(listed.all[0], '/');
+	assert_int_equal(chdir(cwd), 0);
+	assert_int_equal(list("/pro"), 0);
+	assert_non_null(strstr(listed.all, "/proc "));
+	assert_int_equal(listed.all[1], 'p');
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		allocs_left = k;
+		r = list(path);
+		allocs_left = -1;
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(listed.count, 3);
+	assert_int_equal(k, 6); /* two for the folder, and one a name */
+	for (i = 0; i < COUNT_OF(names); i++) {
+		snprintf(made, sizeof made, "%s/%s", folder, names[i]);
+		unlink(made);
+	}
 }
 
 /* ---- links on the way to a file ---- */
@@ -454,6 +606,14 @@ static void short_and_interrupted_calls_go_on(void **state)
 	fake.end = 12;
 	assert_int_equal(upper_file_read(&fakes, 3, buf, 10, 5, &e), -EIO);
 	assert_string_equal(e.msg, "reading 10 bytes at 5: the file ends at 12");
+	reset_fake(99, 99);
+	fake.end = 12;
+	assert_int_equal(upper_file_write(&fakes, 3, "0123456789", 10, 5, &e), -EIO);
+	assert_string_equal(e.msg, "writing 10 bytes at 5: the file system takes none from 12 on");
+	reset_fake(99, 0); /* nothing asks nobody */
+	assert_int_equal(upper_file_write(&fakes, 3, "", 0, 5, &e), 0);
+	assert_int_equal(upper_file_read(&fakes, 3, buf, 0, 5, &e), 0);
+	assert_int_equal(fake.calls, 0);
 }
 
 static void a_source_over_a_descriptor(void **state)
@@ -484,10 +644,13 @@ static void a_source_over_a_descriptor(void **state)
 /* ---- temporary files ---- */
 
 static unsigned opens, taken; /* names that are somebody's already */
+static mode_t opens_with;
 
 static int opens_some(const char *name, int flags, mode_t mode)
 {
-	assert_int_equal(flags & (O_CREAT | O_EXCL), O_CREAT | O_EXCL);
+	assert_int_equal(flags, O_RDWR | O_CREAT | O_EXCL);
+	assert_int_equal(mode, opens_with);
+	assert_true(upper_file_is_temporary(name));
 	if (opens++ < taken)
 		return -EEXIST;
 	return ops->open(name, flags, mode);
@@ -528,6 +691,7 @@ static void temporary_files_come_whole_or_not(void **state)
 	some.open = opens_some;
 	full.open = no_disk;
 	bare.make_like = no_modes;
+	opens_with = 0644;
 	for (taken = 0; taken < 100; taken += 99) { /* a hundred names are tried */
 		opens = 0;
 		fd = upper_file_temporary(&some, path, -1, &name, &e);
@@ -555,6 +719,13 @@ static void temporary_files_come_whole_or_not(void **state)
 	assert_string_equal(e.msg, want);
 	assert_int_equal(count_files(), files);
 	/* Nobody else can open it before it has its model's mode. */
+	taken = opens = 0;
+	opens_with = 0600;
+	fd = upper_file_temporary(&some, path, model, &name, &e);
+	assert_true(fd >= 0);
+	ops->close(fd);
+	unlink(name);
+	free(name);
 	assert_int_equal(fchmod(model, 0644), 0);
 	system_calls_refuse("chmod", 0, EPERM);
 	fd = upper_file_temporary(ops, path, model, &name, &e);
@@ -566,6 +737,80 @@ static void temporary_files_come_whole_or_not(void **state)
 	unlink(name);
 	free(name);
 	ops->close(model);
+}
+
+static void temporary_names_are_known(void **state)
+{
+	static const struct {
+		const char *name;
+		bool temporary;
+	} cases[] = {
+		{ "x.tmp.0123456789abcdef", true },
+		{ "/a/u.index.tmp.fedcba9876543210", true },
+		{ "x.tmp.tmp.0123456789abcdef", true },
+		{ "x.tmp.0123456789abcdef.tmp.0123456789abcdef", true },
+		{ ".tmp.0123456789abcdef", false },
+		{ "tmp.0123456789abcdef", false },
+		{ "", false },
+		{ "x", false },
+		{ "x.tmp.0123456789abcde", false },
+		{ "x.tmp.0123456789abcdef0", false },
+		{ "x.tmp.0123456789abcdeg", false },
+		{ "x.tmp.0123456789ABCDEF", false },
+		{ "x.tmp.g123456789abcdef", false },
+		{ "x.tmp_0123456789abcdef", false },
+		{ "x_tmp.0123456789abcdef", false },
+		{ "x.tmp.0123456789abcdef/", false },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(cases); i++)
+		if (upper_file_is_temporary(cases[i].name) != cases[i].temporary)
+			fail_msg("%s", cases[i].name);
+}
+
+/* ---- by a name of the user's ---- */
+
+static void users_names_are_opened(void **state)
+{
+	struct err e = { "" };
+	char want[256];
+	mode_t before = umask(0);
+	struct stat st;
+	int fd;
+
+	unlink(path);
+	assert_int_equal(upper_file_open(ops, path, O_RDWR, &e), -ENOENT);
+	snprintf(want, sizeof want, "%s: No such file or directory", path);
+	assert_string_equal(e.msg, want);
+	fd = upper_file_open(ops, path, O_RDWR | O_CREAT, &e);
+	assert_true(fd >= 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0644);
+	ops->close(fd);
+	umask(before);
+	assert_int_equal(symlink("file", other), 0);
+	fd = upper_file_open(ops, other, O_RDONLY, &e);
+	assert_true(fd >= 0);
+	assert_int_equal(ops->is_named(fd, path), 1);
+	assert_true(ops->pwrite(fd, "x", 1, 0) < 0);
+	ops->close(fd);
+	unlink(path);
+	assert_int_equal(upper_file_open(ops, other, O_RDONLY, &e), -ELOOP);
+	snprintf(want, sizeof want,
+		 "%s: is a symbolic link that leads nowhere, or that another user made: not "
+		 "followed",
+		 other);
+	assert_string_equal(e.msg, want);
+	unlink(other);
+	allocs_left = 0;
+	assert_int_equal(upper_file_open(ops, path, O_RDONLY, &e), -ENOMEM);
+	allocs_left = -1;
+	snprintf(want, sizeof want, "%s: Cannot allocate memory", path);
+	assert_string_equal(e.msg, want);
+	assert_int_equal(upper_file_sync_folder(ops, path, &e), 0);
+	assert_int_equal(upper_file_sync_folder(ops, "/nowhere/x", &e), -ENOENT);
+	assert_string_equal(e.msg, "/nowhere/x: syncing its folder: No such file or directory");
 }
 
 static int make_folder(void **state)
@@ -605,11 +850,16 @@ int main(void)
 		TEST(links_lead_to_true_names),
 		TEST(links_on_the_way_lend_no_rights),
 		TEST(ways_are_as_long_as_the_system_s),
+		TEST(links_of_others_lead_to_their_own_files),
+		TEST(a_file_says_what_it_is),
+		TEST(names_that_begin_so_are_listed),
 		TEST(modes_are_taken_over),
 		TEST(a_boot_has_an_id),
 		TEST(short_and_interrupted_calls_go_on),
 		TEST(a_source_over_a_descriptor),
 		TEST(temporary_files_come_whole_or_not),
+		TEST(temporary_names_are_known),
+		TEST(users_names_are_opened),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -260,4 +260,148 @@ static const struct upper_step grow_reads[] = {
 	{ "read i/u.index", "i/u.index: reading 4096 bytes at 0" IO },
 };
 
+/* What is damaged is cut off. */
+static const struct upper_step repair_steps[] = {
+	{ "truncate i/u.index", "i/u.index: cutting it" IO },
+	{ "sync i/u.index", "i/u.index: cutting it" IO },
+};
+
+static const struct upper_step drop_steps[] = {
+	{ "truncate i/u.index", "i/u.index: cutting it" IO },
+	{ "sync i/u.index", "i/u.index: cutting it" IO },
+	{ "unlink u.pending", "u.pending" IO },
+};
+
+/* An older pending file is taken up by opening the log, which then is closed. */
+static const struct upper_step apply_steps[] = {
+	{ "truncate i/u.index", "i/u.index: cutting it" IO },
+	{ "sync i/u.index", "i/u.index: cutting it" IO },
+	{ "sync i/u.index", "u.data, i/u.index: syncing the index" IO },
+	{ "sync folder of i/u.index", "u.data, i/u.index: syncing the index" IO },
+	{ "make u.pending.tmp", "u.data, i/u.index: making a file beside u.pending" IO },
+	{ "mode of u.pending.tmp",
+	  "u.data, i/u.index: owner and mode of a file beside u.pending" IO },
+	{ "write u.pending.tmp", "u.data, i/u.index: u.pending.tmp.*: writing 256 bytes at 0" IO },
+	{ "write u.pending.tmp", "u.data, i/u.index: u.pending.tmp.*: writing 32 bytes at 256" IO },
+	{ "rename to u.pending", "u.data, i/u.index: u.pending.tmp.*: u.pending" IO },
+	{ "write i/u.index", "" },
+	{ "truncate u.data", "" },
+	{ "sync u.data",
+	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
+	{ "write i/u.index", "the upper is read-only until it is opened again: i/u.index: writing "
+			     "64 bytes at 4448" IO },
+	{ "write i/u.index", "" },
+	{ "sync i/u.index",
+	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
+	{ "write i/u.index", "" },
+	{ "truncate i/u.index", "i/u.index: resizing" IO },
+	{ "truncate u.pending", "" },
+	{ "unlink u.pending", "u.pending: it is empty, but cannot be removed" IO "\n" },
+};
+
+/* What is looked at before anything is repaired. */
+static const struct upper_step scan_reads[] = {
+	{ "open u.data", "u.data" IO },
+	{ "size u.data", "" },
+	{ "read u.data", "" },
+	{ "size u.data", "u.data" IO },
+	{ "read u.data", "u.data: reading 4096 bytes at 0" IO },
+	{ "open i/u.index", "i/u.index" IO },
+	{ "size u.data", "i/u.index" IO },
+	{ "size i/u.index", "i/u.index" IO },
+	{ "read i/u.index", "i/u.index: reading 4096 bytes at 0" IO },
+	{ "read i/u.index", "i/u.index: reading 448 bytes at 4096" IO },
+};
+
+static const struct upper_step repair_reads[] = {
+	{ "size u.data", "u.data, i/u.index" IO },
+	{ "size i/u.index", "u.data, i/u.index" IO },
+	{ "open u.pending", "u.data, i/u.index: u.pending" IO },
+	{ "size u.pending", "u.data, i/u.index: u.pending" IO },
+	{ "read u.pending", "u.data, i/u.index: u.pending: reading 256 bytes at 0" IO },
+	{ "boot id ", "u.data, i/u.index: u.pending: the boot id of this machine" IO },
+	{ "read u.pending", "u.data, i/u.index: u.pending: reading 704 bytes at 256" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 4096" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 4608" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 5120" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 5632" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 6144" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 6656" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 7168" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 7680" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 8192" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 8704" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 9216" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 9728" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 10240" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 10752" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 11264" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 11776" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 12288" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 12800" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 13312" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 13824" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 14336" IO },
+};
+
+static const struct upper_step drop_reads[] = {
+	{ "open u.pending", "" },
+	{ "size u.pending", "" },
+	{ "read u.pending", "" },
+};
+
+static const struct upper_step apply_reads[] = {
+	{ "size u.data", "u.data, i/u.index" IO },
+	{ "size i/u.index", "u.data, i/u.index" IO },
+	{ "open u.pending", "u.data, i/u.index: u.pending" IO },
+	{ "size u.pending", "u.data, i/u.index: u.pending" IO },
+	{ "read u.pending", "u.data, i/u.index: u.pending: reading 144 bytes at 0" IO },
+	{ "boot id ", "u.data, i/u.index: u.pending: the boot id of this machine" IO },
+	{ "read u.pending", "u.data, i/u.index: u.pending: reading 16 bytes at 128" IO },
+	{ "read i/u.index", "u.data, i/u.index: reading 352 bytes at 4096" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 4608" IO },
+};
+
+static const struct upper_step apply_look_reads[] = {
+	{ "open u.data", "u.data" IO },
+	{ "size u.data", "" },
+	{ "read u.data", "" },
+	{ "size u.data", "u.data" IO },
+	{ "read u.data", "u.data: reading 4096 bytes at 0" IO },
+	{ "open i/u.index", "i/u.index" IO },
+	{ "size i/u.index", "i/u.index" IO },
+	{ "size u.data", "i/u.index: the size of u.data" IO },
+	{ "read i/u.index", "i/u.index: reading 352 bytes at 4096" IO },
+	{ "read i/u.index", "i/u.index: reading 352 bytes at 4096" IO },
+	{ "open u.pending", "u.pending" IO },
+	{ "size u.pending", "u.pending" IO },
+	{ "read u.pending", "u.pending: reading 144 bytes at 0" IO },
+	{ "boot id ", "u.pending: the boot id of this machine" IO },
+	{ "read u.pending", "u.pending: reading 16 bytes at 128" IO },
+};
+
+static const struct upper_step apply_open_reads[] = {
+	{ "open u.data", "u.data" IO },
+	{ "size u.data", "" },
+	{ "read u.data", "" },
+	{ "size u.data", "u.data" IO },
+	{ "read u.data", "u.data: reading 4096 bytes at 0" IO },
+	{ "open i/u.index", "i/u.index" IO },
+	{ "boot id ", "u.data, i/u.index: the boot id of this machine" IO },
+	{ "status u.data", "u.data, i/u.index" IO },
+	{ "size i/u.index", "u.data, i/u.index" IO },
+	{ "size u.data", "u.data, i/u.index" IO },
+	{ "read i/u.index", "u.data, i/u.index: reading 4096 bytes at 0" IO },
+	{ "read i/u.index", "u.data, i/u.index: reading 352 bytes at 4096" IO },
+	{ "read i/u.index", "u.data, i/u.index: reading 352 bytes at 4096" IO },
+	{ "size u.data", "u.data, i/u.index" IO },
+	{ "open u.pending", "u.data, i/u.index: u.pending" IO },
+	{ "size u.pending", "u.data, i/u.index: u.pending" IO },
+	{ "read u.pending", "u.data, i/u.index: u.pending: reading 144 bytes at 0" IO },
+	{ "boot id ", "u.data, i/u.index: u.pending: the boot id of this machine" IO },
+	{ "read u.pending", "u.data, i/u.index: u.pending: reading 16 bytes at 128" IO },
+	{ "read i/u.index", "u.data, i/u.index: reading 352 bytes at 4096" IO },
+	{ "read u.data", "u.data, i/u.index: reading 512 bytes at 4608" IO },
+};
+
 #endif
