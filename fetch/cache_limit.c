@@ -118,18 +118,16 @@ static void merge(struct cache_limits *into, const struct cache_limits *l)
 		into->keep_free = l->keep_free;
 }
 
-/* (16) False: it is open. */
+/* (16) False: it is open, or the keeper has opened it meanwhile: then these are the folder's. */
 static bool note_limits(struct cache *c, const struct cache_limits *l)
 {
-	struct cache_limits asked;
-
-	WITH_LOCK(&c->lock); /* for the keeper, who may open it now */
 	if (cache_is_open(c))
 		return false;
-	cache_get_limits(c, &asked);
-	merge(&asked, l);
-	use_limits(c, &asked);
-	return true;
+	if (l->limit != CACHE_LIMIT_FOLDER)
+		atomic_store(&c->limit, l->limit);
+	if (l->keep_free != CACHE_LIMIT_FOLDER)
+		atomic_store(&c->keep_free, l->keep_free);
+	return !cache_is_open(c);
 }
 
 void cache_set_limits(struct cache *c, const struct cache_limits *l)
@@ -146,9 +144,9 @@ void cache_set_limits(struct cache *c, const struct cache_limits *l)
 	now = old;
 	merge(&now, l);
 	use_limits(c, &now);
-	if (known == -EUCLEAN && l->limit == CACHE_LIMIT_FOLDER &&
+	if (known < 0 && known != -ENOENT && l->limit == CACHE_LIMIT_FOLDER &&
 	    l->keep_free == CACHE_LIMIT_FOLDER)
-		return;
+		return; /* what could not be read may still say something */
 	if (known == 0 && memcmp(&old, &now, sizeof now) == 0)
 		return;
 	if (known == 0) {
@@ -343,22 +341,11 @@ static void pause_filling(struct cache *c, bool full, const char *why)
 
 int cache_limit_trouble(struct cache *c, int r, const char *why)
 {
-	switch (-r) {
-	case ENOSPC:
-	case EDQUOT:
-		pause_filling(c, true, why);
-		break;
-	case EROFS:
-	case EACCES:
-	case EPERM:
-	case EIO:
-	case EMFILE:
-	case ENFILE:
-		pause_filling(c, false, why);
-		break;
-	default:
-		break;
-	}
+	bool full = r == -ENOSPC || r == -EDQUOT;
+
+	if (full || r == -EROFS || r == -EACCES || r == -EPERM || r == -EIO || r == -EMFILE ||
+	    r == -ENFILE)
+		pause_filling(c, full, why);
 	return r;
 }
 

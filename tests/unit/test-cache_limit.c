@@ -102,6 +102,25 @@ static void damaged(void **state)
 	}
 }
 
+/* One that cannot be read at the moment is left as it is by who sets nothing. */
+static void unreadable(void **state)
+{
+	struct process p;
+	char text[64] = "";
+	struct err e;
+
+	assert_int_equal(memcache_open(&p, 1, MIB, &e), 0);
+	cache_close(p.c);
+	memdisk_fail(MEMDISK_PREAD, 2, EIO, false); /* the first tries the file system */
+	assert_int_equal(memcache_open(&p, 1, CACHE_LIMIT_FOLDER, &e), 0);
+	assert_true(memdisk_failed());
+	memdisk_peek(LIMITS, 0, text, strlen("limit=1048576\nkeep-free=0\n"));
+	assert_string_equal(text, "limit=1048576\nkeep-free=0\n");
+	cache_keep_once(p.c);
+	assert_true(limit_of(&p) == MIB);
+	cache_close(p.c);
+}
+
 /* A folder that is made anew under a server has its limit again. */
 static void made_anew(void **state)
 {
@@ -449,11 +468,14 @@ static void evicts_while_it_checks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(is_the_folders),	 TEST(damaged),	       TEST(made_anew),
-		TEST(keep_free),	 TEST(full_disk),      TEST(full_of_others),
-		TEST(each_kind),	 TEST(cannot_be_made), TEST(only_maps),
-		TEST(claims_a_tebibyte), TEST(before_the_map), TEST(of_no_bytes),
-		TEST(filling),		 TEST(too_large),      TEST(evicts_while_it_checks),
+		TEST(is_the_folders),	 TEST(damaged),
+		TEST(made_anew),	 TEST(unreadable),
+		TEST(keep_free),	 TEST(full_disk),
+		TEST(full_of_others),	 TEST(each_kind),
+		TEST(cannot_be_made),	 TEST(only_maps),
+		TEST(claims_a_tebibyte), TEST(before_the_map),
+		TEST(of_no_bytes),	 TEST(filling),
+		TEST(too_large),	 TEST(evicts_while_it_checks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
