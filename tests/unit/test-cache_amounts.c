@@ -39,7 +39,7 @@ static void down_to(void **state)
 		uint64_t all, limit, target;
 
 		memdisk_make(0);
-		p = memcache_use_zeros(1, N, N);
+		p = memcache_use_zeros(1, N + 1, N);
 		all = memcache_used(&p);
 		limit = rows[i].over ? all - rows[i].over * CHUNK : 0;
 		target = min_u64(limit ? limit - limit / 10 : all, all - rows[i].freed * CHUNK);
@@ -195,7 +195,7 @@ static int fill_after(void *arg, enum memdisk_op op, unsigned process, const cha
  * and nobody is told that the limit is too small. */
 static void filled_meanwhile(void **state)
 {
-	struct process p = memcache_use_zeros(1, 100, 100), q = memcache_use_zeros(2, 100, 0);
+	struct process p = memcache_use_zeros(1, 101, 100), q = memcache_use_zeros(2, 100, 0);
 	const uint64_t limit = memcache_used(&p) - 5 * CHUNK;
 
 	assert_int_equal(cache_map_make(q.b->own, NULL), 0);
@@ -216,7 +216,7 @@ static void filled_meanwhile(void **state)
 /* What keeps it from evicting is told once. */
 static void cannot_evict(void **state)
 {
-	struct process p = memcache_use_zeros(1, 100, 100);
+	struct process p = memcache_use_zeros(1, 101, 100);
 	unsigned i;
 
 	set_limits(&p, memcache_used(&p) - CHUNK, 0);
