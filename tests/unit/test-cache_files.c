@@ -124,6 +124,41 @@ static void with_care(void **state)
 	memcache_leave(&x);
 }
 
+/* What root makes in a folder of another's is that one's. */
+static void given(void **state)
+{
+	static const struct {
+		uid_t user;
+		gid_t group;
+	} owners[] = { { 0, 0 }, { 5, 6 }, { 5, 0 }, { 0, 6 } };
+	size_t i;
+
+	for (i = 0; i < 4; i++) {
+		struct process x;
+		struct stat st;
+		int fd;
+
+		memdisk_make(0);
+		x = use(1, GOOD);
+		fd = memdisk_ops.open(AT_FDCWD, DIR "/v1", O_RDONLY | O_DIRECTORY, 0);
+		assert_int_equal(memdisk_ops.give(fd, owners[i].user, owners[i].group), 0);
+		memdisk_ops.close(fd);
+		memcache_leave(&x);
+		x = use(1, EVIL);
+		cachelib_publish_all(x.b, &blob);
+		assert_int_equal(
+			memdisk_ops.stat_at(AT_FDCWD, memcache_path(EVIL, &blob, "map"), &st), 0);
+		assert_int_equal(st.st_uid, geteuid() == 0 ? owners[i].user : 0);
+		assert_int_equal(st.st_gid, geteuid() == 0 ? owners[i].group : 0);
+		/* The limit of 1 GiB: a file that is replaced. */
+		cache_set_limits(x.c, &(struct cache_limits){ 1 << 30, 0 });
+		assert_int_equal(memdisk_ops.stat_at(AT_FDCWD, DIR "/v1/limits", &st), 0);
+		assert_int_equal(st.st_uid, geteuid() == 0 ? owners[i].user : 0);
+		assert_int_equal(memdisk_calls(MEMDISK_GIVE) > 1, i > 0 && geteuid() == 0);
+		memcache_leave(&x);
+	}
+}
+
 static void unlink_lock(void)
 {
 	assert_int_equal(memdisk_ops.unlink(AT_FDCWD, DIR "/v1/lock"), 0);
@@ -579,11 +614,14 @@ static void being_removed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(made),	     TEST(with_care),	  TEST(removed_at_once),
-		TEST(lock_removed),  TEST(usage_removed), TEST(not_replaced),
-		TEST(file_systems),  TEST(holes),	  TEST(full_when_opened),
-		TEST(above),	     TEST(no_leftovers),  TEST(swept),
-		TEST(deep),	     TEST(unmade),	  TEST(without_a_lock),
+		TEST(made),	     TEST(with_care),
+		TEST(given),	     TEST(removed_at_once),
+		TEST(lock_removed),  TEST(usage_removed),
+		TEST(not_replaced),  TEST(file_systems),
+		TEST(holes),	     TEST(full_when_opened),
+		TEST(above),	     TEST(no_leftovers),
+		TEST(swept),	     TEST(deep),
+		TEST(unmade),	     TEST(without_a_lock),
 		TEST(being_removed),
 	};
 

@@ -326,7 +326,7 @@ static void claims_a_tebibyte(void **state)
 	cache_blob_close(p.b);
 	assert_false(memdisk_exists(memcache_path(GOOD, &t, NULL)));
 	/* A blob whose map is just a sixteenth of the limit is kept. */
-	t = cachelib_blob(2, (8 * MIB / 16 - 4096) / 8 * CACHE_CHUNK);
+	t.size = (8 * MIB / 16 - 4096) / 8 * CACHE_CHUNK; /* its digest does not matter */
 	assert_true(cache_map_cost(t.size) == 8 * MIB / 16);
 	assert_int_equal(memcache_open_blob(&p, GOOD, &t, &e), 0);
 	assert_int_equal(cachelib_publish(p.b, &t, 0), 0);
