@@ -20,6 +20,7 @@ enum {
 	TEXT = 128, /* bytes of the file */
 	SLACK = 64 * CACHE_CHUNK, /* bytes that the folder may at least be over its limit */
 	MAP_SHARE = 16, /* that part of the limit may be one map */
+	IN_WORDS = 24, /* bytes of a limit as people read it */
 };
 
 /* ---- the file ---- */
@@ -40,7 +41,7 @@ static int read_limits(struct cache *c, struct cache_limits *out)
 	int r = cache_folder_read_file(c->root, "limits", TEXT, &f, &text, &n, NULL);
 
 	if (r < 0)
-		return r;
+		return r == -EFBIG ? -EUCLEAN : r;
 	if (sscanf(text, "limit=%" SCNu64 "\nkeep-free=%" SCNu64, &out->limit, &out->keep_free) !=
 		    2 ||
 	    format(again, out) != n || memcmp(again, text, n) != 0)
@@ -85,7 +86,7 @@ void cache_limit_keep(struct cache *c)
 		(void)write_limits(c, &ours, NULL);
 }
 
-static const char *describe(uint64_t n, char out[24])
+static const char *describe(uint64_t n, char out[IN_WORDS])
 {
 	static const char units[] = "BKMGT";
 	size_t unit = 0;
@@ -95,15 +96,15 @@ static const char *describe(uint64_t n, char out[24])
 		unit++;
 	}
 	if (n == 0)
-		snprintf(out, 24, "none");
+		snprintf(out, IN_WORDS, "none");
 	else
-		snprintf(out, 24, "%" PRIu64 "%c", n, units[unit]);
+		snprintf(out, IN_WORDS, "%" PRIu64 "%c", n, units[unit]);
 	return out;
 }
 
 static void tell_change(const struct cache *c, const char *what, uint64_t old, uint64_t now)
 {
-	char a[24], b[24];
+	char a[IN_WORDS], b[IN_WORDS];
 
 	if (old != now)
 		log_warn("cache %s: %s is now %s, for all programs that use the folder; it was %s",
@@ -234,7 +235,7 @@ static uint64_t find_target(const struct cache *c, bool full)
 
 static void tell_too_small(struct cache *c)
 {
-	char limit[24];
+	char limit[IN_WORDS];
 
 	if (above_limit(c) > 0 && !c->told_small)
 		log_warn(
@@ -291,7 +292,7 @@ void cache_limit_evict(struct cache *c)
 int cache_limit_make_room(struct cache *c, uint64_t bytes, struct err *e)
 {
 	uint64_t limit = atomic_load(&c->limit), freed;
-	char text[24];
+	char text[IN_WORDS];
 	int r;
 
 	if (!cache_is_open(c))

@@ -31,7 +31,7 @@ static void down_to(void **state)
 		unsigned over,
 			lack; /* chunks above the limit, and missing of what is to stay free */
 		unsigned freed; /* by the second alone */
-	} rows[] = { { 5, 0, 0 }, { 0, 60, 66 }, { 1, 100, 110 }, { 50, 10, 11 }, { 0, 0, 0 } };
+	} rows[] = { { 5, 0, 0 }, { 0, 110, 121 }, { 1, 100, 110 }, { 50, 10, 11 }, { 0, 0, 0 } };
 	size_t i;
 
 	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -123,37 +123,48 @@ static void other_trouble_stays(void **state)
 
 /* (15) The map alone is above the limit: nothing is looked at until the folder has grown by more
  * than its slack, or a minute is over. */
-static void rests(void **state)
+static void check_rest(uint64_t chunks, const char *told)
 {
-	enum { N = 1000, MAP = 4096 + 8 * N };
-	struct process p = memcache_use_zeros(1, N, 3);
+	const uint64_t map = 4096 + 8 * chunks;
+	struct process p = memcache_use_zeros(1, chunks, 3);
 	uint64_t i;
 	struct err e;
 
-	set_limits(&p, MAP - 1, 0);
+	set_limits(&p, map - 1, 0);
 	warnings = 0;
 	cache_keep_once(p.c);
-	assert_int_equal(memcache_used(&p), MAP);
+	assert_int_equal(memcache_used(&p), map);
 	assert_int_equal(warnings, 1);
-	assert_non_null(strstr(last_warning, "its open layers need 11 KiB to be kept at all, more "
-					     "than cache-limit=12095B allows"));
+	assert_non_null(strstr(last_warning, told));
+	atomic_store(&p.c->kicked, false);
 	for (i = 0; i < 64; i++)
 		assert_int_equal(cache_blob_publish(p.b, i, memcache_zeros), 0);
+	assert_true(atomic_load(&p.c->kicked));
+	atomic_store(&p.c->kicked, false);
 	assert_int_equal(cache_blob_publish(p.b, i, memcache_zeros), -ENOSPC); /* far over */
+	assert_true(atomic_load(&p.c->kicked));
 	cache_keep_once(p.c);
-	assert_int_equal(memcache_used(&p), MAP + SLACK);
+	assert_int_equal(memcache_used(&p), map + SLACK);
 	assert_int_equal(cache_put_document(p.c, NULL, "x", "x", 1, &e), 0);
 	cache_keep_once(p.c);
-	assert_int_equal(memcache_used(&p), MAP);
+	assert_int_equal(memcache_used(&p), map);
 	assert_int_equal(cache_blob_publish(p.b, 0, memcache_zeros), 0);
 	memcache_sleep(MINUTE - 1);
 	cache_keep_once(p.c);
-	assert_int_equal(memcache_used(&p), MAP + CHUNK);
+	assert_int_equal(memcache_used(&p), map + CHUNK);
 	memcache_sleep(1);
 	cache_keep_once(p.c);
-	assert_int_equal(memcache_used(&p), MAP);
+	assert_int_equal(memcache_used(&p), map);
 	assert_int_equal(warnings, 1);
 	memcache_leave(&p);
+}
+
+static void rests(void **state)
+{
+	check_rest(1024, "its open layers need 12 KiB to be kept at all, more than "
+			 "cache-limit=12287B allows");
+	memdisk_make(0);
+	check_rest(1023, "need 11 KiB to be kept at all, more than cache-limit=12279B allows");
 }
 
 /* It was counted too much: there is no reason to rest. */
@@ -599,6 +610,28 @@ static void stubborn_documents(void **state)
 	memcache_leave(&p);
 }
 
+/* A sixteenth of what may stay. */
+static void share_of_documents(void **state)
+{
+	static const uint64_t left[] = { 3, 2 };
+	uint64_t i, k, freed;
+	char name[2] = "a";
+	struct err e;
+
+	for (i = 0; i < 2; i++) {
+		struct process p;
+
+		memdisk_make(0);
+		p = memcache_use_zeros(1, 1, 0);
+		for (k = 0; k < 5; k++, name[0]++)
+			assert_int_equal(cache_put_document(p.c, GOOD, name, "x", 1, &e), 0);
+		assert_int_equal(cache_prune(p.c, 16 * 3 * 4096 - i, &freed, &e), 0);
+		assert_int_equal(memcache_used(&p), left[i] * 4096);
+		assert_int_equal(freed, (5 - left[i]) * 4096);
+		memcache_leave(&p);
+	}
+}
+
 /* Who looks for one that is not there makes nothing. */
 static void no_document(void **state)
 {
@@ -638,6 +671,7 @@ int main(void)
 		TEST(cost_of_documents),
 		TEST(stubborn_documents),
 		TEST(no_document),
+		TEST(share_of_documents),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

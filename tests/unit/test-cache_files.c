@@ -295,6 +295,8 @@ static uint64_t shift, less, more;
 
 static int punch_otherwise(int fd, uint64_t off, uint64_t n)
 {
+	assert_int_equal(off, 0);
+	assert_int_equal(n, CHUNK); /* whole blocks */
 	return memdisk_ops.punch(fd, off + shift, n - shift - less + more);
 }
 

@@ -75,7 +75,10 @@ static void damaged(void **state)
 					     "limit=1\nkeep-free=x\n",
 					     "limit=1\nkeep-free=2\nmore",
 					     "limit=01\nkeep-free=0\n",
-					     "limit=-1\nkeep-free=0\n" };
+					     "limit=-1\nkeep-free=0\n",
+					     "long enough to be longer than any that was ever "
+					     "written, which is what somebody did who keeps notes "
+					     "of what the limit was before it became this one" };
 	struct process p;
 	struct err e;
 	size_t i;
