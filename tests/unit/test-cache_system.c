@@ -90,7 +90,7 @@ static void store_in_vain(bool *was_right, unsigned last)
 						      CACHE_DISK_ADD, CACHE_DISK_SUBTRACT };
 	void *nothing = map_nothing();
 	_Atomic uint64_t there = 5, *at = nothing;
-	uint64_t from = 1;
+	uint64_t from = 1, plain = 5;
 	unsigned i;
 
 	signal(SIGBUS, SIG_DFL);
@@ -105,7 +105,7 @@ static void store_in_vain(bool *was_right, unsigned last)
 	if (cache_disk_change(&cache_disk_system, &there, CACHE_DISK_ADD, 2) != 0 || there != 7)
 		_exit(4);
 	if (last == 1 &&
-	    (cache_disk_copy(&cache_disk_system, (void *)&there, &from, 8) != 0 || there != 1))
+	    (cache_disk_copy(&cache_disk_system, &plain, &from, sizeof from) != 0 || plain != 1))
 		_exit(6);
 	if (last == 2 && cache_disk_change(&cache_disk_system, at, CACHE_DISK_ADD, 2) != -ENOSPC)
 		_exit(7);
