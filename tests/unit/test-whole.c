@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A whole blob that comes for a range: passing by, or held back until it is known to be right. */
+#include <malloc.h>
+
 #include "tests/unit/alloc.h"
 #include "tests/unit/bloblib.h"
 
@@ -26,6 +28,8 @@ static void test_passing(void **state)
 	whole_head(x, true);
 	stage_bytes(x, 0, 2 * CHUNK - 1);
 	assert_string_equal(shelved(), "5");
+	/* Memory for two chunks. */
+	assert_in_range(malloc_usable_size(blob->whole.bytes), 2 * CHUNK, 3 * CHUNK - 1);
 	stage_bytes(x, 2 * CHUNK - 1, 1);
 	assert_string_equal(shelved(), "0,5"); /* one chunk behind */
 	/* Who wants what soon passes waits for it; not who wants what passed, or is far away. */
