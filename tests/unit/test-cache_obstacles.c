@@ -77,6 +77,26 @@ static void place_is_a_file(void **state)
 	memcache_leave(&p);
 }
 
+/* The origin's folder cannot be made: that is told as it is, and nothing is kept for now. */
+static void place_cannot_be_made(void **state)
+{
+	struct process p;
+	struct err e;
+
+	assert_int_equal(memcache_open(&p, 1, 0, &e), 0);
+	memdisk_fail(MEMDISK_MAKE_FOLDER, 1, EACCES, false);
+	assert_int_equal(memcache_open_blob(&p, GOOD, &blob, &e), 0);
+	assert_int_equal(warnings, 1);
+	assert_non_null(strstr(last_warning, "creating the folder "));
+	assert_non_null(strstr(last_warning, ": Permission denied; nothing more is kept"));
+	assert_false(cache_is_filling(p.c));
+	memcache_sleep(60 * 1000);
+	keep(&p);
+	cachelib_publish_all(p.b, &blob);
+	assert_int_equal(cachelib_count(p.b, &blob), CHUNKS);
+	memcache_leave(&p);
+}
+
 /* What is no file, by each way of saying so. */
 static void not_a_file(void **state)
 {
@@ -250,8 +270,13 @@ static void claims(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(place_is_a_file), TEST(not_a_file), TEST(appears_damaged),
-		TEST(other_headers),   TEST(who_knows),	 TEST(shared_comes_and_goes),
+		TEST(place_is_a_file),
+		TEST(place_cannot_be_made),
+		TEST(not_a_file),
+		TEST(appears_damaged),
+		TEST(other_headers),
+		TEST(who_knows),
+		TEST(shared_comes_and_goes),
 		TEST(claims),
 	};
 
