@@ -206,8 +206,6 @@ static int open_or_make(struct cache_file folder, const char *name, bool create,
 			give(folder, *out);
 		else if (r == -EEXIST)
 			r = cache_disk_open(folder, name, flags, 0, out);
-		else
-			break;
 	}
 	return r;
 }

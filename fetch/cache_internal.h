@@ -47,7 +47,7 @@ struct cache {
 	struct cache_blob *blobs; /* guarded by lock, as all below */
 	struct cache_blob *next; /* that the keeper looks at */
 	struct cache_blob *tended; /* that it looks at now: must stay open */
-	bool running;
+	bool running; /* not guarded: start and stop run alone */
 	atomic_bool stopping; /* read without the lock too */
 	bool counted; /* the folder's bytes, when the keeper began; the keeper's */
 	pthread_t keeper;

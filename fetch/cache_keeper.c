@@ -144,7 +144,6 @@ int cache_start(struct cache *c, struct err *e)
 	r = clock_thread(&c->keeper, keep, c);
 	if (r != 0)
 		return err_set(e, EAGAIN, "cache %s: starting a thread: %s", c->dir, strerror(r));
-	WITH_LOCK(&c->lock);
 	c->running = true;
 	return 0;
 }

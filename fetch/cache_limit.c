@@ -20,6 +20,7 @@ enum {
 	TEXT = 128, /* bytes of the file */
 	SLACK = 64 * CACHE_CHUNK, /* bytes that the folder may at least be over its limit */
 	MAP_SHARE = 16, /* that part of the limit may be one map */
+	IN_WORDS = 24, /* bytes of a limit as people read it */
 };
 
 /* ---- the file ---- */
@@ -40,7 +41,7 @@ static int read_limits(struct cache *c, struct cache_limits *out)
 	int r = cache_folder_read_file(c->root, "limits", TEXT, &f, &text, &n, NULL);
 
 	if (r < 0)
-		return r;
+		return r == -EFBIG ? -EUCLEAN : r;
 	if (sscanf(text, "limit=%" SCNu64 "\nkeep-free=%" SCNu64, &out->limit, &out->keep_free) !=
 		    2 ||
 	    format(again, out) != n || memcmp(again, text, n) != 0)
@@ -85,7 +86,7 @@ void cache_limit_keep(struct cache *c)
 		(void)write_limits(c, &ours, NULL);
 }
 
-static const char *describe(uint64_t n, char out[24])
+static const char *describe(uint64_t n, char out[IN_WORDS])
 {
 	static const char units[] = "BKMGT";
 	size_t unit = 0;
@@ -95,15 +96,15 @@ static const char *describe(uint64_t n, char out[24])
 		unit++;
 	}
 	if (n == 0)
-		snprintf(out, 24, "none");
+		snprintf(out, IN_WORDS, "none");
 	else
-		snprintf(out, 24, "%" PRIu64 "%c", n, units[unit]);
+		snprintf(out, IN_WORDS, "%" PRIu64 "%c", n, units[unit]);
 	return out;
 }
 
 static void tell_change(const struct cache *c, const char *what, uint64_t old, uint64_t now)
 {
-	char a[24], b[24];
+	char a[IN_WORDS], b[IN_WORDS];
 
 	if (old != now)
 		log_warn("cache %s: %s is now %s, for all programs that use the folder; it was %s",
@@ -118,18 +119,16 @@ static void merge(struct cache_limits *into, const struct cache_limits *l)
 		into->keep_free = l->keep_free;
 }
 
-/* (16) False: it is open. */
+/* (16) False: it is open, or the keeper has opened it meanwhile: then these are the folder's. */
 static bool note_limits(struct cache *c, const struct cache_limits *l)
 {
-	struct cache_limits asked;
-
-	WITH_LOCK(&c->lock); /* for the keeper, who may open it now */
 	if (cache_is_open(c))
 		return false;
-	cache_get_limits(c, &asked);
-	merge(&asked, l);
-	use_limits(c, &asked);
-	return true;
+	if (l->limit != CACHE_LIMIT_FOLDER)
+		atomic_store(&c->limit, l->limit);
+	if (l->keep_free != CACHE_LIMIT_FOLDER)
+		atomic_store(&c->keep_free, l->keep_free);
+	return !cache_is_open(c);
 }
 
 void cache_set_limits(struct cache *c, const struct cache_limits *l)
@@ -146,9 +145,9 @@ void cache_set_limits(struct cache *c, const struct cache_limits *l)
 	now = old;
 	merge(&now, l);
 	use_limits(c, &now);
-	if (known == -EUCLEAN && l->limit == CACHE_LIMIT_FOLDER &&
+	if (known < 0 && known != -ENOENT && l->limit == CACHE_LIMIT_FOLDER &&
 	    l->keep_free == CACHE_LIMIT_FOLDER)
-		return;
+		return; /* what could not be read may still say something */
 	if (known == 0 && memcmp(&old, &now, sizeof now) == 0)
 		return;
 	if (known == 0) {
@@ -236,7 +235,7 @@ static uint64_t find_target(const struct cache *c, bool full)
 
 static void tell_too_small(struct cache *c)
 {
-	char limit[24];
+	char limit[IN_WORDS];
 
 	if (above_limit(c) > 0 && !c->told_small)
 		log_warn(
@@ -293,7 +292,7 @@ void cache_limit_evict(struct cache *c)
 int cache_limit_make_room(struct cache *c, uint64_t bytes, struct err *e)
 {
 	uint64_t limit = atomic_load(&c->limit), freed;
-	char text[24];
+	char text[IN_WORDS];
 	int r;
 
 	if (!cache_is_open(c))
@@ -343,22 +342,11 @@ static void pause_filling(struct cache *c, bool full, const char *why)
 
 int cache_limit_trouble(struct cache *c, int r, const char *why)
 {
-	switch (-r) {
-	case ENOSPC:
-	case EDQUOT:
-		pause_filling(c, true, why);
-		break;
-	case EROFS:
-	case EACCES:
-	case EPERM:
-	case EIO:
-	case EMFILE:
-	case ENFILE:
-		pause_filling(c, false, why);
-		break;
-	default:
-		break;
-	}
+	bool full = r == -ENOSPC || r == -EDQUOT;
+
+	if (full || r == -EROFS || r == -EACCES || r == -EPERM || r == -EIO || r == -EMFILE ||
+	    r == -ENFILE)
+		pause_filling(c, full, why);
 	return r;
 }
 

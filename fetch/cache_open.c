@@ -7,6 +7,7 @@
 #include "fetch/cache.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,12 +63,9 @@ static int open_root(const struct cache *c, struct cache_file *root, struct err 
 
 static bool is_root_there(const struct cache *c)
 {
-	AUTO_FREE char *path = NULL;
+	char path[PATH_MAX + sizeof "/v1"];
 
-	if (asprintf(&path, "%s/v1", c->dir) < 0) {
-		path = NULL;
-		return true;
-	}
+	snprintf(path, sizeof path, "%s/v1", c->dir);
 	return cache_folder_is_at((struct cache_file){ c->ops, AT_FDCWD }, path, c->root);
 }
 
@@ -109,10 +107,8 @@ static void open_late(struct cache *c)
 		c->open_at = clock_ms() + OPEN_PAUSE;
 		return;
 	}
-	pthread_mutex_lock(&c->lock);
-	atomic_store(&c->closed, false);
+	atomic_store(&c->closed, false); /* first: who notes limits from now on sees it */
 	cache_get_limits(c, &wanted);
-	pthread_mutex_unlock(&c->lock);
 	cache_set_limits(c, &wanted);
 	log_warn("cache %s: it works now: what is fetched is kept", c->dir);
 }

@@ -56,7 +56,6 @@ static void take_back(struct blob *b)
 	for (i = 0; i < b->whole.run_count; i++)
 		cache_blob_drop(b->cache, b->whole.runs[i].first * CACHE_CHUNK,
 				b->whole.runs[i].count * CACHE_CHUNK);
-	b->whole.run_count = 0;
 }
 
 /* ---- passing by ---- */
@@ -99,7 +98,8 @@ static void publish_last(struct flight *f)
 
 /* ---- both ---- */
 
-static bool begin(struct flight *f)
+/* Without `of` when it cannot be taken. */
+static void begin(struct flight *f)
 {
 	struct blob *b = f->blob;
 	struct request *q = &f->request;
@@ -107,24 +107,22 @@ static bool begin(struct flight *f)
 	size_t size = q->held ? (size_t)b->source.size : (size_t)2 * CACHE_CHUNK;
 
 	if (w->of || (!q->held && !b->cache))
-		return false;
+		return;
 	*w = (struct whole){ .held = q->held };
 	if (q->held && digest_open_like(b->digest, &w->sum, NULL) < 0)
-		return false;
+		return;
 	w->bytes = malloc(size);
 	w->of = q;
-	if (w->bytes)
-		return true;
-	whole_end(f);
-	return false;
+	if (!w->bytes)
+		whole_end(f);
 }
 
 bool whole_take(struct flight *f, uint64_t off, const uint8_t *buf, size_t n)
 {
 	struct whole *w = &f->blob->whole;
 
-	if (off == 0 && !begin(f))
-		return false;
+	if (off == 0)
+		begin(f);
 	if (w->of != &f->request || w->refused)
 		return false;
 	if (!w->held) {

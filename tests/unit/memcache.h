@@ -99,6 +99,30 @@ static inline void memcache_leave(struct process *p)
 	memset(p, 0, sizeof *p);
 }
 
+static const uint8_t memcache_zeros[CACHE_CHUNK];
+
+/* A process that has a blob of so many chunks open, of which `there` are published: of zeros, and
+ * nobody knows its digest. */
+static inline struct process memcache_use_zeros(unsigned number, uint64_t chunks, uint64_t there)
+{
+	struct test_blob t = { .size = chunks * CACHE_CHUNK };
+	struct process p;
+	uint64_t i;
+
+	snprintf(t.digest, sizeof t.digest, "sha256:%064x", number);
+	p = memcache_use(number, GOOD, &t, 0);
+	for (i = 0; i < there; i++)
+		if (cache_blob_publish(p.b, i, memcache_zeros) < 0)
+			die("memcache", "publish");
+	return p;
+}
+
+/* Bytes of the folder, as they are counted. */
+static inline uint64_t memcache_used(const struct process *p)
+{
+	return atomic_load(p->c->usage);
+}
+
 /* kill -9 */
 static inline void memcache_kill(struct process *p)
 {
@@ -120,6 +144,22 @@ static inline const char *memcache_path(const char *origin, const struct test_bl
 	return path;
 }
 
+/* Makes a file of few bytes, from outside. */
+static inline void memcache_make_file(const char *path, const char *text)
+{
+	int fd = memdisk_ops.open(AT_FDCWD, path, O_RDWR | O_CREAT, 0600);
+
+	if (fd < 0 || memdisk_ops.pwrite(fd, text, strlen(text), 0) != (ssize_t)strlen(text))
+		die(path, "cannot be made");
+	memdisk_ops.close(fd);
+}
+
+static inline void memcache_rename_away(const char *path)
+{
+	if (memdisk_ops.rename(AT_FDCWD, path, "/away") < 0)
+		die(path, "cannot be renamed");
+}
+
 /* Inverts a byte of a file, from outside. */
 static inline void memcache_flip(const char *path, uint64_t off)
 {
@@ -128,6 +168,45 @@ static inline void memcache_flip(const char *path, uint64_t off)
 	memdisk_peek(path, off, &byte, 1);
 	byte = (uint8_t)~byte;
 	memdisk_poke(path, off, &byte, 1);
+}
+
+/* ---- what others do meanwhile ---- */
+
+/* Happens once, before the nth operation `op` of process 1 on a name that ends so. */
+static struct {
+	enum memdisk_op op;
+	const char *name;
+	unsigned nth;
+	void (*what)(void);
+	int r; /* of the operation; 0: it is done */
+} memcache_meanwhile;
+
+static inline int memcache_intrude(void *arg, enum memdisk_op op, unsigned process,
+				   const char *name)
+{
+	size_t n = strlen(name), m;
+
+	if (op != memcache_meanwhile.op || process != 1 || memcache_meanwhile.nth == 0)
+		return 0;
+	m = strlen(memcache_meanwhile.name);
+	if (n < m || strcmp(name + n - m, memcache_meanwhile.name) != 0 ||
+	    --memcache_meanwhile.nth > 0)
+		return 0;
+	if (memcache_meanwhile.what)
+		memcache_meanwhile.what();
+	memdisk_as(1);
+	return memcache_meanwhile.r;
+}
+
+static inline void memcache_on(enum memdisk_op op, const char *name, unsigned nth,
+			       void (*what)(void), int r)
+{
+	memcache_meanwhile.op = op;
+	memcache_meanwhile.name = name;
+	memcache_meanwhile.nth = nth;
+	memcache_meanwhile.what = what;
+	memcache_meanwhile.r = r;
+	memdisk_set_hook(memcache_intrude, NULL);
 }
 
 static inline int memcache_set_up(void **state)

@@ -75,7 +75,10 @@ static void damaged(void **state)
 					     "limit=1\nkeep-free=x\n",
 					     "limit=1\nkeep-free=2\nmore",
 					     "limit=01\nkeep-free=0\n",
-					     "limit=-1\nkeep-free=0\n" };
+					     "limit=-1\nkeep-free=0\n",
+					     "long enough to be longer than any that was ever "
+					     "written, which is what somebody did who keeps notes "
+					     "of what the limit was before it became this one" };
 	struct process p;
 	struct err e;
 	size_t i;
@@ -100,6 +103,25 @@ static void damaged(void **state)
 		assert_int_equal(warnings, 1);
 		cache_close(p.c);
 	}
+}
+
+/* One that cannot be read at the moment is left as it is by who sets nothing. */
+static void unreadable(void **state)
+{
+	struct process p;
+	char text[64] = "";
+	struct err e;
+
+	assert_int_equal(memcache_open(&p, 1, MIB, &e), 0);
+	cache_close(p.c);
+	memdisk_fail(MEMDISK_PREAD, 2, EIO, false); /* the first tries the file system */
+	assert_int_equal(memcache_open(&p, 1, CACHE_LIMIT_FOLDER, &e), 0);
+	assert_true(memdisk_failed());
+	memdisk_peek(LIMITS, 0, text, strlen("limit=1048576\nkeep-free=0\n"));
+	assert_string_equal(text, "limit=1048576\nkeep-free=0\n");
+	cache_keep_once(p.c);
+	assert_true(limit_of(&p) == MIB);
+	cache_close(p.c);
 }
 
 /* A folder that is made anew under a server has its limit again. */
@@ -307,7 +329,7 @@ static void claims_a_tebibyte(void **state)
 	cache_blob_close(p.b);
 	assert_false(memdisk_exists(memcache_path(GOOD, &t, NULL)));
 	/* A blob whose map is just a sixteenth of the limit is kept. */
-	t = cachelib_blob(2, (8 * MIB / 16 - 4096) / 8 * CACHE_CHUNK);
+	t.size = (8 * MIB / 16 - 4096) / 8 * CACHE_CHUNK; /* its digest does not matter */
 	assert_true(cache_map_cost(t.size) == 8 * MIB / 16);
 	assert_int_equal(memcache_open_blob(&p, GOOD, &t, &e), 0);
 	assert_int_equal(cachelib_publish(p.b, &t, 0), 0);
@@ -449,11 +471,14 @@ static void evicts_while_it_checks(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(is_the_folders),	 TEST(damaged),	       TEST(made_anew),
-		TEST(keep_free),	 TEST(full_disk),      TEST(full_of_others),
-		TEST(each_kind),	 TEST(cannot_be_made), TEST(only_maps),
-		TEST(claims_a_tebibyte), TEST(before_the_map), TEST(of_no_bytes),
-		TEST(filling),		 TEST(too_large),      TEST(evicts_while_it_checks),
+		TEST(is_the_folders),	 TEST(damaged),
+		TEST(made_anew),	 TEST(unreadable),
+		TEST(keep_free),	 TEST(full_disk),
+		TEST(full_of_others),	 TEST(each_kind),
+		TEST(cannot_be_made),	 TEST(only_maps),
+		TEST(claims_a_tebibyte), TEST(before_the_map),
+		TEST(of_no_bytes),	 TEST(filling),
+		TEST(too_large),	 TEST(evicts_while_it_checks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,6 +178,8 @@ static void damaged_data(void **state)
 	assert_int_equal(look(m, 6), 1);
 	assert_int_equal(truncate(path_of("data"), 6 * CACHE_CHUNK), 0);
 	assert_int_equal(look(m, 6), 0);
+	assert_int_equal(bad, 3);
+	assert_false(cache_map_has(m, 6));
 	cache_map_close(m);
 	m = open_map();
 	assert_int_equal(look(m, 8), 0);

@@ -143,6 +143,22 @@ static void verified(void **state)
 	cache_close(p.c);
 }
 
+/* Its path is the longest that there is: it is found there, before it has a map and afterwards. */
+static void stays_where_it_is(void **state)
+{
+	struct process p = use(1, GOOD);
+	const struct cache_map *own = p.b->own;
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		keep(&p);
+		assert_ptr_equal(p.b->own, own);
+		assert_int_equal(cachelib_publish(p.b, &blob, i), 0);
+	}
+	assert_int_equal(cachelib_count(p.b, &blob), 2);
+	memcache_leave(&p);
+}
+
 /* A map under the name of a blob whose digest begins alike is another's. */
 static void another_blobs_map(void **state)
 {
@@ -198,6 +214,7 @@ int main(void)
 		TEST(looked_after),
 		TEST(verified),
 		TEST(another_blobs_map),
+		TEST(stays_where_it_is),
 		TEST(documents),
 	};
 

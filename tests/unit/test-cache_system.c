@@ -82,14 +82,15 @@ static void *map_nothing(void)
 	return at;
 }
 
-/* Exits with the number of what went wrong; notes that all was right, and dies of its own store. */
-static void store_in_vain(bool *was_right)
+/* Exits with the number of what went wrong; notes that all was right, and dies of its own store,
+ * whatever store of the cache was the last. */
+static void store_in_vain(bool *was_right, unsigned last)
 {
 	static const enum cache_disk_change how[] = { CACHE_DISK_SET, CACHE_DISK_OR, CACHE_DISK_AND,
 						      CACHE_DISK_ADD, CACHE_DISK_SUBTRACT };
 	void *nothing = map_nothing();
 	_Atomic uint64_t there = 5, *at = nothing;
-	uint64_t from = 1;
+	uint64_t from = 1, plain = 5;
 	unsigned i;
 
 	signal(SIGBUS, SIG_DFL);
@@ -103,6 +104,13 @@ static void store_in_vain(bool *was_right)
 		_exit(3);
 	if (cache_disk_change(&cache_disk_system, &there, CACHE_DISK_ADD, 2) != 0 || there != 7)
 		_exit(4);
+	if (last == 1 &&
+	    (cache_disk_copy(&cache_disk_system, &plain, &from, sizeof from) != 0 || plain != 1))
+		_exit(6);
+	if (last == 2 && cache_disk_change(&cache_disk_system, at, CACHE_DISK_ADD, 2) != -ENOSPC)
+		_exit(7);
+	if (last == 3 && cache_disk_copy(&cache_disk_system, nothing, &from, 8) != -ENOSPC)
+		_exit(8);
 	*was_right = true;
 	*at = 1; /* nobody's store but this program's */
 	_exit(5);
@@ -112,18 +120,22 @@ static void bus_errors(void **state)
 {
 	bool *was_right = mmap(NULL, sizeof *was_right, PROT_READ | PROT_WRITE,
 			       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	unsigned last;
 	int status;
 	pid_t child;
 
 	cachelib_make_folder();
-	child = fork();
-	if (child == 0)
-		store_in_vain(was_right);
-	assert_int_equal(waitpid(child, &status, 0), child);
-	if (WIFEXITED(status))
-		assert_int_equal(WEXITSTATUS(status), 0);
-	assert_int_equal(WTERMSIG(status), SIGBUS);
-	assert_true(*was_right);
+	for (last = 0; last < 4; last++) {
+		*was_right = false;
+		child = fork();
+		if (child == 0)
+			store_in_vain(was_right, last);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		if (WIFEXITED(status))
+			assert_int_equal(WEXITSTATUS(status), 0);
+		assert_int_equal(WTERMSIG(status), SIGBUS);
+		assert_true(*was_right);
+	}
 	munmap(was_right, sizeof *was_right);
 	cachelib_remove_folder();
 }
