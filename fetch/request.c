@@ -158,12 +158,9 @@ static void on_timer(struct http_call *c)
 /* Half of it is chance, so that clients do not come back all at once. */
 static uint64_t rest_time(const struct request *q)
 {
-	uint64_t ms = REST, span;
+	uint64_t half = max_u64(q->rest, REST) / 2;
 
-	ms = min_u64(ms << (q->rounds < 8 ? max_u64(q->rounds, 1) - 1 : 7), REST_MAX);
-	span = ms / 2 + 1;
-	ms = ms / 2 + clock_chance() % span;
-	return ms;
+	return half + clock_chance() % (half + 1);
 }
 
 /* Every endpoint has failed, or is left alone: rests, or gives up.  A round in which nobody was to
@@ -173,7 +170,8 @@ static void end_round(struct request *q)
 	uint64_t now = clock_ms(), until = places_first_worth_asking(q, now);
 	bool asked = q->tries != q->round_tries;
 
-	q->rounds += asked;
+	if (asked)
+		q->rest = min_u64(max_u64(2 * q->rest, REST), REST_MAX);
 	q->round_tries = q->tries;
 	q->strikes = q->redirects = 0;
 	q->failed = 0;

@@ -45,6 +45,7 @@ static struct {
 	int open_result;
 	bool spoils; /* a read finds the whole wrong */
 	void (*on_publish)(uint64_t chunk);
+	uint64_t bad_chunks;
 } shelf;
 
 int __wrap_cache_blob_open(struct cache *c, const char *origin, const char *digest, uint64_t size,
@@ -165,7 +166,7 @@ bool __wrap_cache_blob_is_sealed(const struct cache_blob *b)
 
 uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b)
 {
-	return 0;
+	return shelf.bad_chunks;
 }
 
 bool __wrap_cache_blob_is_filling(const struct cache_blob *b)

@@ -196,6 +196,143 @@ static void test_blamed_once(void **state)
 	close_scene();
 }
 
+static void set_origin(uint64_t first, uint64_t end, uint32_t given)
+{
+	blob->given[0] = (struct origin){ first, end, given, false };
+	blob->given_next = given ? 1 : 0;
+}
+
+/* Who is blamed for chunks 0 and 1, by what this thread has read and who gave what last. */
+static void test_whom(void **state)
+{
+	static const struct {
+		struct caller_piece pieces[2];
+		unsigned count;
+		bool other_blob; /* that the thread has read */
+		uint32_t given; /* of chunk 0; two mirrors, and the registry as 4 */
+		struct origin suspects[2]; /* places 0: nobody */
+	} rows[] = {
+		/* nothing is known: a mirror, most likely */
+		{ { { 0 } }, 0, false, 0, { { 0, 1, 3, false }, { 1, 2, 3, false } } },
+		{ { { 0, CHUNK, 0, 4 } }, 1, true, 0, { { 0, 1, 3, false }, { 1, 2, 3, false } } },
+		{ { { 0, CHUNK, 0, 4 } }, 1, false, 0, { { 0, 1, 4, true }, { 1, 2, 3, false } } },
+		{ { { 0, 2 * CHUNK, 0, 4 } },
+		  1,
+		  false,
+		  0,
+		  { { 0, 1, 4, true }, { 1, 2, 4, true } } },
+		/* to the byte */
+		{ { { CHUNK - 1, CHUNK + 1, 0, 4 } },
+		  1,
+		  false,
+		  0,
+		  { { 0, 1, 4, true }, { 1, 2, 4, true } } },
+		{ { { CHUNK, CHUNK + 1, 0, 4 } },
+		  1,
+		  false,
+		  0,
+		  { { 0, 1, 3, false }, { 1, 2, 4, true } } },
+		/* of several the one that gave it last, or all of them */
+		{ { { 0, CHUNK, 0, 3 } }, 1, false, 2, { { 0, 1, 2, true }, { 1, 2, 3, false } } },
+		{ { { 0, CHUNK, 0, 3 } }, 1, false, 4, { { 0, 1, 3, false }, { 1, 2, 3, false } } },
+		{ { { 0, CHUNK, 0, 1 } }, 1, false, 2, { { 0, 1, 1, true }, { 1, 2, 3, false } } },
+		{ { { 0, 9, 0, 1 }, { 9, CHUNK, 0, 4 } },
+		  2,
+		  false,
+		  0,
+		  { { 0, 1, 5, false }, { 1, 2, 3, false } } },
+		{ { { 0, 9, 0, 1 }, { 9, CHUNK, 0, 4 } },
+		  2,
+		  false,
+		  4,
+		  { { 0, 1, 4, true }, { 1, 2, 3, false } } },
+		/* from the cache */
+		{ { { 0, CHUNK, 0, 0 } }, 1, false, 2, { { 0, 1, 2, true }, { 1, 2, 3, false } } },
+	};
+	size_t i, k;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 3 });
+		memcpy(caller()->pieces, rows[i].pieces, sizeof rows[i].pieces);
+		caller()->piece_count = rows[i].count;
+		caller()->read_of = rows[i].other_blob ? (void *)&shelf : (void *)blob;
+		set_origin(0, 1, rows[i].given);
+		source_drop(source, 0, CHUNK + 1);
+		assert_int_equal(blob->suspects_next, 2);
+		for (k = 0; k < 2; k++) {
+			const struct origin *o = &blob->suspects[k], *wanted = &rows[i].suspects[k];
+
+			if (o->first != wanted->first || o->end != wanted->end ||
+			    o->places != wanted->places || o->sure != wanted->sure)
+				fail_msg("row %zu, chunk %zu: places %u%s", i, k, o->places,
+					 o->sure ? ", surely" : "");
+		}
+		close_scene();
+	}
+}
+
+/* Whether what is dropped is what this thread has read, and not what came since.  Two drops were
+ * before: of chunks 2 and 3, and of chunk 5. */
+static void test_dropped_since(void **state)
+{
+	static const struct {
+		struct caller_piece pieces[2];
+		unsigned count;
+		uint64_t off, n; /* that are dropped now */
+		bool again; /* it is the same that is dropped already */
+	} rows[] = {
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 2 * CHUNK, 2 * CHUNK, true },
+		{ { { 2 * CHUNK, 4 * CHUNK, 1, 0 } }, 1, 2 * CHUNK, 2 * CHUNK, false },
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 3 * CHUNK, 1, true },
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 0, 3 * CHUNK, 1, false },
+		{ { { 5 * CHUNK, 6 * CHUNK, 1, 0 } }, 1, 5 * CHUNK, CHUNK, true },
+		{ { { 5 * CHUNK, 6 * CHUNK, 2, 0 } }, 1, 5 * CHUNK, CHUNK, false },
+		/* what it has not read is no matter */
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 0, 4 * CHUNK, true },
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 4 * CHUNK, CHUNK, false },
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 0, 2 * CHUNK, false },
+		{ { { 0, 5 * CHUNK, 0, 0 } }, 1, 0, 4 * CHUNK, false },
+		{ { { 3 * CHUNK - 1, 3 * CHUNK + 1, 0, 0 } }, 1, 2 * CHUNK, 2 * CHUNK, true },
+		{ { { 3 * CHUNK, 4 * CHUNK + 1, 0, 0 } }, 1, 3 * CHUNK, CHUNK + 1, false },
+		/* all pieces of it */
+		{ { { 2 * CHUNK, 3 * CHUNK, 0, 0 }, { 3 * CHUNK, 4 * CHUNK, 1, 0 } },
+		  2,
+		  2 * CHUNK,
+		  2 * CHUNK,
+		  false },
+		{ { { 2 * CHUNK, 3 * CHUNK, 0, 0 }, { 3 * CHUNK, 4 * CHUNK, 1, 0 } },
+		  2,
+		  2 * CHUNK,
+		  CHUNK,
+		  true },
+		{ { { 2 * CHUNK, 3 * CHUNK, 1, 0 }, { 3 * CHUNK, 4 * CHUNK, 0, 0 } },
+		  2,
+		  3 * CHUNK,
+		  CHUNK,
+		  true },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 2 });
+		blob->dropped[0] = (struct chunk_range){ 2, 4 };
+		blob->dropped[1] = (struct chunk_range){ 5, 6 };
+		atomic_store(&blob->drops, 2);
+		memcpy(caller()->pieces, rows[i].pieces, sizeof rows[i].pieces);
+		caller()->piece_count = rows[i].count;
+		caller()->read_of = blob;
+		source_drop(source, rows[i].off, rows[i].n);
+		if ((blob->drops == 2) != rows[i].again || (shelf.drops == 0) != rows[i].again)
+			fail_msg("row %zu", i);
+		if (!rows[i].again) {
+			assert_int_equal(blob->dropped[2].first, rows[i].off / CHUNK);
+			assert_int_equal(blob->dropped[2].end,
+					 (rows[i].off + rows[i].n + CHUNK - 1) / CHUNK);
+		}
+		close_scene();
+	}
+}
+
 /* ---- a whole that is wrong ---- */
 
 static void is_right_then(unsigned times, uint64_t until)
@@ -523,6 +660,8 @@ int main(void)
 		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_passed_over),
 		cmocka_unit_test(test_blamed_once),
+		cmocka_unit_test(test_whom),
+		cmocka_unit_test(test_dropped_since),
 		cmocka_unit_test(test_mending_of_what_is_gone),
 		cmocka_unit_test(test_mending_beside_a_frozen_one),
 		cmocka_unit_test(test_mending),

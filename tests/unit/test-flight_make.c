@@ -230,6 +230,23 @@ static void test_no_room(void **state)
 	close_scene();
 }
 
+/* What is asked for ahead of need is then not asked for. */
+static void test_no_hint(void **state)
+{
+	open_scene(&(struct scene){ .size = 8 * CHUNK });
+	alloc_left = 0;
+	assert_int_equal(blob_fill(blob, 0, CHUNK, &why), -ENOMEM);
+	assert_int_equal(alloc_left, -1);
+	assert_string_equal(why.msg, "out of memory");
+	alloc_left = 0;
+	source_prefetch(source, 0, CHUNK);
+	assert_int_equal(alloc_left, -1);
+	assert_string_equal(asked(), "");
+	assert_int_equal(blob->hints, 0);
+	assert_int_equal(blob->refs, 1);
+	close_scene();
+}
+
 /* ---- hints ---- */
 
 static struct hint *make_hint(uint64_t off, uint64_t n, enum request_priority priority)
@@ -584,12 +601,24 @@ static void test_held(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_missing),	  TEST(test_is_missing),      TEST(test_claims),
-		TEST(test_longer),	  TEST(test_starting),	      TEST(test_promote),
-		TEST(test_not_made),	  TEST(test_no_room),	      TEST(test_hint),
-		TEST(test_hint_fails),	  TEST(test_hints_max),	      TEST(test_passing),
-		TEST(test_passing_fails), TEST(test_passing_refused), TEST(test_held),
-		TEST(test_hint_is_late),  TEST(test_held_without_digest),
+		TEST(test_missing),
+		TEST(test_is_missing),
+		TEST(test_claims),
+		TEST(test_longer),
+		TEST(test_starting),
+		TEST(test_promote),
+		TEST(test_not_made),
+		TEST(test_no_room),
+		TEST(test_hint),
+		TEST(test_hint_fails),
+		TEST(test_hints_max),
+		TEST(test_passing),
+		TEST(test_passing_fails),
+		TEST(test_passing_refused),
+		TEST(test_held),
+		TEST(test_hint_is_late),
+		TEST(test_held_without_digest),
+		TEST(test_no_hint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

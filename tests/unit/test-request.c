@@ -211,6 +211,85 @@ static void test_refusals(void **state)
 	RUN(rows);
 }
 
+/* Each status there may be, of something that is no range. */
+static void test_each_status(void **state)
+{
+	static const unsigned busy[] = { 408, 425, 429, 500, 502, 503, 504 };
+	unsigned status, i;
+
+	for (status = 100; status < 700; status++) {
+		bool again = status > 505;
+		char head[16];
+		struct test t;
+		int r = -EIO;
+
+		for (i = 0; i < sizeof busy / sizeof *busy; i++)
+			again = again || status == busy[i];
+		if (status == 401) /* the logins' */
+			continue;
+		if ((status >= 200 && status <= 206) || status == 304)
+			r = 0;
+		else if ((status >= 301 && status <= 303) || status == 307 || status == 308)
+			r = -EPROTO; /* to nowhere */
+		else if (status == 403)
+			r = -EACCES;
+		else if (status == 404 || status == 410)
+			r = -ENOENT;
+		else if (status == 416)
+			r = -EBADMSG;
+		begin(&t, 1, false);
+		t.q.ranged = false;
+		request_submit(&t.q);
+		snprintf(head, sizeof head, "%u", status);
+		stage_answer(stage_next(), head, 0, 0);
+		if (t.done == again || (t.done && t.r != r))
+			fail_msg("HTTP %u: %d %s", status, t.r, t.done ? t.text : "again");
+		end(&t);
+	}
+}
+
+/* An error's page is read up to 64 KiB. */
+static void test_long_page(void **state)
+{
+	struct http_exchange *x;
+	struct test t;
+
+	begin(&t, 1, false);
+	request_submit(&t.q);
+	x = stage_next();
+	assert_true(stage_head(x, "404"));
+	assert_true(stage_bytes(x, 0, 64 * 1024));
+	assert_false(stage_bytes(x, 64 * 1024, 1));
+	stage_run();
+	assert_int_equal(t.r, -ENOENT);
+	assert_int_equal(t.got, 0);
+	end(&t);
+}
+
+/* Half of a rest is chance; it is twice as long each time, up to 5 s. */
+static void test_rests(void **state)
+{
+	static const uint32_t chances[] = { 0, 49, 50, 51, 1000, UINT32_MAX };
+	uint64_t then, rest;
+	struct test t;
+	unsigned i, k;
+
+	for (i = 0; i < sizeof chances / sizeof *chances; i++) {
+		begin(&t, 1, false);
+		stage.chance = chances[i];
+		request_submit(&t.q);
+		for (k = 0, rest = 100; k < 10; k++) {
+			stage_answer(stage_next(), "500", 0, 0);
+			then = stage_ms();
+			assert_non_null(stage_next());
+			stage.seen--;
+			assert_int_equal(stage_ms() - then, rest / 2 + chances[i] % (rest / 2 + 1));
+			rest = 2 * rest < 5000 ? 2 * rest : 5000;
+		}
+		end(&t);
+	}
+}
+
 /* ---- no answer ---- */
 
 static void test_failures(void **state)
@@ -472,6 +551,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_each_status),
+		cmocka_unit_test(test_long_page),
+		cmocka_unit_test(test_rests),
 		cmocka_unit_test(test_failures),
 		cmocka_unit_test(test_callbacks),
 		cmocka_unit_test(test_exchange),
