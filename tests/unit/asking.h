@@ -224,7 +224,7 @@ static inline void play_next(struct test *t, const struct row *row)
 	play(t, row);
 }
 
-static void run_rows(const struct row *rows, size_t n)
+static inline void run_rows(const struct row *rows, size_t n)
 {
 	struct test t;
 	size_t i;

@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "fetch/fetcher.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/visitor.h"
 
 /* ---- what it uses, noted ---- */
@@ -293,7 +294,15 @@ static void test_no_memory(void **state)
 	struct cache *c;
 	struct err e;
 
+	alloc_left = 0;
+	assert_int_equal(fetcher_open(&f, &e), -ENOMEM);
+	alloc_left = -1;
+	assert_string_equal(e.msg, "out of memory");
 	assert_int_equal(fetcher_open(&f, NULL), 0);
+	alloc_left = 0;
+	assert_int_equal(fetcher_cache(f, &settings, &c, &e), -ENOMEM);
+	alloc_left = -1;
+	assert_string_equal(e.msg, "out of memory");
 	open_fails = ENOMEM;
 	assert_int_equal(fetcher_cache(f, &settings, &c, &e), -ENOMEM);
 	assert_string_equal(e.msg, "out of memory");

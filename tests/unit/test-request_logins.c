@@ -104,9 +104,10 @@ void __wrap_auth_leave(struct auth_wait *w)
 	w->of = NULL;
 }
 
+/* Where a guest is wanted, nobody was asked before. */
 static void check_ahead(struct auth *a, struct auth_wait *w)
 {
-	assert_ptr_equal(w->of, a);
+	assert_true(w->of == a || (!w->of && login_of(a)->number > 0));
 	w->of = NULL;
 }
 
@@ -299,12 +300,14 @@ static void test_not_to_be_had(void **state)
 
 static void test_challenges(void **state)
 {
+	struct http_exchange *x;
 	struct test t;
 
 	begin_logins(&t, 2);
 	request_submit(&t.q);
-	stage_answer(stage_next(), BASIC, 0, 0);
+	x = stage_next();
 	logins[0].header = "H";
+	stage_answer(x, BASIC, 0, 0);
 	stage_answer(stage_next(), BASIC, 0, 0);
 	stage_answer(stage_next(), "500", 0, 0);
 	stage_answer(stage_next(), BASIC, 0, 0); /* another place: its first */

@@ -187,8 +187,8 @@ static bool model_gap(const struct model *m, uint64_t most, size_t *at, uint64_t
 static void model_take(struct model *m, size_t count, const struct link_facts *link)
 {
 	uint64_t room = link->bandwidth / 3 / 16384, most = link->cheap_gap / 16384, chunks = 0,
-		 gap;
-	size_t at;
+		 gap = 0;
+	size_t at = 0;
 
 	room = room < 32 ? 32 : room;
 	most = most > 64 ? 64 : most;
