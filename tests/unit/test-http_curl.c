@@ -421,26 +421,24 @@ static void codes_have_meanings(void **state)
 	static const struct {
 		CURLcode code;
 		int e;
-	} rows[] = {
-		{ CURLE_COULDNT_RESOLVE_HOST, EHOSTUNREACH },
-		{ CURLE_COULDNT_RESOLVE_PROXY, EHOSTUNREACH },
-		{ CURLE_COULDNT_CONNECT, ECONNREFUSED },
-		{ CURLE_SSL_CONNECT_ERROR, ECONNREFUSED },
-		{ CURLE_OPERATION_TIMEDOUT, ETIMEDOUT },
-		{ CURLE_PEER_FAILED_VERIFICATION, ENOTUNIQ },
-		{ CURLE_SSL_CACERT_BADFILE, ENOTUNIQ },
-		{ CURLE_SSL_CERTPROBLEM, ENOTUNIQ },
-		{ CURLE_OUT_OF_MEMORY, EPROTO },
-		{ CURLE_WEIRD_SERVER_REPLY, EPROTO },
-		{ CURLE_UNSUPPORTED_PROTOCOL, EPROTO },
-		{ CURLE_URL_MALFORMAT, EPROTO },
-		{ CURLE_HTTP2, EPROTO },
-		{ CURLE_HTTP2_STREAM, EPROTO },
-		{ CURLE_RECV_ERROR, ECONNRESET },
-		{ CURLE_SEND_ERROR, ECONNRESET },
-		{ CURLE_PARTIAL_FILE, ECONNRESET },
-		{ CURLE_GOT_NOTHING, ECONNRESET },
-	};
+	} rows[] = { { CURLE_COULDNT_RESOLVE_HOST, EHOSTUNREACH },
+		     { CURLE_COULDNT_RESOLVE_PROXY, EHOSTUNREACH },
+		     { CURLE_COULDNT_CONNECT, ECONNREFUSED },
+		     { CURLE_SSL_CONNECT_ERROR, ECONNREFUSED },
+		     { CURLE_OPERATION_TIMEDOUT, ETIMEDOUT },
+		     { CURLE_PEER_FAILED_VERIFICATION, ENOTUNIQ },
+		     { CURLE_SSL_CACERT_BADFILE, ENOTUNIQ },
+		     { CURLE_SSL_CERTPROBLEM, ENOTUNIQ },
+		     { CURLE_OUT_OF_MEMORY, EPROTO },
+		     { CURLE_WEIRD_SERVER_REPLY, EPROTO },
+		     { CURLE_UNSUPPORTED_PROTOCOL, EPROTO },
+		     { CURLE_URL_MALFORMAT, EPROTO },
+		     { CURLE_HTTP2, EPROTO },
+		     { CURLE_HTTP2_STREAM, EPROTO },
+		     { CURLE_RECV_ERROR, ECONNRESET },
+		     { CURLE_SEND_ERROR, ECONNRESET },
+		     { CURLE_PARTIAL_FILE, ECONNRESET },
+		     { CURLE_GOT_NOTHING, ECONNRESET } };
 	size_t i;
 
 	for (i = 0; i < COUNT_OF(rows); i++)
@@ -525,6 +523,35 @@ static void options_that_libcurl_is_told(void **state)
 	assert_string_equal((char *)told.values[CURLOPT_SSLKEY], "/c"); /* it is in there too */
 	assert_int_equal(told.values[CURLOPT_PIPEWAIT], 0);
 	done(a);
+}
+
+/* Of each kind of question. */
+static void options_of_methods(void **state)
+{
+	static const char *const methods[] = { "GET", "HEAD", "POST", "PUT" };
+	struct source *source;
+	uint8_t *body = make_body(&source);
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(methods); i++) {
+		struct asked *a = new_asked(methods[i], "http://127.0.0.1:1/");
+
+		memset(&told.was_set, 0, sizeof told.was_set);
+		a->x.body = i == 3 ? source : NULL;
+		run(a);
+		assert_int_equal(told.was_set[CURLOPT_NOBODY], i == 1);
+		assert_int_equal(told.was_set[CURLOPT_POSTFIELDSIZE], i == 2);
+		assert_int_equal(told.was_set[CURLOPT_UPLOAD], i == 3);
+		assert_int_equal(told.values[CURLOPT_CUSTOMREQUEST] == 0, i == 1);
+		done(a);
+	}
+	assert_int_equal(told.values[CURLOPT_NOBODY], 1);
+	assert_int_equal(told.values[CURLOPT_POSTFIELDSIZE], 0);
+	assert_int_equal(told.values[CURLOPT_UPLOAD], 1);
+	assert_int_equal(told.connections, 256);
+	assert_int_equal(told.pipelining, CURLPIPE_MULTIPLEX);
+	source_close(source);
+	free(body);
 }
 
 /* ---- connections ---- */
@@ -747,6 +774,7 @@ int main(void)
 		TEST(a_socket_of_the_file_system),
 		TEST(a_proxy),
 		TEST(options_that_libcurl_is_told),
+		TEST(options_of_methods),
 		TEST(connections_are_kept_until_the_engine_stops),
 		TEST(companions_are_connected_and_used),
 		TEST(names_that_do_not_exist),
