@@ -384,6 +384,34 @@ static void test_mending_fails(void **state)
 	close_scene();
 }
 
+static uint64_t waited_until[4];
+
+static void note_until(unsigned times, uint64_t until)
+{
+	assert_true(times < 4);
+	waited_until[times] = until - 5000;
+	stage_pass(until - clock_ms());
+}
+
+/* As long as its deadline allows, and not a moment longer. */
+static void test_mending_in_time(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	caller()->deadline = clock_ms() + 70;
+	on_wait = note_until;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(waits, 2);
+	assert_int_equal(waited_until[0], 50);
+	assert_int_equal(waited_until[1], 70);
+	assert_non_null(strstr(why.msg, "the registry's bytes do not have the digest sha256:x"));
+	caller()->deadline = clock_ms();
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(waits, 2);
+	caller()->deadline = 0;
+	close_scene();
+}
+
 /* The pause is twice as long each time, up to 85 minutes. */
 static void test_mending_pauses(void **state)
 {
@@ -521,6 +549,27 @@ static void test_mending_of_what_is_gone(void **state)
 	on_wait = is_gone;
 	assert_int_equal(read_at(0, 10), -EIO);
 	assert_non_null(strstr(why.msg, "404"));
+	close_scene();
+}
+
+static void is_gone_late(unsigned times, uint64_t until)
+{
+	for (stage_run(); stage.count > 0; stage_run())
+		stage_answer(stage_next(), "404", 0, 0);
+	stage_pass(300);
+}
+
+/* It fails when the read has no more time: that is told all the same. */
+static void test_mending_fails_at_last(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	on_wait = is_gone_late;
+	caller()->deadline = clock_ms() + 300;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(waits, 1);
+	assert_non_null(strstr(why.msg, "404"));
+	caller()->deadline = 0;
 	close_scene();
 }
 
@@ -685,6 +734,8 @@ int main(void)
 		cmocka_unit_test(test_mending),
 		cmocka_unit_test(test_mending_fails),
 		cmocka_unit_test(test_mending_pauses),
+		cmocka_unit_test(test_mending_in_time),
+		cmocka_unit_test(test_mending_fails_at_last),
 		cmocka_unit_test(test_mending_joined),
 		cmocka_unit_test(test_mending_joined_always),
 		cmocka_unit_test(test_mending_in_two),
