@@ -389,6 +389,7 @@ static uint64_t waited_until[4];
 static void note_until(unsigned times, uint64_t until)
 {
 	assert_true(times < 4);
+	assert_true(blob->mending.hint->awaited); /* it is the mending's to free */
 	waited_until[times] = until - 5000;
 	stage_pass(until - clock_ms());
 }
@@ -625,6 +626,7 @@ static void spoils(unsigned times, uint64_t until)
 	}
 	shelf.sealed = false;
 	shelf.state = CACHE_WHOLE;
+	stage_pass(50);
 }
 
 /* Found wrong in the middle of a read: it begins anew. */

@@ -703,6 +703,7 @@ static void end_publishing(unsigned times, uint64_t until)
 	assert_string_equal(shelved(), "0");
 	assert_int_equal(blob->drops, 0);
 	blob->publishing = false;
+	clock_wake(&blob->changed);
 }
 
 /* A drop waits for a chunk that is just given to the cache. */
