@@ -96,25 +96,15 @@ static int judge(struct request *q, int r, struct err *e)
 	return gave && q->ranged && q->judge ? q->judge(q, r, e) : 0;
 }
 
-/* Leaves whatever the request is waiting for. */
+/* Leaves whatever the request is waiting for, but for a login: finish does that. */
 static void leave_state(struct request *q)
 {
-	switch (q->state) {
-	case REQUEST_WAITING:
+	if (q->state == REQUEST_WAITING)
 		queue_remove(q->queue, q);
-		break;
-	case REQUEST_ASKING:
-		auth_leave(&q->auth_wait);
-		break;
-	case REQUEST_RUNNING:
-		http_cancel(&q->x);
-		(void)judge(q, -ECANCELED, NULL);
-		auth_leave(&q->auth_wait);
-		break;
-	case REQUEST_IDLE:
-	case REQUEST_RESTING:
-		break;
-	}
+	if (q->state != REQUEST_RUNNING)
+		return;
+	http_cancel(&q->x);
+	(void)judge(q, -ECANCELED, NULL);
 }
 
 void request_abort(struct request *q)
@@ -505,7 +495,7 @@ static void note_answer(struct request *q, int r)
 	bool lost = status == 0 || (status == 401 && r < 0 && r != -EMSGSIZE);
 
 	queue_note_round_trip(q->queue, q->x.first_byte_us);
-	stats_request(q->stats, r < 0 && status == 0 ? 0 : status);
+	stats_request(q->stats, status);
 	if (q->own && status != 0)
 		endpoint_answered(endpoint_of(q), status);
 	if (q->auth && status != 0 && status != 401)

@@ -63,7 +63,7 @@ struct test {
 	char text[1024];
 	enum request_go go;
 	unsigned starts;
-	int bytes_result, check_result;
+	int bytes_result, check_result, verdict;
 };
 
 static void open_places(struct test *t, unsigned places, bool logins)
@@ -115,7 +115,7 @@ static int take_verdict(struct request *q, int r, struct err *e)
 		t->taken_back++;
 		q->first = q->x.first;
 	}
-	return 0;
+	return t->verdict < 0 ? err_set(e, -t->verdict, "not what it should be") : 0;
 }
 
 static void on_done(struct request *q, int r, const struct err *e)

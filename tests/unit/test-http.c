@@ -558,6 +558,17 @@ static void hand_wakeup(void *state)
 	hand.wakeups++;
 }
 
+static int hand_begin(void *state, struct http_exchange *x, struct err *e)
+{
+	assert_ptr_equal(state, &hand);
+	return 0;
+}
+
+static void hand_end(void *state, struct http_exchange *x)
+{
+	assert_ptr_equal(state, &hand);
+}
+
 static uint64_t hand_expire(void *state, bool stopping)
 {
 	assert_ptr_equal(state, &hand);
@@ -575,6 +586,8 @@ static const struct http_transport hand_transport = {
 	.open = hand_open,
 	.close = hand_close,
 	.renew = hand_renew,
+	.begin = hand_begin,
+	.end = hand_end,
 	.perform = hand_perform,
 	.poll = hand_poll,
 	.wakeup = hand_wakeup,
@@ -614,7 +627,18 @@ static void open_by_hand(void)
 
 static struct noted timer = { { .run = note }, 't' }, call = { { .run = note }, 'c' };
 
-/* How long it sleeps, turn by turn. */
+static struct watched asked_by_hand;
+
+static void begin_by_hand(struct http_call *c)
+{
+	note(&call.call);
+	asked_by_hand.x.done = on_done;
+	http_begin(hand.http, &asked_by_hand.x);
+}
+
+static struct http_call begins = { .run = begin_by_hand };
+
+/* How long it sleeps, turn by turn; not at all after a turn in which an exchange was begun. */
 static void set_the_scene(unsigned n)
 {
 	switch (n) {
@@ -637,16 +661,18 @@ static void set_the_scene(unsigned n)
 		break;
 	case 5:
 		assert_string_equal(notes, "t");
-		http_post(hand.http, &call.call);
+		http_post(hand.http, &begins);
 		break;
 	case 6:
 		assert_string_equal(notes, "tc");
+		assert_int_equal(asked_by_hand.done, 0);
 		http_hold(hand.http);
 		http_hold(hand.http);
 		http_stop(hand.http);
 		break;
 	case 7:
 		assert_true(hand.was_stopping);
+		assert_int_equal(asked_by_hand.r, -ESHUTDOWN);
 		http_post_held(hand.http, &call.call);
 		break;
 	case 8:
@@ -660,11 +686,12 @@ static void set_the_scene(unsigned n)
 
 static void test_turns(void **state)
 {
-	static const int polls[] = { 60000, 5000, 60000, 300, 0, 60000, 60000, 60000, 60000 };
+	static const int polls[] = { 60000, 5000, 60000, 300, 0, 60000, 10000, 60000, 60000 };
 	unsigned i;
 
 	notes[0] = '\0';
 	open_by_hand();
+	memset(&asked_by_hand, 0, sizeof asked_by_hand);
 	hand.on_poll = set_the_scene;
 	assert_null(hand.body(hand.body_arg));
 	assert_int_equal(hand.poll_count, 9);

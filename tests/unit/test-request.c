@@ -325,6 +325,16 @@ static void test_failures(void **state)
 		  .steps = { FAILS(0, "e0", ECONNRESET) },
 		  .r = -ETIMEDOUT,
 		  .text = "after 1 try" },
+		{ .what = "the deadline is where the rest would end",
+		  .deadline = 50,
+		  .steps = { FAILS(0, "e0", ECONNRESET) },
+		  .r = -ETIMEDOUT,
+		  .text = "after 1 try" },
+		{ .what = "and just behind that",
+		  .deadline = 51,
+		  .steps = { FAILS(0, "e0", ECONNRESET), FAILS(50, "e0", ECONNRESET) },
+		  .r = -ETIMEDOUT,
+		  .text = "after 2 tries" },
 		{ .what = "opening ends",
 		  .opening = true,
 		  .steps = { FAILS(0, "e0", ECONNRESET), FAILS(50, "e0", ECONNRESET),
@@ -339,7 +349,68 @@ static void test_failures(void **state)
 	RUN(rows);
 }
 
+/* Which failures make a place one that is left alone: all, where there is another. */
+static void test_left_alone_for(void **state)
+{
+	static const struct {
+		int r;
+		const char *head;
+		bool alone;
+	} rows[] = {
+		{ -ECONNREFUSED, "", true }, { -EHOSTUNREACH, "", true },
+		{ -ENOTUNIQ, "", true },     { -ETIMEDOUT, "", true },
+		{ -ETIMEDOUT, PART, false }, { -ECONNRESET, "", false },
+		{ -EPROTO, "", false },	     { -EBADMSG, "", false },
+		{ -EIO, PART, false },
+	};
+	struct test t;
+	unsigned places;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		for (places = 1; places <= 2; places++) {
+			begin(&t, places, false);
+			request_submit(&t.q);
+			stage_answer(stage_next(), rows[i].head, 0, rows[i].r);
+			if ((t.list.items[0].bad_until > 0) != (rows[i].alone || places == 2))
+				fail_msg("row %zu, %u places", i, places);
+			queue_shut(t.queue);
+			end(&t);
+		}
+	}
+}
+
 /* ---- what the caller says ---- */
+
+/* What an exchange gave is not right, although it ended well; or cannot be gone on from. */
+static void test_verdicts(void **state)
+{
+	static const struct {
+		int end, verdict, r; /* r 0: it goes on with the next place */
+		const char *text;
+	} rows[] = {
+		{ 0, -EPROTO, 0, "e0.test: not what it should be" },
+		{ -ECONNRESET, -EPROTO, 0, "e0.test: Connection reset by peer" },
+		{ 0, -ENOBUFS, -ENOBUFS, "not what it should be" },
+		{ -ECONNRESET, -ENOBUFS, -ENOBUFS, "not what it should be" },
+	};
+	struct test t;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		begin(&t, 2, false);
+		t.verdict = rows[i].verdict;
+		request_submit(&t.q);
+		stage_answer(stage_next(), PART, 100, rows[i].end);
+		assert_int_equal(t.judged, 1);
+		assert_int_equal(t.taken_back, rows[i].end < 0);
+		assert_int_equal(t.done, rows[i].r < 0);
+		assert_string_equal(t.done ? t.text : t.q.why.msg, rows[i].text);
+		assert_int_equal(t.r, rows[i].r);
+		queue_shut(t.queue);
+		end(&t);
+	}
+}
 
 static int check(struct request *q, struct err *e)
 {
@@ -411,6 +482,15 @@ static void test_callbacks(void **state)
 	t.q.check = check;
 	request_submit(&t.q);
 	play(&t, &other);
+	/* It is about a document, not about what else may be good. */
+	request_release(&t.q);
+	make_request(&t);
+	t.q.ranged = false;
+	t.q.check = check;
+	request_submit(&t.q);
+	stage_answer(stage_next(), "201", 0, 0);
+	assert_true(t.done);
+	assert_int_equal(t.r, 0);
 	end(&t);
 }
 
@@ -556,6 +636,8 @@ int main(void)
 		cmocka_unit_test(test_rests),
 		cmocka_unit_test(test_failures),
 		cmocka_unit_test(test_callbacks),
+		cmocka_unit_test(test_left_alone_for),
+		cmocka_unit_test(test_verdicts),
 		cmocka_unit_test(test_exchange),
 		cmocka_unit_test(test_deadline_in_between),
 		cmocka_unit_test(test_abort),
