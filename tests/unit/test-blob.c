@@ -232,6 +232,13 @@ static void test_reads_around(void **state)
 	measure_link(100 * 1000 * 1000);
 	check_read(400 * CHUNK, 100);
 	assert_string_equal(shelved(), "200-235,300-336,400-447");
+	/* What came with a miss counts as a read, once, when it is read. */
+	i = blob->around.count;
+	check_read(410 * CHUNK, 100);
+	assert_int_equal(blob->around.count, i + 1);
+	check_read(410 * CHUNK, 100);
+	check_read(400 * CHUNK, 100);
+	assert_int_equal(blob->around.count, i + 1);
 	close_scene();
 }
 

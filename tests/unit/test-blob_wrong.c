@@ -110,6 +110,26 @@ static void test_ahead(void **state)
 	check_ahead(true);
 }
 
+/* More is asked for as soon as the end of what was fetched ahead is read, and not before. */
+static void test_ahead_at_once(void **state)
+{
+	unsigned i, end;
+
+	open_scene(&(struct scene){ .size = 600 * CHUNK });
+	on_wait = all_comes;
+	for (i = 0; i < 6; i++)
+		check_read((uint64_t)i * CHUNK, CHUNK);
+	answer_all();
+	for (end = 6; shelf.there[end]; end++)
+		;
+	assert_true(end > 8);
+	check_read(6 * CHUNK, 1);
+	assert_string_equal(asked(), "");
+	check_read((uint64_t)(end - 2) * CHUNK, 2 * CHUNK);
+	assert_string_not_equal(asked(), "");
+	close_scene();
+}
+
 static const struct ends {
 	uint64_t size;
 	const char *asked;
@@ -441,6 +461,12 @@ static void joins(unsigned times, uint64_t until)
 	stage_pass(50);
 }
 
+static void joins_again(unsigned times, uint64_t until)
+{
+	assert_true(blob->mending.joined); /* that was forgiven once, not for good */
+	is_right_then(times, until);
+}
+
 static void test_mending_joined(void **state)
 {
 	open_scene(&(struct scene){ .size = 40 * CHUNK });
@@ -454,7 +480,7 @@ static void test_mending_joined(void **state)
 	assert_in_range(blob->mending.not_before, 5000 + 11 * 1000, 5000 + 11 * 1000 + 200);
 	stage_pass(blob->mending.not_before - clock_ms());
 	shelf.there[7] = true;
-	on_wait = is_right_then;
+	on_wait = joins_again;
 	waits = 0;
 	check_read(0, 10);
 	close_scene();
@@ -725,6 +751,7 @@ int main(void)
 		cmocka_unit_test(test_want_bare),
 		cmocka_unit_test(test_ahead_bare),
 		cmocka_unit_test(test_ahead),
+		cmocka_unit_test(test_ahead_at_once),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_passed_over),

@@ -315,15 +315,22 @@ static void test_closing(void **state)
 	struct fed fed = { .feeder = { .priority = REQUEST_BACKGROUND, .next_request = next_fed },
 			   .next = asked + 1,
 			   .end = asked + 2 };
+	struct fed other = { .feeder = { .priority = REQUEST_PREFETCH, .next_request = next_fed },
+			     .next = asked + 2,
+			     .end = asked + 3 };
 
 	open_queue(1);
 	request_submit(make(0, REQUEST_DEMAND, 16));
 	stage_run();
+	queue_feed(queue, &other.feeder);
+	stage_run(); /* taken over, and not asked yet */
+	assert_int_equal(other.calls, 0);
 	queue_feed(queue, &fed.feeder); /* not taken over yet */
 	assert_false(queue_is_closing(queue));
 	queue_shut(queue);
 	assert_true(queue_is_closing(queue));
 	assert_true(fed.ended);
+	assert_true(other.ended);
 	assert_int_equal(asked[0].r, -ESHUTDOWN);
 	assert_int_equal(stage.count, 0);
 	close_queue();

@@ -494,6 +494,36 @@ static void test_callbacks(void **state)
 	end(&t);
 }
 
+/* The exchange is ended at the byte with which there is enough, or that is not wanted. */
+static void test_bytes_end_it(void **state)
+{
+	static const struct {
+		int result, r;
+		const char *text;
+	} rows[] = { { 1, 0, "" }, { -ENOBUFS, -ENOBUFS, "will not have it" } };
+	struct http_exchange *x;
+	struct test t;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		begin(&t, 1, false);
+		request_submit(&t.q);
+		x = stage_next();
+		assert_true(stage_head(x, PART));
+		assert_true(stage_bytes(x, 0, 10));
+		t.bytes_result = rows[i].result;
+		assert_false(stage_bytes(x, 10, 10));
+		stage_run();
+		assert_true(t.done);
+		assert_int_equal(t.r, rows[i].r);
+		assert_string_equal(t.text, rows[i].text);
+		assert_int_equal(t.judged, 1);
+		assert_int_equal(t.taken_back, rows[i].r < 0);
+		assert_int_equal(stage.count, 0);
+		end(&t);
+	}
+}
+
 static enum request_go promotes(struct request *q)
 {
 	test_of(q)->starts++;
@@ -638,6 +668,7 @@ int main(void)
 		cmocka_unit_test(test_callbacks),
 		cmocka_unit_test(test_left_alone_for),
 		cmocka_unit_test(test_verdicts),
+		cmocka_unit_test(test_bytes_end_it),
 		cmocka_unit_test(test_exchange),
 		cmocka_unit_test(test_deadline_in_between),
 		cmocka_unit_test(test_abort),
