@@ -70,10 +70,12 @@ static void open_places(struct test *t, unsigned places, bool logins)
 {
 	static char first[] = "https://e0.test", second[] = "https://e1.test", user[] = "user",
 		    password[] = "secret";
-	char *mirrors[] = { first, second }, name[] = "e0.test/img";
-	struct fetch_settings settings = { .mirrors = mirrors, .mirror_count = places - 1 };
+	static char *mirrors[] = { first, second };
+	static struct fetch_settings settings; /* who is redirected looks at them later */
+	char name[] = "e0.test/img";
 	struct reference ref;
 
+	settings = (struct fetch_settings){ .mirrors = mirrors, .mirror_count = places - 1 };
 	if (logins) {
 		settings.user = user;
 		settings.password = password;
