@@ -50,7 +50,7 @@ struct reading {
 	uint64_t start; /* where off was at first */
 	uint64_t began, deadline; /* ms */
 	uint64_t claimed_since; /* ms; 0: nobody else has claimed the chunk */
-	unsigned looks;
+	uint64_t pause; /* ms before the last look for it in the cache; 0: there was none */
 	unsigned stuck; /* rounds in which the cache had it and could not give it */
 	uint64_t ahead; /* up to where read-ahead wants it fetched; 0: it was not asked */
 };
@@ -86,7 +86,7 @@ static void advance(struct reading *rd, size_t n, unsigned drops, uint32_t place
 	rd->n -= n;
 	if (n > 0) {
 		rd->claimed_since = 0;
-		rd->looks = rd->stuck = 0;
+		rd->pause = rd->stuck = 0;
 	}
 }
 
@@ -249,17 +249,16 @@ static int ask_locked(struct blob *b, struct reading *rd, struct request **made,
 /* Another process fetches it: looks again a moment later. */
 static int look_later(struct blob *b, struct reading *rd, struct err *e)
 {
-	uint64_t ms = min_u64((uint64_t)1 << (rd->looks < 8 ? rd->looks : 8), LOOK_EVERY);
 	uint64_t now = clock_ms();
 
 	if (rd->claimed_since == 0)
 		rd->claimed_since = now;
-	rd->looks++;
+	rd->pause = min_u64(max_u64(2 * rd->pause, 1), LOOK_EVERY);
 	if (now >= rd->deadline)
 		return err_set(e, ETIMEDOUT, "another process did not fetch it in time");
 	if (queue_is_closing(b->queue))
 		return err_set(e, ESHUTDOWN, "shutting down");
-	clock_sleep(ms);
+	clock_sleep(rd->pause);
 	return 0;
 }
 

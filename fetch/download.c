@@ -42,15 +42,20 @@ struct job {
 	uint64_t began, sent; /* ms and bytes, for the pace */
 };
 
+/* One that is waited for in the background, with strings of its own. */
+struct waiting {
+	struct download_blob what;
+	char *dir, *name;
+};
+
 struct download {
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
 	bool stopping; /* guarded by lock */
 	pthread_t thread;
 	struct fetch_download how;
-	struct download_blob *blobs;
-	char **texts; /* their strings, two each */
 	size_t count;
+	struct waiting blobs[];
 };
 
 static bool has_dir(const struct job *j)
@@ -74,7 +79,7 @@ static bool pace(struct job *j, uint64_t n)
 		return true;
 	due = j->sent / (j->how->max_mbps * (uint64_t)1000);
 	gone = clock_ms() - j->began;
-	return due <= gone || j->rest(j, due - gone);
+	return j->rest(j, due - min_u64(due, gone));
 }
 
 static int stopped(struct err *e)
@@ -100,7 +105,7 @@ static int pass(struct job *j, uint64_t *missing, struct err *e)
 			return r;
 		after = blob_present(j->blob, off, n);
 		present += after;
-		if (!tell(j, present) || !pace(j, after > before ? after - before : 0))
+		if (!tell(j, present) || !pace(j, after - min_u64(after, before)))
 			return stopped(e);
 	}
 	*missing = size - present;
@@ -370,7 +375,7 @@ static void *run(void *arg)
 	size_t i;
 
 	for (i = 0; on && i < d->count; i++) {
-		struct job j = { .what = &d->blobs[i],
+		struct job j = { .what = &d->blobs[i].what,
 				 .how = &d->how,
 				 .progress = go_on,
 				 .arg = d,
@@ -391,10 +396,10 @@ static void release(struct download *d)
 {
 	size_t i;
 
-	for (i = 0; d->texts && i < 2 * d->count; i++)
-		free(d->texts[i]);
-	free(d->texts);
-	free(d->blobs);
+	for (i = 0; i < d->count; i++) {
+		free(d->blobs[i].dir);
+		free(d->blobs[i].name);
+	}
 	pthread_cond_destroy(&d->wake);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
@@ -405,18 +410,13 @@ static int start(struct download *d, const struct download_blob *blobs, struct e
 	size_t i;
 	int code;
 
-	d->blobs = calloc(d->count + 1, sizeof *d->blobs);
-	d->texts = calloc(2 * d->count + 1, sizeof *d->texts);
-	if (!d->blobs || !d->texts)
-		return err_set(e, ENOMEM, "out of memory");
 	for (i = 0; i < d->count; i++) {
-		char *dir = strdup(blobs[i].dir ? blobs[i].dir : "");
-		char *name = strdup(blobs[i].name);
+		struct waiting *w = &d->blobs[i];
 
-		d->blobs[i] = (struct download_blob){ blobs[i].blob, dir, name };
-		d->texts[2 * i] = dir;
-		d->texts[2 * i + 1] = name;
-		if (!dir || !name)
+		w->dir = strdup(blobs[i].dir ? blobs[i].dir : "");
+		w->name = strdup(blobs[i].name);
+		w->what = (struct download_blob){ blobs[i].blob, w->dir, w->name };
+		if (!w->dir || !w->name)
 			return err_set(e, ENOMEM, "out of memory");
 	}
 	code = clock_thread(&d->thread, run, d);
@@ -428,7 +428,7 @@ static int start(struct download *d, const struct download_blob *blobs, struct e
 int download_open(const struct fetch_download *how, const struct download_blob *blobs, size_t count,
 		  struct download **out, struct err *e)
 {
-	struct download *d = calloc(1, sizeof *d);
+	struct download *d = calloc(1, sizeof *d + count * sizeof *d->blobs);
 	int r;
 
 	if (!d)

@@ -19,7 +19,7 @@ struct folder {
 	bool kept; /* its keeper runs */
 	bool told; /* that it does not */
 	uint64_t try_at; /* ms: not before then */
-	char dir[];
+	char *dir;
 };
 
 struct fetcher {
@@ -139,6 +139,7 @@ void fetcher_close(struct fetcher *f)
 
 		f->folders = p->next;
 		cache_close(p->cache);
+		free(p->dir);
 		free(p);
 	}
 	pthread_mutex_destroy(&f->lock);
@@ -175,11 +176,15 @@ static struct folder *find_locked(struct fetcher *f, const char *dir)
 		;
 	if (p)
 		return p;
-	p = malloc(sizeof *p + strlen(dir) + 1);
+	p = calloc(1, sizeof *p);
 	if (!p)
 		return NULL;
-	*p = (struct folder){ .next = f->folders };
-	memcpy(p->dir, dir, strlen(dir) + 1);
+	p->dir = strdup(dir);
+	if (!p->dir) {
+		free(p);
+		return NULL;
+	}
+	p->next = f->folders;
 	f->folders = p;
 	return p;
 }

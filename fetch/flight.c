@@ -442,7 +442,7 @@ static void on_done(struct request *q, int r, const struct err *e)
 	if (f->rank != CLAIM_NONE)
 		cache_blob_unclaim(b->cache, f->first, f->count, f->rank);
 	f->kept = f->refused && f->arrived == flight_size(f) && f->listed;
-	if (f->kept) {
+	if (f->kept) { /* who waited has all of it, and was woken */
 		b->kept_bytes += flight_size(f);
 		trim_kept_locked(b, KEPT_BYTES);
 	} else {
@@ -456,7 +456,6 @@ static void on_done(struct request *q, int r, const struct err *e)
 		}
 		end_hint_locked(f->hint);
 	}
-	wake_locked(f);
 	flight_unref_locked(f);
 	pthread_mutex_unlock(&b->lock);
 	blob_unref(b);

@@ -355,7 +355,7 @@ static void *run_engine(void *arg)
 		if (ending)
 			return NULL;
 		now = clock_ms();
-		h->transport->poll(h->state, due <= now ? 0 : (int)min_u64(due - now, POLL_MAX));
+		h->transport->poll(h->state, (int)min_u64(due - min_u64(due, now), POLL_MAX));
 	}
 }
 

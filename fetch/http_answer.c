@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "core/base/clock.h"
+#include "core/base/le.h"
 #include "core/base/scope.h"
 
 enum { DELAY_MAX = 24 * 60 * 60 }; /* s */
@@ -87,16 +88,13 @@ bool http_answer_parse_delay(const char *value, unsigned *seconds)
 	int64_t date, now = clock_date();
 
 	if (take_number(&p, &v) && *p == '\0') {
-		*seconds = v > DELAY_MAX ? DELAY_MAX : (unsigned)v;
+		*seconds = (unsigned)min_u64(v, DELAY_MAX);
 		return true;
 	}
 	date = curl_getdate(value, NULL);
 	if (date < 0)
 		return false;
-	if (date <= now)
-		*seconds = 0;
-	else
-		*seconds = date - now > DELAY_MAX ? DELAY_MAX : (unsigned)(date - now);
+	*seconds = date > now ? (unsigned)min_u64((uint64_t)(date - now), DELAY_MAX) : 0;
 	return true;
 }
 
@@ -168,12 +166,14 @@ static bool take_status(struct http_answer *a, const char *line)
 int http_answer_take(struct http_answer *a, const char *line, size_t n, struct err *e)
 {
 	AUTO_FREE char *copy = strndup(line, n);
-	char *value, *end;
+	char *value, *end, *p;
 
 	if (!copy)
 		return err_set(e, ENOMEM, "out of memory");
-	for (end = copy + strlen(copy); end > copy && strchr(" \t\r\n", end[-1]); end--)
-		end[-1] = '\0';
+	for (p = end = copy; *p != '\0'; p++)
+		if (!strchr(" \t\r\n", *p))
+			end = p + 1;
+	*end = '\0';
 	if (take_status(a, copy))
 		return 0;
 	value = strchr(copy, ':');

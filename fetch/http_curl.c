@@ -212,7 +212,7 @@ static bool set_rest(struct curl_transfer *t)
 	SET(CURLOPT_ERRORBUFFER, t->error_text);
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-	SET(CURLOPT_PIPEWAIT, strncmp(x->url, "https:", 6) == 0 ? 1L : 0L);
+	SET(CURLOPT_PIPEWAIT, strncmp(x->url, "https", 5) == 0 ? 1L : 0L);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
 	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
@@ -381,12 +381,10 @@ static void transport_perform(void *state)
 
 	curl_multi_perform(s->multi, &left);
 	while ((m = curl_multi_info_read(s->multi, &left)) != NULL) {
-		CURLcode code = m->data.result;
-
-		if (m->msg != CURLMSG_DONE)
-			continue;
-		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&t);
-		tell_end(t, code);
+		if (m->msg == CURLMSG_DONE) {
+			curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&t);
+			tell_end(t, m->data.result);
+		}
 	}
 }
 

@@ -74,7 +74,6 @@ static struct hint *begin_locked(struct blob *b)
 {
 	struct mending *m = &b->mending;
 	uint64_t now = clock_ms();
-	unsigned doublings = m->wrong < DOUBLINGS ? m->wrong : DOUBLINGS;
 
 	if (is_under_way_locked(b) || now < m->not_before)
 		return NULL;
@@ -89,8 +88,8 @@ static struct hint *begin_locked(struct blob *b)
 	 * registry has wrong. */
 	m->joined = !m->forgiven && blob_present(b, 0, b->source.size) > 0;
 	/* Who has claimed what is missing may be frozen. */
-	m->hint->rank = m->beside_others < CLAIM_NONE ? m->beside_others : CLAIM_NONE;
-	m->not_before = now + ((uint64_t)PAUSE << doublings);
+	m->hint->rank = (unsigned)min_u64(m->beside_others, CLAIM_NONE);
+	m->not_before = now + ((uint64_t)PAUSE << min_u64(m->wrong, DOUBLINGS));
 	return m->hint;
 }
 

@@ -25,6 +25,7 @@ enum {
 	MEASURED_US = 10 * 1000, /* and in which time */
 };
 
+/* `last` is where the next one goes; it counts only where there is a first one. */
 struct line {
 	struct request *first, **last;
 };
@@ -65,18 +66,12 @@ int queue_open(struct http *http, struct endpoint_list *endpoints, unsigned conn
 	       struct queue **out, struct err *e)
 {
 	struct queue *k = calloc(1, sizeof *k);
-	size_t i;
 
 	if (!k)
 		return err_set(e, ENOMEM, "out of memory");
 	k->http = http;
 	k->endpoints = endpoints;
 	k->connections = connections;
-	for (i = 0; i < REQUEST_PRIORITIES; i++) {
-		k->waiting[i].last = &k->waiting[i].first;
-		k->feeders[i].last = &k->feeders[i].first;
-	}
-	k->given.last = &k->given.first;
 	k->take_given.run = take_given;
 	k->refill.run = refill;
 	pthread_mutex_init(&k->lock, NULL);
@@ -208,11 +203,8 @@ static struct request *take_waiting(struct queue *k, enum request_priority p)
 {
 	struct request *q = k->waiting[p].first;
 
-	if (q) {
+	if (q)
 		k->waiting[p].first = q->next;
-		if (!q->next)
-			k->waiting[p].last = &k->waiting[p].first;
-	}
 	return q;
 }
 
@@ -220,7 +212,7 @@ static struct request *take_waiting(struct queue *k, enum request_priority p)
 static void append_feeder(struct feeders *line, struct feeder *f)
 {
 	f->next = NULL;
-	*line->last = f;
+	*(line->first ? line->last : &line->first) = f;
 	line->last = &f->next;
 }
 
@@ -228,11 +220,8 @@ static struct feeder *take_feeder(struct feeders *line)
 {
 	struct feeder *f = line->first;
 
-	if (f) {
+	if (f)
 		line->first = f->next;
-		if (!f->next)
-			line->last = &line->first;
-	}
 	return f;
 }
 
@@ -318,7 +307,7 @@ void queue_add(struct queue *k, struct request *q, bool first)
 			line->last = &q->next;
 	} else {
 		q->next = NULL;
-		*line->last = q;
+		*(line->first ? line->last : &line->first) = q;
 		line->last = &q->next;
 	}
 	start_waiting(k);
@@ -412,9 +401,9 @@ static bool quiesce(struct queue *k)
 	take_given(&k->take_given);
 	while (k->live)
 		request_abort(k->live);
-	for (i = 0; i < REQUEST_PRIORITIES; i++)
-		(void)take_fed(k, (enum request_priority)i,
-			       0); /* each says that there is no more */
+	/* Each says that there is no more. */
+	(void)take_fed(k, REQUEST_PREFETCH, 0);
+	(void)take_fed(k, REQUEST_BACKGROUND, 0);
 	for (i = 0; i < k->endpoints->count; i++)
 		quiet = endpoint_quiesce(&k->endpoints->items[i]) && quiet;
 	return quiet;

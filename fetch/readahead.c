@@ -63,8 +63,7 @@ static void set_zone(struct readahead *ra, const struct readahead_stream *s, uin
 	zoned = s->established ? zoned | 1u << i : zoned & ~(1u << i);
 	atomic_store_explicit(&z->from, from, memory_order_relaxed);
 	atomic_store_explicit(&z->to, s->established ? s->ahead : 0, memory_order_relaxed);
-	atomic_store_explicit(&z->due, s->ahead - min_u64(s->ahead, s->window / 2),
-			      memory_order_relaxed);
+	atomic_store_explicit(&z->due, s->ahead - s->window / 2, memory_order_relaxed);
 	atomic_store_explicit(&z->used, 0, memory_order_relaxed);
 	atomic_store_explicit(&ra->zoned, zoned, memory_order_relaxed);
 }
@@ -174,6 +173,6 @@ uint64_t readahead_hit(struct readahead *ra, uint64_t first, uint64_t end, uint6
 	*from = max_u64(s->ahead, s->next);
 	grow(s, 2);
 	s->ahead = *from + s->window;
-	set_zone(ra, s, *from - min_u64(*from, s->window / 2));
+	set_zone(ra, s, *from - s->window / 2);
 	return s->ahead;
 }

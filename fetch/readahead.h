@@ -26,7 +26,7 @@ enum {
 struct readahead_stream {
 	uint64_t next; /* where its reader is */
 	uint64_t ahead; /* fetched up to here, or being fetched */
-	uint64_t window; /* 0: the place is free */
+	uint64_t window; /* at most `ahead`; 0: the place is free */
 	uint64_t used; /* when last, for replacement */
 	uint64_t seen; /* chunks of the reads that it was told of */
 	unsigned misses; /* reads of it that had to wait */

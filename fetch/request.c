@@ -96,25 +96,15 @@ static int judge(struct request *q, int r, struct err *e)
 	return gave && q->ranged && q->judge ? q->judge(q, r, e) : 0;
 }
 
-/* Leaves whatever the request is waiting for. */
+/* Leaves whatever the request is waiting for, but for a login: finish does that. */
 static void leave_state(struct request *q)
 {
-	switch (q->state) {
-	case REQUEST_WAITING:
+	if (q->state == REQUEST_WAITING)
 		queue_remove(q->queue, q);
-		break;
-	case REQUEST_ASKING:
-		auth_leave(&q->auth_wait);
-		break;
-	case REQUEST_RUNNING:
-		http_cancel(&q->x);
-		(void)judge(q, -ECANCELED, NULL);
-		auth_leave(&q->auth_wait);
-		break;
-	case REQUEST_IDLE:
-	case REQUEST_RESTING:
-		break;
-	}
+	if (q->state != REQUEST_RUNNING)
+		return;
+	http_cancel(&q->x);
+	(void)judge(q, -ECANCELED, NULL);
 }
 
 void request_abort(struct request *q)
@@ -158,12 +148,9 @@ static void on_timer(struct http_call *c)
 /* Half of it is chance, so that clients do not come back all at once. */
 static uint64_t rest_time(const struct request *q)
 {
-	uint64_t ms = REST, span;
+	uint64_t half = max_u64(q->rest, REST) / 2;
 
-	ms = min_u64(ms << (q->rounds < 8 ? max_u64(q->rounds, 1) - 1 : 7), REST_MAX);
-	span = ms / 2 + 1;
-	ms = ms / 2 + clock_chance() % span;
-	return ms;
+	return half + clock_chance() % (half + 1);
 }
 
 /* Every endpoint has failed, or is left alone: rests, or gives up.  A round in which nobody was to
@@ -173,7 +160,8 @@ static void end_round(struct request *q)
 	uint64_t now = clock_ms(), until = places_first_worth_asking(q, now);
 	bool asked = q->tries != q->round_tries;
 
-	q->rounds += asked;
+	if (asked)
+		q->rest = min_u64(max_u64(2 * q->rest, REST), REST_MAX);
 	q->round_tries = q->tries;
 	q->strikes = q->redirects = 0;
 	q->failed = 0;
@@ -507,7 +495,7 @@ static void note_answer(struct request *q, int r)
 	bool lost = status == 0 || (status == 401 && r < 0 && r != -EMSGSIZE);
 
 	queue_note_round_trip(q->queue, q->x.first_byte_us);
-	stats_request(q->stats, r < 0 && status == 0 ? 0 : status);
+	stats_request(q->stats, status);
 	if (q->own && status != 0)
 		endpoint_answered(endpoint_of(q), status);
 	if (q->auth && status != 0 && status != 401)

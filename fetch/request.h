@@ -117,7 +117,8 @@ struct request {
 	struct auth_wait auth_wait;
 	size_t place; /* of the endpoint in use */
 	uint32_t failed, final; /* endpoints, by bit: in this round; for good */
-	unsigned rounds, strikes, redirects, tries, round_tries;
+	unsigned strikes, redirects, tries, round_tries;
+	uint64_t rest; /* ms: the longest that it rests after this round; 0: the first */
 	bool desperate; /* waiting is over: endpoints that are left alone are taken as well */
 	bool to_target; /* the exchange goes to a redirect's target... */
 	bool remembered; /* ...which an earlier request has found */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/clock.h"
+#include "core/base/le.h"
 
 struct warm_socket {
 	struct warm_socket *next;
@@ -86,7 +87,7 @@ uint64_t warm_expire(struct warm *w, uint64_t now)
 			close(s->fd);
 			free(s);
 		} else {
-			next = s->born + WARM_MS < next ? s->born + WARM_MS : next;
+			next = min_u64(next, s->born + WARM_MS);
 			at = &s->next;
 		}
 	}

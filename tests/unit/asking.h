@@ -63,17 +63,19 @@ struct test {
 	char text[1024];
 	enum request_go go;
 	unsigned starts;
-	int bytes_result, check_result;
+	int bytes_result, check_result, verdict;
 };
 
 static void open_places(struct test *t, unsigned places, bool logins)
 {
 	static char first[] = "https://e0.test", second[] = "https://e1.test", user[] = "user",
 		    password[] = "secret";
-	char *mirrors[] = { first, second }, name[] = "e0.test/img";
-	struct fetch_settings settings = { .mirrors = mirrors, .mirror_count = places - 1 };
+	static char *mirrors[] = { first, second };
+	static struct fetch_settings settings; /* who is redirected looks at them later */
+	char name[] = "e0.test/img";
 	struct reference ref;
 
+	settings = (struct fetch_settings){ .mirrors = mirrors, .mirror_count = places - 1 };
 	if (logins) {
 		settings.user = user;
 		settings.password = password;
@@ -115,7 +117,7 @@ static int take_verdict(struct request *q, int r, struct err *e)
 		t->taken_back++;
 		q->first = q->x.first;
 	}
-	return 0;
+	return t->verdict < 0 ? err_set(e, -t->verdict, "not what it should be") : 0;
 }
 
 static void on_done(struct request *q, int r, const struct err *e)
@@ -224,7 +226,7 @@ static inline void play_next(struct test *t, const struct row *row)
 	play(t, row);
 }
 
-static void run_rows(const struct row *rows, size_t n)
+static inline void run_rows(const struct row *rows, size_t n)
 {
 	struct test t;
 	size_t i;

@@ -46,6 +46,7 @@ static struct {
 	int open_result;
 	bool spoils; /* a read finds the whole wrong */
 	void (*on_publish)(uint64_t chunk);
+	uint64_t bad_chunks;
 } shelf;
 
 int __wrap_cache_blob_open(struct cache *c, const char *origin, const char *digest, uint64_t size,
@@ -166,7 +167,7 @@ bool __wrap_cache_blob_is_sealed(const struct cache_blob *b)
 
 uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b)
 {
-	return 0;
+	return shelf.bad_chunks;
 }
 
 bool __wrap_cache_blob_is_filling(const struct cache_blob *b)
@@ -223,17 +224,50 @@ static void lib_sleep(uint64_t ms)
 		fail_msg("sleeps without an end");
 }
 
+enum { CONDS = 4096 };
+
+static const pthread_cond_t *made_conds[CONDS]; /* of this scene */
+static unsigned made_cond_count;
+static const pthread_cond_t *awaited_cond;
+static bool was_woken;
+
+void __real_clock_init_cond(pthread_cond_t *c);
+void __wrap_clock_init_cond(pthread_cond_t *c);
+
+void __wrap_clock_init_cond(pthread_cond_t *c)
+{
+	made_conds[made_cond_count++ % CONDS] = c;
+	__real_clock_init_cond(c);
+}
+
+static bool is_made(const pthread_cond_t *c)
+{
+	unsigned i;
+
+	for (i = 0; i < CONDS && made_conds[i] != c; i++)
+		;
+	return i < CONDS;
+}
+
+/* Something happens until it is woken, or its time has come: never earlier, as it might. */
 static void lib_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until_ms)
 {
-	if (!on_wait || waits > 1000)
-		fail_msg("waits, and nothing will happen");
-	pthread_mutex_unlock(lock);
-	on_wait(waits++, until_ms);
-	pthread_mutex_lock(lock);
+	assert_true(is_made(c));
+	awaited_cond = c;
+	was_woken = false;
+	do {
+		if (!on_wait || waits > 1000)
+			fail_msg("waits, and nothing will happen");
+		pthread_mutex_unlock(lock);
+		on_wait(waits++, until_ms);
+		pthread_mutex_lock(lock);
+	} while (!was_woken && stage.now_us / 1000 < until_ms);
+	awaited_cond = NULL;
 }
 
 static void lib_wake(pthread_cond_t *c)
 {
+	was_woken = was_woken || c == awaited_cond;
 }
 
 static uint32_t lib_chance(void)
@@ -308,6 +342,8 @@ static inline void open_scene(const struct scene *s)
 	struct reference ref;
 
 	memset(&shelf, 0, sizeof shelf);
+	memset(made_conds, 0, sizeof made_conds);
+	made_cond_count = 0;
 	shelf.size = s->size;
 	shelf.refused = SHELF;
 	stage_open();

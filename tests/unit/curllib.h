@@ -18,12 +18,15 @@ static struct {
 	bool was_set[20000];
 	intptr_t values[20000];
 	bool no_multi, no_easy, no_add;
+	long connections, pipelining; /* of the last multi handle */
 } told = { .fail_at = -1 };
 
 CURLcode __real_curl_easy_setopt(CURL *easy, CURLoption option, ...);
 CURLcode __wrap_curl_easy_setopt(CURL *easy, CURLoption option, ...);
 CURLM *__real_curl_multi_init(void);
 CURLM *__wrap_curl_multi_init(void);
+CURLMcode __real_curl_multi_setopt(CURLM *multi, CURLMoption option, ...);
+CURLMcode __wrap_curl_multi_setopt(CURLM *multi, CURLMoption option, ...);
 CURL *__real_curl_easy_init(void);
 CURL *__wrap_curl_easy_init(void);
 CURLMcode __real_curl_multi_add_handle(CURLM *multi, CURL *easy);
@@ -60,6 +63,22 @@ CURLcode __wrap_curl_easy_setopt(CURL *easy, CURLoption option, ...)
 	if ((size_t)option < sizeof told.was_set / sizeof *told.was_set)
 		told.was_set[option] = true;
 	return code;
+}
+
+/* Numbers alone. */
+CURLMcode __wrap_curl_multi_setopt(CURLM *multi, CURLMoption option, ...)
+{
+	va_list ap;
+	long value;
+
+	va_start(ap, option);
+	value = va_arg(ap, long);
+	va_end(ap);
+	if (option == CURLMOPT_MAXCONNECTS)
+		told.connections = value;
+	if (option == CURLMOPT_PIPELINING)
+		told.pipelining = value;
+	return __real_curl_multi_setopt(multi, option, value);
 }
 
 CURLM *__wrap_curl_multi_init(void)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads of a blob: what they wait for, for how long, and whom they blame. */
+#include "fetch/counters.h"
 #include "tests/unit/bloblib.h"
 
 /* ---- what happens while a read waits ---- */
@@ -231,6 +232,13 @@ static void test_reads_around(void **state)
 	measure_link(100 * 1000 * 1000);
 	check_read(400 * CHUNK, 100);
 	assert_string_equal(shelved(), "200-235,300-336,400-447");
+	/* What came with a miss counts as a read, once, when it is read. */
+	i = blob->around.count;
+	check_read(410 * CHUNK, 100);
+	assert_int_equal(blob->around.count, i + 1);
+	check_read(410 * CHUNK, 100);
+	check_read(400 * CHUNK, 100);
+	assert_int_equal(blob->around.count, i + 1);
 	close_scene();
 }
 
@@ -437,20 +445,202 @@ static void test_others_shut(void **state)
 	close_scene();
 }
 
+/* ---- to the millisecond ---- */
+
+static const uint64_t *times; /* ms since the scene was opened, at the end of each sleep or wait */
+
+static void jumps_asleep(unsigned n)
+{
+	stage.now_us = (5000 + times[n]) * 1000;
+}
+
+/* From when on it is the second fetcher, and the only one that others do not matter to. */
+static void test_patience_ends(void **state)
+{
+	static const struct {
+		bool second; /* others are that as well */
+		uint64_t round_trip; /* us */
+		uint64_t times[3];
+	} rows[] = {
+		{ false, 0, { 0, 999, 1000 } },	      { false, 249999, { 0, 999, 1000 } },
+		{ false, 250001, { 0, 1003, 1004 } }, { false, 500000, { 0, 1999, 2000 } },
+		{ true, 0, { 0, 15999, 16000 } },     { true, 500000, { 1999, 16999, 17000 } },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		open_scene(&(struct scene){ .size = 40 * CHUNK });
+		queue_note_round_trip(queue, rows[i].round_trip);
+		shelf.claims[0][0] = OTHERS;
+		shelf.claims[1][0] = rows[i].second ? OTHERS : NOBODY;
+		times = rows[i].times;
+		on_sleep = jumps_asleep;
+		on_wait = all_comes;
+		check_read(0, CHUNK);
+		assert_int_equal(sleeps, 3);
+		close_scene();
+	}
+}
+
+/* Each chunk has a time of its own, and the looks begin anew. */
+static void comes_after_900_ms(unsigned n)
+{
+	static const uint64_t at[] = { 0, 900, 900, 1899, 1900 };
+
+	stage.now_us = (5000 + at[n]) * 1000;
+	if (n == 1)
+		put(0);
+}
+
+static void test_patience_anew(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.claims[0][0] = shelf.claims[0][1] = OTHERS;
+	on_sleep = comes_after_900_ms;
+	on_wait = all_comes;
+	check_read(0, 2 * CHUNK);
+	assert_int_equal(sleeps, 5);
+	assert_int_equal(slept[0], 1);
+	assert_int_equal(slept[1], 2);
+	assert_int_equal(slept[2], 1);
+	assert_int_equal(slept[4], 4);
+	close_scene();
+}
+
+static void test_others_just_too_late(void **state)
+{
+	static const uint64_t at[] = { 499, 500 };
+
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	caller()->deadline = clock_ms() + 500;
+	shelf.claims[0][0] = OTHERS;
+	times = at;
+	on_sleep = jumps_asleep;
+	assert_int_equal(read_at(0, 10), -ETIMEDOUT);
+	assert_int_equal(sleeps, 2);
+	close_scene();
+}
+
+static uint64_t ends_at; /* ms since the scene was opened */
+
+/* Its flight's own time, which is another's, is over by then. */
+static void ends_late(unsigned n, uint64_t until)
+{
+	if (n > 0) {
+		answer_all();
+		return;
+	}
+	stage.now_us = (5000 + ends_at) * 1000;
+	atomic_store(&blob->flights->request.deadline, clock_ms() + 1);
+	stage_answer(stage_next(), "500", 0, 0);
+}
+
+/* A flight that was late for others is made anew by who has time. */
+static void test_late_for_others(void **state)
+{
+	for (ends_at = 2999; ends_at <= 3000; ends_at++) {
+		open_scene(&(struct scene){ .size = 40 * CHUNK, .timeout = 3 });
+		on_wait = ends_late;
+		if (ends_at < 3000) {
+			check_read(0, 10);
+			assert_int_equal(waits, 2);
+		} else {
+			assert_int_equal(read_at(0, 10), -ETIMEDOUT);
+			assert_non_null(strstr(why.msg, "HTTP 500"));
+			assert_int_equal(waits, 1);
+		}
+		close_scene();
+	}
+}
+
+/* ---- what is counted ---- */
+
+static void comes_7_ms_later(unsigned n, uint64_t until)
+{
+	stage.now_us += 7000;
+	answer_all();
+}
+
+static void test_counts(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	assert_int_equal(count_of(STATS_CACHE_ENABLED), 1);
+	put(0);
+	shelf.bad_chunks = 5;
+	check_read(0, 10);
+	assert_int_equal(atomic_load(&blob->stats->demand_time), 0);
+	assert_int_equal(count_of(STATS_CACHE_DROPS), 0); /* what waits tells */
+	on_wait = comes_7_ms_later;
+	check_read(CHUNK, 10);
+	assert_int_equal(atomic_load(&blob->stats->demand_time), 7000);
+	assert_int_equal(count_of(STATS_CACHE_DROPS), 5);
+	assert_int_equal(count_of(STATS_CACHE_ENABLED), 1);
+	shelf.idle = true;
+	shelf.refused = UINT64_MAX;
+	check_read(9 * CHUNK, 10);
+	assert_int_equal(count_of(STATS_CACHE_ENABLED), 0);
+	assert_int_equal(atomic_load(&blob->stats->demand_time), 14000);
+	close_scene();
+	open_scene(&(struct scene){ .size = 40 * CHUNK, .bare = true });
+	assert_int_equal(count_of(STATS_CACHE_ENABLED), 0);
+	close_scene();
+}
+
+/* More pieces than are remembered: the last is of all that gave some of it. */
+static void test_many_pieces(void **state)
+{
+	const struct caller *c = caller();
+	unsigned i;
+
+	open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 2 });
+	for (i = 0; i < 12; i += 2)
+		put(i);
+	shelf.refused = UINT64_MAX;
+	on_wait = all_comes;
+	check_read(5, 12 * CHUNK - 5);
+	assert_int_equal(c->piece_count, CALLER_PIECES);
+	for (i = 0; i < CALLER_PIECES; i++) {
+		assert_int_equal(c->pieces[i].off, i == 0 ? 5 : i * CHUNK);
+		assert_int_equal(c->pieces[i].end, (i < 7 ? i + 1 : 12) * CHUNK);
+		assert_int_equal(c->pieces[i].drops, 0);
+		assert_int_equal(c->pieces[i].places, i % 2);
+	}
+	check_read(0, CHUNK); /* of the next read alone */
+	assert_int_equal(c->piece_count, 1);
+	assert_int_equal(c->pieces[0].end, CHUNK);
+	close_scene();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reads),	       cmocka_unit_test(test_promotes),
-		cmocka_unit_test(test_taken_back),     cmocka_unit_test(test_kept_without_a_cache),
-		cmocka_unit_test(test_pieces),	       cmocka_unit_test(test_whole_passes),
-		cmocka_unit_test(test_fails),	       cmocka_unit_test(test_unasked_fails),
-		cmocka_unit_test(test_opening_fails),  cmocka_unit_test(test_while_opening),
-		cmocka_unit_test(test_shut),	       cmocka_unit_test(test_timeout),
-		cmocka_unit_test(test_timeout_of_one), cmocka_unit_test(test_deadline),
-		cmocka_unit_test(test_others_fetch),   cmocka_unit_test(test_patience),
-		cmocka_unit_test(test_claim_ends),     cmocka_unit_test(test_others_too_late),
-		cmocka_unit_test(test_others_shut),    cmocka_unit_test(test_reads_around),
+		cmocka_unit_test(test_reads),
+		cmocka_unit_test(test_promotes),
+		cmocka_unit_test(test_taken_back),
+		cmocka_unit_test(test_kept_without_a_cache),
+		cmocka_unit_test(test_pieces),
+		cmocka_unit_test(test_whole_passes),
+		cmocka_unit_test(test_fails),
+		cmocka_unit_test(test_unasked_fails),
+		cmocka_unit_test(test_opening_fails),
+		cmocka_unit_test(test_while_opening),
+		cmocka_unit_test(test_shut),
+		cmocka_unit_test(test_timeout),
+		cmocka_unit_test(test_timeout_of_one),
+		cmocka_unit_test(test_deadline),
+		cmocka_unit_test(test_others_fetch),
+		cmocka_unit_test(test_patience),
+		cmocka_unit_test(test_claim_ends),
+		cmocka_unit_test(test_others_too_late),
+		cmocka_unit_test(test_others_shut),
+		cmocka_unit_test(test_reads_around),
 		cmocka_unit_test(test_around),
+		cmocka_unit_test(test_patience_ends),
+		cmocka_unit_test(test_patience_anew),
+		cmocka_unit_test(test_others_just_too_late),
+		cmocka_unit_test(test_late_for_others),
+		cmocka_unit_test(test_counts),
+		cmocka_unit_test(test_many_pieces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

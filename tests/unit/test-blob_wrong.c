@@ -110,6 +110,26 @@ static void test_ahead(void **state)
 	check_ahead(true);
 }
 
+/* More is asked for as soon as the end of what was fetched ahead is read, and not before. */
+static void test_ahead_at_once(void **state)
+{
+	unsigned i, end;
+
+	open_scene(&(struct scene){ .size = 600 * CHUNK });
+	on_wait = all_comes;
+	for (i = 0; i < 6; i++)
+		check_read((uint64_t)i * CHUNK, CHUNK);
+	answer_all();
+	for (end = 6; shelf.there[end]; end++)
+		;
+	assert_true(end > 8);
+	check_read(6 * CHUNK, 1);
+	assert_string_equal(asked(), "");
+	check_read((uint64_t)(end - 2) * CHUNK, 2 * CHUNK);
+	assert_string_not_equal(asked(), "");
+	close_scene();
+}
+
 static const struct ends {
 	uint64_t size;
 	const char *asked;
@@ -147,7 +167,7 @@ static void test_stuck(void **state)
 	check_read(0, 10);
 	assert_int_equal(shelf.drops, 1);
 	assert_string_equal(last_warning, "");
-	assert_in_range(shelf.reads, 16, 20);
+	assert_int_equal(shelf.reads, 18);
 	close_scene();
 }
 
@@ -160,7 +180,7 @@ static void test_passed_over(void **state)
 	on_wait = all_comes;
 	check_read(0, 10);
 	assert_int_equal(shelf.drops, 1);
-	assert_in_range(shelf.reads, 64, 68);
+	assert_int_equal(shelf.reads, 65);
 	assert_non_null(strstr(last_warning, "sha256:x: what the cache has of it cannot be read"));
 	assert_int_equal(shelf.publishes, 0);
 	assert_int_equal(atomic_load(&blob->passed_until), clock_ms() + 60 * 1000);
@@ -194,6 +214,143 @@ static void test_blamed_once(void **state)
 	assert_int_equal(shelf.drops, 3);
 	assert_int_equal(count_of(STATS_CRC_DROPS), 5);
 	close_scene();
+}
+
+static void set_origin(uint64_t first, uint64_t end, uint32_t given)
+{
+	blob->given[0] = (struct origin){ first, end, given, false };
+	blob->given_next = given ? 1 : 0;
+}
+
+/* Who is blamed for chunks 0 and 1, by what this thread has read and who gave what last. */
+static void test_whom(void **state)
+{
+	static const struct {
+		struct caller_piece pieces[2];
+		unsigned count;
+		bool other_blob; /* that the thread has read */
+		uint32_t given; /* of chunk 0; two mirrors, and the registry as 4 */
+		struct origin suspects[2]; /* places 0: nobody */
+	} rows[] = {
+		/* nothing is known: a mirror, most likely */
+		{ { { 0 } }, 0, false, 0, { { 0, 1, 3, false }, { 1, 2, 3, false } } },
+		{ { { 0, CHUNK, 0, 4 } }, 1, true, 0, { { 0, 1, 3, false }, { 1, 2, 3, false } } },
+		{ { { 0, CHUNK, 0, 4 } }, 1, false, 0, { { 0, 1, 4, true }, { 1, 2, 3, false } } },
+		{ { { 0, 2 * CHUNK, 0, 4 } },
+		  1,
+		  false,
+		  0,
+		  { { 0, 1, 4, true }, { 1, 2, 4, true } } },
+		/* to the byte */
+		{ { { CHUNK - 1, CHUNK + 1, 0, 4 } },
+		  1,
+		  false,
+		  0,
+		  { { 0, 1, 4, true }, { 1, 2, 4, true } } },
+		{ { { CHUNK, CHUNK + 1, 0, 4 } },
+		  1,
+		  false,
+		  0,
+		  { { 0, 1, 3, false }, { 1, 2, 4, true } } },
+		/* of several the one that gave it last, or all of them */
+		{ { { 0, CHUNK, 0, 3 } }, 1, false, 2, { { 0, 1, 2, true }, { 1, 2, 3, false } } },
+		{ { { 0, CHUNK, 0, 3 } }, 1, false, 4, { { 0, 1, 3, false }, { 1, 2, 3, false } } },
+		{ { { 0, CHUNK, 0, 1 } }, 1, false, 2, { { 0, 1, 1, true }, { 1, 2, 3, false } } },
+		{ { { 0, 9, 0, 1 }, { 9, CHUNK, 0, 4 } },
+		  2,
+		  false,
+		  0,
+		  { { 0, 1, 5, false }, { 1, 2, 3, false } } },
+		{ { { 0, 9, 0, 1 }, { 9, CHUNK, 0, 4 } },
+		  2,
+		  false,
+		  4,
+		  { { 0, 1, 4, true }, { 1, 2, 3, false } } },
+		/* from the cache */
+		{ { { 0, CHUNK, 0, 0 } }, 1, false, 2, { { 0, 1, 2, true }, { 1, 2, 3, false } } },
+	};
+	size_t i, k;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 3 });
+		memcpy(caller()->pieces, rows[i].pieces, sizeof rows[i].pieces);
+		caller()->piece_count = rows[i].count;
+		caller()->read_of = rows[i].other_blob ? (void *)&shelf : (void *)blob;
+		set_origin(0, 1, rows[i].given);
+		source_drop(source, 0, CHUNK + 1);
+		assert_int_equal(blob->suspects_next, 2);
+		for (k = 0; k < 2; k++) {
+			const struct origin *o = &blob->suspects[k], *wanted = &rows[i].suspects[k];
+
+			if (o->first != wanted->first || o->end != wanted->end ||
+			    o->places != wanted->places || o->sure != wanted->sure)
+				fail_msg("row %zu, chunk %zu: places %u%s", i, k, o->places,
+					 o->sure ? ", surely" : "");
+		}
+		close_scene();
+	}
+}
+
+/* Whether what is dropped is what this thread has read, and not what came since.  Two drops were
+ * before: of chunks 2 and 3, and of chunk 5. */
+static void test_dropped_since(void **state)
+{
+	static const struct {
+		struct caller_piece pieces[2];
+		unsigned count;
+		uint64_t off, n; /* that are dropped now */
+		bool again; /* it is the same that is dropped already */
+	} rows[] = {
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 2 * CHUNK, 2 * CHUNK, true },
+		{ { { 2 * CHUNK, 4 * CHUNK, 1, 0 } }, 1, 2 * CHUNK, 2 * CHUNK, false },
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 3 * CHUNK, 1, true },
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 0, 3 * CHUNK, 1, false },
+		{ { { 5 * CHUNK, 6 * CHUNK, 1, 0 } }, 1, 5 * CHUNK, CHUNK, true },
+		{ { { 5 * CHUNK, 6 * CHUNK, 2, 0 } }, 1, 5 * CHUNK, CHUNK, false },
+		/* what it has not read is no matter */
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 0, 4 * CHUNK, true },
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 4 * CHUNK, CHUNK, false },
+		{ { { 2 * CHUNK, 4 * CHUNK, 0, 0 } }, 1, 0, 2 * CHUNK, false },
+		{ { { 0, 5 * CHUNK, 0, 0 } }, 1, 0, 4 * CHUNK, false },
+		{ { { 3 * CHUNK - 1, 3 * CHUNK + 1, 0, 0 } }, 1, 2 * CHUNK, 2 * CHUNK, true },
+		{ { { 3 * CHUNK, 4 * CHUNK + 1, 0, 0 } }, 1, 3 * CHUNK, CHUNK + 1, false },
+		/* all pieces of it */
+		{ { { 2 * CHUNK, 3 * CHUNK, 0, 0 }, { 3 * CHUNK, 4 * CHUNK, 1, 0 } },
+		  2,
+		  2 * CHUNK,
+		  2 * CHUNK,
+		  false },
+		{ { { 2 * CHUNK, 3 * CHUNK, 0, 0 }, { 3 * CHUNK, 4 * CHUNK, 1, 0 } },
+		  2,
+		  2 * CHUNK,
+		  CHUNK,
+		  true },
+		{ { { 2 * CHUNK, 3 * CHUNK, 1, 0 }, { 3 * CHUNK, 4 * CHUNK, 0, 0 } },
+		  2,
+		  3 * CHUNK,
+		  CHUNK,
+		  true },
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 2 });
+		blob->dropped[0] = (struct chunk_range){ 2, 4 };
+		blob->dropped[1] = (struct chunk_range){ 5, 6 };
+		atomic_store(&blob->drops, 2);
+		memcpy(caller()->pieces, rows[i].pieces, sizeof rows[i].pieces);
+		caller()->piece_count = rows[i].count;
+		caller()->read_of = blob;
+		source_drop(source, rows[i].off, rows[i].n);
+		if ((blob->drops == 2) != rows[i].again || (shelf.drops == 0) != rows[i].again)
+			fail_msg("row %zu", i);
+		if (!rows[i].again) {
+			assert_int_equal(blob->dropped[2].first, rows[i].off / CHUNK);
+			assert_int_equal(blob->dropped[2].end,
+					 (rows[i].off + rows[i].n + CHUNK - 1) / CHUNK);
+		}
+		close_scene();
+	}
 }
 
 /* ---- a whole that is wrong ---- */
@@ -247,6 +404,53 @@ static void test_mending_fails(void **state)
 	close_scene();
 }
 
+static uint64_t waited_until[4];
+
+static void note_until(unsigned times, uint64_t until)
+{
+	assert_true(times < 4);
+	assert_true(blob->mending.hint->awaited); /* it is the mending's to free */
+	waited_until[times] = until - 5000;
+	stage_pass(until - clock_ms());
+}
+
+/* As long as its deadline allows, and not a moment longer. */
+static void test_mending_in_time(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	caller()->deadline = clock_ms() + 70;
+	on_wait = note_until;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(waits, 2);
+	assert_int_equal(waited_until[0], 50);
+	assert_int_equal(waited_until[1], 70);
+	assert_non_null(strstr(why.msg, "the registry's bytes do not have the digest sha256:x"));
+	caller()->deadline = clock_ms();
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(waits, 2);
+	caller()->deadline = 0;
+	close_scene();
+}
+
+/* The pause is twice as long each time, up to 85 minutes. */
+static void test_mending_pauses(void **state)
+{
+	unsigned wrong;
+
+	for (wrong = 0; wrong < 14; wrong++) {
+		open_scene(&(struct scene){ .size = 40 * CHUNK });
+		shelf.state = CACHE_WRONG;
+		blob->mending.wrong = wrong;
+		on_wait = is_wrong_again;
+		assert_int_equal(read_at(0, 10), -EIO);
+		assert_int_equal(blob->mending.wrong, wrong + 1);
+		assert_int_equal(blob->mending.not_before,
+				 5000 + 10000 * (UINT64_C(1) << (wrong < 9 ? wrong : 9)));
+		close_scene();
+	}
+}
+
 /* What is there when a mending begins another process has fetched, or one that was given up: is it
  * wrong then, the next begins soon, once. */
 static void joins(unsigned times, uint64_t until)
@@ -255,6 +459,12 @@ static void joins(unsigned times, uint64_t until)
 	if (strcmp(shelved(), "0-39") == 0)
 		__wrap_cache_blob_drop(NULL, 0, 40 * CHUNK);
 	stage_pass(50);
+}
+
+static void joins_again(unsigned times, uint64_t until)
+{
+	assert_true(blob->mending.joined); /* that was forgiven once, not for good */
+	is_right_then(times, until);
 }
 
 static void test_mending_joined(void **state)
@@ -270,7 +480,7 @@ static void test_mending_joined(void **state)
 	assert_in_range(blob->mending.not_before, 5000 + 11 * 1000, 5000 + 11 * 1000 + 200);
 	stage_pass(blob->mending.not_before - clock_ms());
 	shelf.there[7] = true;
-	on_wait = is_right_then;
+	on_wait = joins_again;
 	waits = 0;
 	check_read(0, 10);
 	close_scene();
@@ -369,6 +579,27 @@ static void test_mending_of_what_is_gone(void **state)
 	close_scene();
 }
 
+static void is_gone_late(unsigned times, uint64_t until)
+{
+	for (stage_run(); stage.count > 0; stage_run())
+		stage_answer(stage_next(), "404", 0, 0);
+	stage_pass(300);
+}
+
+/* It fails when the read has no more time: that is told all the same. */
+static void test_mending_fails_at_last(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	on_wait = is_gone_late;
+	caller()->deadline = clock_ms() + 300;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_int_equal(waits, 1);
+	assert_non_null(strstr(why.msg, "404"));
+	caller()->deadline = 0;
+	close_scene();
+}
+
 static void is_away(unsigned times, uint64_t until)
 {
 	while (stage.count > 0)
@@ -421,6 +652,7 @@ static void spoils(unsigned times, uint64_t until)
 	}
 	shelf.sealed = false;
 	shelf.state = CACHE_WHOLE;
+	stage_pass(50);
 }
 
 /* Found wrong in the middle of a read: it begins anew. */
@@ -519,14 +751,20 @@ int main(void)
 		cmocka_unit_test(test_want_bare),
 		cmocka_unit_test(test_ahead_bare),
 		cmocka_unit_test(test_ahead),
+		cmocka_unit_test(test_ahead_at_once),
 		cmocka_unit_test(test_ends),
 		cmocka_unit_test(test_stuck),
 		cmocka_unit_test(test_passed_over),
 		cmocka_unit_test(test_blamed_once),
+		cmocka_unit_test(test_whom),
+		cmocka_unit_test(test_dropped_since),
 		cmocka_unit_test(test_mending_of_what_is_gone),
 		cmocka_unit_test(test_mending_beside_a_frozen_one),
 		cmocka_unit_test(test_mending),
 		cmocka_unit_test(test_mending_fails),
+		cmocka_unit_test(test_mending_pauses),
+		cmocka_unit_test(test_mending_in_time),
+		cmocka_unit_test(test_mending_fails_at_last),
 		cmocka_unit_test(test_mending_joined),
 		cmocka_unit_test(test_mending_joined_always),
 		cmocka_unit_test(test_mending_in_two),

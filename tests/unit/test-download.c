@@ -1,265 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-download.c - filling a blob, stopping in the midst of it, and the reference's folder layout.
- * The blob and its cache are the test's own, chunks of STEP bytes that it lets come or not; fsync,
- * fcntl and rename are the real ones, counted. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
+/* test-download.c - filling a blob, stopping in the midst of it, and the reference's folder layout;
+ * in the background: test-download_background.c. */
+#include "tests/unit/allocs.h"
+#include "tests/unit/downloadlib.h"
 
-#include <cmocka.h>
-
-#include "core/base/clock.h"
-#include "core/base/digest.h"
-#include "fetch/blob.h"
-#include "fetch/download.h"
-#include "fetch/stats.h"
-#include "tests/unit/cachelib.h"
-
-enum { STEP = 1024 * 1024, STEPS = 3, SIZE = (STEPS - 1) * STEP + 1000 };
-
-/* ---- a blob ---- */
-
-static struct {
-	uint8_t bytes[SIZE];
-	char digest[DIGEST_TEXT];
-	struct source source;
-	bool has_cache, held;
-	bool paused; /* the cache keeps nothing */
-	bool present[STEPS];
-	unsigned fills, verified, claims, unclaims, busy; /* calls */
-	int fail; /* what blob_fill answers */
-	unsigned fail_times;
-	int hold; /* what cache_blob_hold answers */
-	int verdicts[4]; /* of cache_blob_verify, in order */
-	bool taken; /* another downloads it */
-	bool whole;
-	bool closing;
-	void (*filled)(void); /* called at each fill */
-} b;
-
-static size_t piece(size_t i)
-{
-	return i + 1 < STEPS ? STEP : SIZE - (STEPS - 1) * STEP;
-}
-
-struct blob *blob_of(struct source *s)
-{
-	return (struct blob *)s;
-}
-
-uint64_t blob_size(const struct blob *blob)
-{
-	return SIZE;
-}
-
-const char *blob_digest(const struct blob *blob)
-{
-	return b.digest;
-}
-
-struct cache_blob *blob_cache(struct blob *blob)
-{
-	return b.has_cache ? (struct cache_blob *)blob : NULL;
-}
-
-struct stats *blob_stats(struct blob *blob)
-{
-	return NULL;
-}
-
-bool blob_is_closing(const struct blob *blob)
-{
-	return b.closing;
-}
-
-void stats_set(struct stats *s, enum stats_count which, uint64_t n)
-{
-}
-
-uint64_t blob_present(const struct blob *blob, uint64_t off, uint64_t n)
-{
-	uint64_t sum = 0;
-	size_t i;
-
-	for (i = 0; i < STEPS; i++)
-		if (b.present[i] && i * STEP >= off && i * STEP < off + n)
-			sum += piece(i);
-	return sum;
-}
-
-int blob_fill(struct blob *blob, uint64_t off, uint64_t n, struct err *e)
-{
-	b.fills++;
-	if (b.filled)
-		b.filled();
-	if (b.fail_times > 0) {
-		b.fail_times--;
-		return b.fail < 0 ? err_set(e, -b.fail, "as the test wants") : b.fail;
-	}
-	b.present[off / STEP] = true;
-	return 0;
-}
-
-int cache_blob_hold(struct cache_blob *blob, struct err *e)
-{
-	b.held = true;
-	return b.hold < 0 ? err_set(e, -b.hold, "it does not fit") : 0;
-}
-
-bool cache_blob_is_filling(const struct cache_blob *blob)
-{
-	return !b.paused;
-}
-
-bool cache_blob_claim_download(struct cache_blob *blob)
-{
-	b.claims += !b.taken;
-	return !b.taken;
-}
-
-void cache_blob_unclaim_download(struct cache_blob *blob)
-{
-	b.unclaims++;
-}
-
-enum cache_state cache_blob_state(const struct cache_blob *blob)
-{
-	return b.whole ? CACHE_WHOLE : CACHE_PARTIAL;
-}
-
-static void (*judged)(void); /* called at each verdict */
-
-int cache_blob_verify(struct cache_blob *blob, struct err *e)
-{
-	if (judged)
-		judged();
-	int r = b.verdicts[b.verified++ % 4];
-
-	return r < 0 ? err_set(e, -r, "as the test wants") : r;
-}
-
-static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
-{
-	memcpy(buf, b.bytes + off, n);
-	return 0;
-}
-
-/* ---- what the test counts ---- */
-
-static unsigned syncs;
-static bool synced_before_rename;
-static int sync_error;
-
-int __real_fsync(int fd);
-int __wrap_fsync(int fd);
-int __real_rename(const char *from, const char *to);
-int __wrap_rename(const char *from, const char *to);
-
-int __wrap_fsync(int fd)
-{
-	struct stat st;
-
-	assert_int_equal(fstat(fd, &st), 0);
-	assert_int_equal(st.st_size, SIZE);
-	syncs++;
-	if (sync_error) {
-		errno = sync_error;
-		return -1;
-	}
-	return __real_fsync(fd);
-}
-
-int __wrap_rename(const char *from, const char *to)
-{
-	synced_before_rename = syncs > 0;
-	return __real_rename(from, to);
-}
-
-/* A clock that moves when somebody sleeps; the conditions are the real ones. */
-static uint64_t now_us;
-static unsigned sleeps;
-
-static uint64_t test_now(void)
-{
-	return now_us;
-}
-
-static void test_sleep(uint64_t ms)
-{
-	sleeps++;
-	now_us += ms * 1000;
-	b.present[1] = b.present[1] || b.busy > 0;
-}
-
-static int set_up(void **state)
-{
-	static const struct source_ops ops = { .name = "blob", .pread = blob_pread };
-	static struct clock_ops clock;
-	struct source *whole;
-	struct err e;
-	uint64_t seed = 7;
-
-	cachelib_make_folder();
-	memset(&b, 0, sizeof b);
-	testlib_fill(b.bytes, SIZE, 0, &seed);
-	b.source = (struct source){ .ops = &ops, .size = SIZE };
-	b.has_cache = true;
-	if (source_open_memory(b.bytes, SIZE, &whole, &e) < 0 ||
-	    digest_source(whole, b.digest, &e) < 0)
-		return -1;
-	source_close(whole);
-	syncs = sleeps = 0;
-	sync_error = 0;
-	synced_before_rename = false;
-	clock = clock_system;
-	clock.now_us = test_now;
-	clock.sleep_ms = test_sleep;
-	clock_use(&clock);
-	return 0;
-}
-
-static int tear_down(void **state)
-{
-	clock_use(NULL);
-	cachelib_remove_folder();
-	return 0;
-}
-
-static struct download_blob what(const char *dir)
-{
-	return (struct download_blob){ .blob = &b.source, .dir = dir, .name = "layer" };
-}
-
-static int now(const char *dir, struct err *e)
-{
-	const struct fetch_download how = { .tries = 3, .block_size = STEP };
-	const struct download_blob x = what(dir);
-
-	return download_now(&x, &how, NULL, NULL, e);
-}
-
-static char *in_folder(const char *name)
-{
-	static char path[128];
-
-	snprintf(path, sizeof path, "%s/%s", folder, name);
-	return path;
-}
-
-static uint64_t size_of(const char *name)
-{
-	struct stat st;
-
-	return stat(in_folder(name), &st) < 0 ? UINT64_MAX : (uint64_t)st.st_size;
-}
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
 /* ---- filling ---- */
 
@@ -273,6 +18,113 @@ static void all_of_it(void **state)
 	assert_int_equal(b.verified, 1);
 	assert_int_equal(b.claims, 1);
 	assert_int_equal(b.unclaims, 1);
+	assert_int_equal(b.total, SIZE);
+	assert_int_equal(b.told_times, 3);
+	assert_int_equal(b.told[0], STEP);
+	assert_int_equal(b.told[1], 2 * STEP);
+	assert_int_equal(b.told[2], SIZE);
+	assert_string_equal(list_rests(), "");
+}
+
+/* At least a MiB is asked for at once; more, where the settings say so.  No limit holds here. */
+static void steps(void **state)
+{
+	static const struct {
+		uint64_t block_size, step;
+		unsigned fills;
+	} rows[] = {
+		{ 0, STEP, 3 },
+		{ STEP - 1, STEP, 3 },
+		{ 2 * STEP, 2 * STEP, 2 },
+		{ SIZE - 1, SIZE - 1, 2 },
+		{ SIZE, SIZE, 1 },
+		{ 9 * STEP, 9 * STEP, 1 },
+	};
+	const struct download_blob x = what(NULL);
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		struct fetch_download how = { .block_size = rows[i].block_size, .max_mbps = 1 };
+
+		b.step = rows[i].step;
+		b.fills = 0;
+		memset(b.present, 0, sizeof b.present);
+		assert_int_equal(download_now(&x, &how, NULL, NULL, &e), 0);
+		assert_int_equal(b.fills, rows[i].fills);
+	}
+	assert_string_equal(list_rests(), "");
+}
+
+static unsigned heard_times, heard_most;
+static uint64_t heard[TIMES];
+
+static bool hear(void *arg, uint64_t present)
+{
+	assert_ptr_equal(arg, &heard_times);
+	heard[heard_times++] = present;
+	return heard_times < heard_most;
+}
+
+/* Who watches is told what is there, and may end it, whatever it is about. */
+static void watched(void **state)
+{
+	const struct fetch_download how = { .tries = 3, .block_size = STEP };
+	const struct download_blob x = what(NULL);
+	struct err e;
+
+	heard_times = 0;
+	heard_most = TIMES;
+	b.present[1] = true;
+	assert_int_equal(download_now(&x, &how, hear, &heard_times, &e), 0);
+	assert_int_equal(heard_times, 3);
+	assert_int_equal(heard[0], STEP);
+	assert_int_equal(heard[1], 2 * STEP);
+	assert_int_equal(heard[2], SIZE);
+	b.whole = true;
+	assert_int_equal(download_now(&x, &how, hear, &heard_times, &e), 0);
+	assert_int_equal(heard_times, 4);
+	assert_int_equal(heard[3], SIZE);
+
+	b.whole = false;
+	memset(b.present, 0, sizeof b.present);
+	b.fills = heard_times = 0;
+	heard_most = 2;
+	assert_int_equal(download_now(&x, &how, hear, &heard_times, &e), -ECANCELED);
+	assert_string_equal(e.msg, "stopped");
+	assert_int_equal(b.fills, 2);
+	assert_string_equal(list_rests(), ""); /* and it is not tried again */
+	b.taken = true;
+	heard_times = 0;
+	assert_int_equal(download_now(&x, &how, hear, &heard_times, &e), -ECANCELED);
+	assert_int_equal(heard_times, 2);
+	assert_int_equal(heard[0], 2 * STEP);
+	assert_string_equal(list_rests(), "2000"); /* between two looks */
+	assert_int_equal(b.claims, b.unclaims);
+}
+
+/* What others had claimed comes later, even if it is a byte; as long as that goes on. */
+static void later(void **state)
+{
+	struct err e;
+
+	b.fail = 1;
+	b.fail_times = 1;
+	b.fail_from = STEPS - 1;
+	assert_int_equal(now(NULL, &e), 0);
+	assert_int_equal(b.fills, STEPS + 1);
+	assert_string_equal(list_rests(), "1000");
+	assert_int_equal(b.verified, 1);
+
+	memset(b.present, 0, sizeof b.present);
+	rest_times = b.fills = 0;
+	b.fail_times = 100;
+	b.fail_from = 0;
+	assert_int_equal(now(NULL, &e), -ENOSPC);
+	assert_string_equal(e.msg, "2097153 bytes of it do not stay in the cache");
+	assert_int_equal(b.fills, 2 * STEPS);
+	assert_string_equal(list_rests(), "1000");
+	assert_int_equal(b.verified, 1);
 }
 
 /* What is there is not fetched again; what is whole is not looked at. */
@@ -298,12 +150,17 @@ static void tries(void **state)
 	b.fail_times = 2;
 	assert_int_equal(now(NULL, &e), 0);
 	assert_int_equal(b.fills, STEPS + 2);
-	assert_int_equal(sleeps, 2);
+	assert_string_equal(list_rests(), "1000 1000");
 	memset(b.present, 0, sizeof b.present);
 	b.fail_times = 3;
 	assert_int_equal(now(NULL, &e), -EIO);
 	assert_string_equal(e.msg, "as the test wants");
 	assert_int_equal(b.unclaims, 2);
+	assert_string_equal(list_rests(), "1000 1000 1000 1000");
+	b.fail = -ESHUTDOWN;
+	b.fail_times = 3;
+	assert_int_equal(now(NULL, &e), -ESHUTDOWN); /* no use to try that again */
+	assert_int_equal(b.fail_times, 2);
 }
 
 /* What does not fit is not tried for. */
@@ -350,7 +207,7 @@ static void another_checks(void **state)
 	b.verdicts[0] = b.verdicts[1] = -EAGAIN;
 	assert_int_equal(now(NULL, &e), 0);
 	assert_int_equal(b.verified, 3);
-	assert_int_equal(sleeps, 2);
+	assert_string_equal(list_rests(), "1000 1000");
 }
 
 /* A chunk went before the check: it is not whole, and that is said. */
@@ -375,8 +232,110 @@ static void placed(void **state)
 	assert_int_equal(syncs, 1);
 	assert_true(synced_before_rename);
 	/* It is there: nothing is done. */
+	b.has_cache = false;
 	assert_int_equal(now(folder, &e), 0);
 	assert_int_equal(syncs, 1);
+}
+
+/* It needs no cache; but where there is one, what goes wrong there is told, unless it is room. */
+static void placed_without_a_cache(void **state)
+{
+	static const struct {
+		int fail, r;
+	} rows[] = { { -EIO, -EIO }, { -EBADMSG, -EBADMSG }, { -ENOSPC, 0 } };
+	struct err e;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		b.fail = rows[i].fail;
+		b.fail_times = 100;
+		assert_int_equal(now(folder, &e), rows[i].r);
+		assert_int_equal(size_of("overlaybd.commit"), rows[i].r < 0 ? UINT64_MAX : SIZE);
+	}
+	assert_int_equal(unlink(in_folder("overlaybd.commit")), 0);
+	b.has_cache = false;
+	b.fills = 0;
+	assert_int_equal(now(folder, &e), 0);
+	assert_int_equal(b.fills, 0);
+	assert_int_equal(size_of("overlaybd.commit"), SIZE);
+}
+
+/* What ends a copy leaves nothing. */
+static void not_placed(void **state)
+{
+	struct err e;
+
+	b.has_cache = false;
+	for (read_fails_at = 1; read_fails_at <= STEPS; read_fails_at++) {
+		reads = 0;
+		assert_int_equal(now(folder, &e), -EIO);
+		assert_string_equal(e.msg, "it cannot be read");
+		assert_int_equal(reads, read_fails_at);
+		assert_int_equal(size_of("overlaybd.commit"), UINT64_MAX);
+		assert_int_equal(size_of(".download"), UINT64_MAX);
+	}
+	read_fails_at = 0;
+	rename_error = EXDEV;
+	assert_int_equal(now(folder, &e), -EXDEV);
+	assert_non_null(strstr(e.msg, "/overlaybd.commit: Invalid cross-device link"));
+	assert_int_equal(size_of(".download"), UINT64_MAX);
+}
+
+/* Another process was at it, and is done between our opening and our lock. */
+static void takes_its_place(const char *path)
+{
+	assert_int_equal(__real_rename(path, in_folder("overlaybd.commit")), 0);
+}
+
+static void takes_its_place_and_more(const char *path)
+{
+	int fd;
+
+	takes_its_place(path);
+	opened = NULL;
+	fd = open(path, O_RDWR | O_CREAT, 0644);
+	assert_int_equal(ftruncate(fd, 3), 0);
+	close(fd);
+}
+
+static void done_by_another(void **state)
+{
+	void (*const acts[])(const char *path) = { takes_its_place, takes_its_place_and_more };
+	struct err e;
+	size_t i;
+	int fd;
+
+	b.has_cache = false;
+	for (i = 0; i < COUNT_OF(acts); i++) {
+		fd = open(in_folder(".download"), O_RDWR | O_CREAT, 0644);
+		assert_int_equal(ftruncate(fd, 7), 0);
+		close(fd);
+		opened = acts[i];
+		assert_int_equal(now(folder, &e), 0);
+		opened = NULL;
+		assert_int_equal(size_of("overlaybd.commit"), 7);
+		assert_int_equal(size_of(".download"), i == 0 ? UINT64_MAX : 3);
+		assert_int_equal(unlink(in_folder("overlaybd.commit")), 0);
+	}
+}
+
+static void no_memory(void **state)
+{
+	struct err e;
+	long k;
+	int r;
+
+	b.has_cache = false;
+	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
+		allocs_left = k;
+		r = now(folder, &e);
+		allocs_left = -1;
+		if (r < 0)
+			assert_string_equal(e.msg, "out of memory");
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(k, 4); /* two names, a piece */
+	assert_int_equal(size_of("overlaybd.commit"), SIZE);
 }
 
 /* What could not be synced gets no name. */
@@ -399,6 +358,7 @@ static void wrong_bytes(void **state)
 	assert_int_equal(now(folder, &e), -EBADMSG);
 	assert_non_null(strstr(e.msg, "what came has the digest sha256:"));
 	assert_int_equal(size_of("overlaybd.commit"), UINT64_MAX);
+	assert_int_equal(size_of(".download"), UINT64_MAX);
 }
 
 /* The rest of a download that was killed, longer than this one, is ours to write over. */
@@ -473,148 +433,32 @@ static void another_users(void **state)
 	assert_int_equal(size_of(".download"), 0);
 }
 
-/* ---- in the background ---- */
-
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t moved = PTHREAD_COND_INITIALIZER;
-static bool is_filling, may_go_on;
-
-/* The download is in the midst of a piece until the test lets it go on. */
-static void stand_still(void)
-{
-	pthread_mutex_lock(&lock);
-	is_filling = true;
-	pthread_cond_broadcast(&moved);
-	while (!may_go_on)
-		pthread_cond_wait(&moved, &lock);
-	pthread_mutex_unlock(&lock);
-}
-
-/* download_close has said that it is to stop: only then it goes on. */
-static void wake_and_let_go(pthread_cond_t *c)
-{
-	clock_system.wake(c);
-	pthread_mutex_lock(&lock);
-	may_go_on = true;
-	pthread_cond_broadcast(&moved);
-	pthread_mutex_unlock(&lock);
-}
-
-/* A server that ends does not wait for the rest of the download. */
-static void stopped(void **state)
-{
-	const struct fetch_download how = { .tries = 3, .block_size = STEP };
-	const struct download_blob x = what("");
-	struct clock_ops clock = clock_system;
-	struct download *d;
-	struct err e;
-
-	clock.wake = wake_and_let_go;
-	clock_use(&clock);
-	is_filling = may_go_on = false;
-	b.filled = stand_still;
-	assert_int_equal(download_open(&how, &x, 1, &d, &e), 0);
-	pthread_mutex_lock(&lock);
-	while (!is_filling)
-		pthread_cond_wait(&moved, &lock);
-	pthread_mutex_unlock(&lock);
-	download_close(d);
-	assert_int_equal(b.fills, 1);
-	assert_int_equal(b.verified, 0);
-	assert_int_equal(b.unclaims, 1);
-	assert_false(b.held); /* it was not asked for by name */
-	assert_int_equal(warnings, 0);
-}
-
-static unsigned waits;
-
-/* The third time that it looks, the cache can be used. */
-static void wait_three_times(pthread_cond_t *c, pthread_mutex_t *m, uint64_t until)
-{
-	now_us = until * 1000;
-	if (++waits == 3)
-		b.paused = false;
-}
-
-static void note_verdict(void)
-{
-	pthread_mutex_lock(&lock);
-	is_filling = true;
-	pthread_cond_broadcast(&moved);
-	pthread_mutex_unlock(&lock);
-}
-
-/* In the background it waits until the cache keeps what comes. */
-static void waits_for_the_cache(void **state)
-{
-	const struct fetch_download how = { .tries = 3, .block_size = STEP };
-	const struct download_blob x = what(NULL);
-	struct clock_ops clock = clock_system;
-	struct download *d;
-	struct err e;
-
-	clock.now_us = test_now;
-	clock.wait = wait_three_times;
-	clock_use(&clock);
-	waits = 0;
-	is_filling = false;
-	b.paused = true;
-	judged = note_verdict;
-	assert_int_equal(download_open(&how, &x, 1, &d, &e), 0);
-	pthread_mutex_lock(&lock);
-	while (!is_filling)
-		pthread_cond_wait(&moved, &lock);
-	pthread_mutex_unlock(&lock);
-	download_close(d);
-	judged = NULL;
-	assert_int_equal(waits, 3);
-	assert_int_equal(b.fills, STEPS);
-	assert_int_equal(b.claims, b.unclaims);
-	assert_int_equal(warnings, 0);
-}
-
-/* Before it began, and while another process has it. */
-static void stopped_while_waiting(void **state)
-{
-	const struct fetch_download later = { .delay = 3600, .delay_extra = 10, .tries = 3 };
-	const struct fetch_download soon = { .tries = 3 };
-	const struct download_blob x = what(NULL);
-	struct download *d;
-	struct err e;
-
-	clock_use(NULL);
-	assert_int_equal(download_open(&later, &x, 1, &d, &e), 0);
-	download_close(d);
-	assert_int_equal(b.claims, 0);
-	b.taken = true;
-	assert_int_equal(download_open(&soon, &x, 1, &d, &e), 0);
-	download_close(d);
-	assert_int_equal(b.fills, 0);
-	download_close(NULL);
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(all_of_it),
+		TEST(steps),
+		TEST(watched),
+		TEST(later),
 		TEST(some_of_it),
 		TEST(tries),
 		TEST(no_room),
 		TEST(another_checks),
 		TEST(evicted_at_once),
 		TEST(placed),
+		TEST(placed_without_a_cache),
+		TEST(not_placed),
+		TEST(done_by_another),
+		TEST(no_memory),
 		TEST(not_synced),
 		TEST(wrong_bytes),
 		TEST(a_rest),
 		TEST(locked),
 		TEST(others_files),
 		TEST(another_users),
-		TEST(stopped),
-		TEST(stopped_while_waiting),
 		TEST(cache_keeps_nothing),
-		TEST(waits_for_the_cache),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "fetch/fetcher.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/leftovers.h"
 #include "tests/unit/visitor.h"
 
@@ -293,11 +294,27 @@ static void test_no_memory(void **state)
 	struct fetcher *f;
 	struct cache *c;
 	struct err e;
+	int i;
 
+	alloc_left = 0;
+	assert_int_equal(fetcher_open(&f, &e), -ENOMEM);
+	alloc_left = -1;
+	assert_string_equal(e.msg, "out of memory");
 	assert_int_equal(fetcher_open(&f, NULL), 0);
+	for (i = 0; i < 2; i++) {
+		alloc_left = i;
+		assert_int_equal(fetcher_cache(f, &settings, &c, &e), -ENOMEM);
+		alloc_left = -1;
+		assert_string_equal(e.msg, "out of memory");
+	}
+	check_notes("");
 	open_fails = ENOMEM;
 	assert_int_equal(fetcher_cache(f, &settings, &c, &e), -ENOMEM);
 	assert_string_equal(e.msg, "out of memory");
+	/* It has no cache, and so no keeper. */
+	assert_int_equal(fetcher_use(f, &e), 0);
+	fetcher_stop(f);
+	check_notes("open /a thread stop ");
 	open_fails = 0;
 	assert_int_equal(fetcher_cache(f, &settings, &c, &e), 0);
 	fetcher_close(f);

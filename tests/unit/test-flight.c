@@ -3,7 +3,44 @@
  * blame, and who fetches what. */
 #include "tests/unit/bloblib.h"
 
+#include "tests/unit/loops.h"
+
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
+/* ---- memory that says when it is written beyond its end ---- */
+
+enum { GUARD = 64, BLOCKS = 1024 };
+
+static struct {
+	uint8_t *begin;
+	size_t n;
+} blocks[BLOCKS]; /* the last ones */
+static unsigned block_count;
+
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+
+void *__wrap_malloc(size_t n)
+{
+	uint8_t *p = __real_malloc(n + GUARD);
+
+	memset(p + n, 0xa5, GUARD);
+	blocks[block_count % BLOCKS].begin = p;
+	blocks[block_count++ % BLOCKS].n = n;
+	return p;
+}
+
+static void check_guard(const void *begin)
+{
+	unsigned i = 1, k;
+
+	while (i < BLOCKS && blocks[(block_count - i) % BLOCKS].begin != begin)
+		i++;
+	assert_true(i < BLOCKS);
+	i = (block_count - i) % BLOCKS;
+	for (k = 0; k < GUARD; k++)
+		assert_int_equal(blocks[i].begin[blocks[i].n + k], 0xa5);
+}
 
 /* ---- what an exchange gives ---- */
 
@@ -45,6 +82,63 @@ static void test_held_back(void **state)
 	check_bytes(f->bytes->data, 0, 4 * CHUNK - 100);
 	leave_flight(f);
 	close_scene();
+}
+
+/* A flight in the midst of a blob, whose answer comes in pieces of any length: of the flight alone,
+ * or of the whole blob.  Then what came is taken back, and comes again. */
+static void test_any_pieces(void **state)
+{
+	unsigned round;
+
+	for (round = 0; round < 40; round++) {
+		uint64_t chunks = 3 + loops_random() % 20, first = loops_random() % chunks;
+		uint64_t count = 1 + loops_random() % (chunks - first), begins, ends, at;
+		bool whole = round % 2, fails = true;
+		struct http_exchange *x;
+		struct flight *f;
+
+		open_scene(&(struct scene){ .size = chunks * CHUNK - loops_random() % CHUNK });
+		f = make_flight(first, first + count, REQUEST_DEMAND);
+		for (x = stage_next(); fails || !f->done; x = stage_next()) {
+			char lines[64];
+			uint64_t begun, came;
+
+			assert_non_null(x);
+			begins = whole ? 0 : x->first;
+			ends = whole ? blob->source.size : x->last + 1;
+			snprintf(lines, sizeof lines, "200|Content-Length: %d",
+				 (int)blob->source.size);
+			if (whole)
+				assert_true(stage_head(x, lines));
+			else
+				head(x, 0);
+			begun = x->first;
+			for (at = begins; at < ends;) {
+				uint64_t n = 1 + loops_random() % (3 * CHUNK);
+
+				n = n < ends - at ? n : ends - at;
+				assert_true(stage_bytes(x, at, (size_t)n));
+				at += n;
+				came = at < begun ? 0 : at - begun;
+				came = came < flight_size(f) ? came : flight_size(f);
+				assert_int_equal(f->received, begun - flight_start(f) + came);
+				if (came > HELD_BACK)
+					assert_int_equal(f->arrived, begun - flight_start(f) +
+									     came - HELD_BACK);
+				check_bytes(f->bytes->data, flight_start(f), (size_t)f->received);
+			}
+			check_guard(f->bytes);
+			stage_end(x, fails ? -ECONNRESET : 0);
+			stage_run();
+			fails = false;
+			if (f->done)
+				break;
+		}
+		assert_int_equal(f->r, 0);
+		check_bytes(shelf.bytes + flight_start(f), flight_start(f), (size_t)flight_size(f));
+		leave_flight(f);
+		close_scene();
+	}
 }
 
 /* A first exchange that ends well, of `good` bytes (0: none), then one that fails after `more`. */
@@ -189,6 +283,7 @@ static void check_renewed(bool holds, uint64_t good, uint64_t more, bool renewed
 	assert_int_equal(f->bytes != first, renewed);
 	assert_int_equal(f->bytes->refs, holds && !renewed ? 2 : 1);
 	check_bytes(f->bytes->data, 0, (size_t)good);
+	check_guard(f->bytes);
 	if (renewed)
 		memset(f->bytes->data + good, 0, CHUNK); /* what comes next may be anything */
 	if (holds) {
@@ -272,6 +367,73 @@ static void test_places(void **state)
 	assert_int_equal(blob->given[1].places, 2); /* it is what counts */
 	leave_flight(f);
 	close_scene();
+}
+
+/* Chunk after chunk of one place is one entry; what came later counts, as long as it is known. */
+static void test_given(void **state)
+{
+	static const struct {
+		unsigned place;
+		uint64_t chunk;
+		unsigned entries;
+		uint64_t first, end; /* of the last */
+	} rows[] = {
+		{ 0, 3, 1, 3, 4 }, { 0, 4, 1, 3, 5 },  { 0, 5, 1, 3, 6 },   { 0, 3, 1, 3, 6 },
+		{ 0, 2, 2, 2, 3 }, { 0, 4, 3, 4, 5 },  { 1, 5, 4, 5, 6 },   { 1, 6, 4, 5, 7 },
+		{ 1, 8, 5, 8, 9 }, { 0, 9, 6, 9, 10 }, { 0, 10, 6, 9, 11 },
+	};
+	struct flight f = { .drops = 0 };
+	size_t i;
+
+	open_scene(&(struct scene){ .size = 1000 * CHUNK, .places = 2 });
+	f.blob = blob;
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		const struct origin *last;
+
+		f.request.place = rows[i].place;
+		assert_true(flight_publish(&f, rows[i].chunk, shelf.bytes));
+		assert_int_equal(blob->given_next, rows[i].entries);
+		last = &blob->given[rows[i].entries - 1];
+		assert_int_equal(last->first, rows[i].first);
+		assert_int_equal(last->end, rows[i].end);
+		assert_int_equal(last->places, 1u << rows[i].place);
+		assert_int_equal(flight_giver_locked(blob, rows[i].chunk), 1u << rows[i].place);
+	}
+	assert_int_equal(flight_giver_locked(blob, 5), 2);
+	assert_int_equal(flight_giver_locked(blob, 4), 1);
+	assert_int_equal(flight_giver_locked(blob, 7), 0);
+	assert_int_equal(flight_giver_locked(blob, 11), 0);
+	for (i = 0; i < GIVEN - 6; i++) { /* not one after the other */
+		assert_int_equal(flight_giver_locked(blob, 3), 1);
+		f.request.place = i % 2;
+		assert_true(flight_publish(&f, 20 + 2 * i, shelf.bytes));
+	}
+	assert_int_equal(blob->given_next, GIVEN);
+	assert_int_equal(flight_giver_locked(blob, 3), 1); /* the first of all */
+	assert_true(flight_publish(&f, 900, shelf.bytes));
+	assert_int_equal(flight_giver_locked(blob, 3), 0);
+	assert_int_equal(flight_giver_locked(blob, 2), 1); /* the second */
+	close_scene();
+}
+
+/* Of the last 64 chunks that were wrong. */
+static void test_suspects_are_forgotten(void **state)
+{
+	struct flight *f;
+	unsigned i, k;
+
+	for (k = 0; k < 2; k++) {
+		open_scene(&(struct scene){ .size = 100 * CHUNK, .places = 2 });
+		pthread_mutex_lock(&blob->lock);
+		for (i = 0; i < SUSPECTS + k; i++)
+			flight_blame_locked(blob, i, 1, true);
+		pthread_mutex_unlock(&blob->lock);
+		f = make_flight(0, 1, REQUEST_DEMAND);
+		stage_run();
+		assert_int_equal(f->request.avoid, k == 0 ? 1 : 0);
+		leave_flight(f);
+		close_scene();
+	}
 }
 
 static void blame(uint64_t first, uint64_t end)
@@ -418,6 +580,34 @@ static void test_drop(void **state)
 	close_scene();
 }
 
+/* To the byte. */
+static void test_drop_touches(void **state)
+{
+	static const struct {
+		uint64_t off, n;
+		bool dropped;
+	} rows[] = {
+		{ 0, 4 * CHUNK, false },      { 0, 4 * CHUNK + 1, true },
+		{ 4 * CHUNK, 1, true },	      { 5 * CHUNK, 9, true },
+		{ 8 * CHUNK - 101, 1, true }, { 8 * CHUNK - 100, 1, false },
+		{ 9 * CHUNK, 1, false },      { 0, 100 * CHUNK, true },
+	};
+	struct flight *f;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		open_scene(&(struct scene){ .size = 8 * CHUNK - 100 });
+		f = make_flight(4, 8, REQUEST_DEMAND);
+		pthread_mutex_lock(&blob->lock);
+		flight_drop_locked(blob, rows[i].off, rows[i].n);
+		assert_int_equal(f->dropped, rows[i].dropped);
+		assert_int_equal(f->listed, !rows[i].dropped);
+		pthread_mutex_unlock(&blob->lock);
+		leave_flight(f);
+		close_scene();
+	}
+}
+
 /* What was dropped since an exchange began does not come back with it, but with the next. */
 static void test_drop_of_some(void **state)
 {
@@ -513,6 +703,7 @@ static void end_publishing(unsigned times, uint64_t until)
 	assert_string_equal(shelved(), "0");
 	assert_int_equal(blob->drops, 0);
 	blob->publishing = false;
+	clock_wake(&blob->changed);
 }
 
 /* A drop waits for a chunk that is just given to the cache. */
@@ -590,8 +781,11 @@ int main(void)
 		cmocka_unit_test(test_drop_of_some), cmocka_unit_test(test_was_dropped),
 		cmocka_unit_test(test_publishing),   cmocka_unit_test(test_drop_waits),
 		cmocka_unit_test(test_kept),	     cmocka_unit_test(test_not_kept),
-		cmocka_unit_test(test_less),
+		cmocka_unit_test(test_less),	     cmocka_unit_test(test_any_pieces),
+		cmocka_unit_test(test_given),	     cmocka_unit_test(test_suspects_are_forgotten),
+		cmocka_unit_test(test_drop_touches),
 	};
 
+	loops_seed();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -230,6 +230,23 @@ static void test_no_room(void **state)
 	close_scene();
 }
 
+/* What is asked for ahead of need is then not asked for. */
+static void test_no_hint(void **state)
+{
+	open_scene(&(struct scene){ .size = 8 * CHUNK });
+	alloc_left = 0;
+	assert_int_equal(blob_fill(blob, 0, CHUNK, &why), -ENOMEM);
+	assert_int_equal(alloc_left, -1);
+	assert_string_equal(why.msg, "out of memory");
+	alloc_left = 0;
+	source_prefetch(source, 0, CHUNK);
+	assert_int_equal(alloc_left, -1);
+	assert_string_equal(asked(), "");
+	assert_int_equal(blob->hints, 0);
+	assert_int_equal(blob->refs, 1);
+	close_scene();
+}
+
 /* ---- hints ---- */
 
 static struct hint *make_hint(uint64_t off, uint64_t n, enum request_priority priority)
@@ -364,6 +381,7 @@ int main(void)
 		TEST(test_longer),     TEST(test_starting),   TEST(test_promote),
 		TEST(test_not_made),   TEST(test_no_room),    TEST(test_hint),
 		TEST(test_hint_fails), TEST(test_hints_max),  TEST(test_hint_is_late),
+		TEST(test_no_hint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "core/base/clock.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/stage.h"
 
 struct watched {
@@ -454,17 +455,324 @@ static void test_thread(void **state)
 	http_close(NULL);
 }
 
+/* ---- what fails together with something else ---- */
+
+static struct watched *late;
+
+static void fail_late(struct http_call *c)
+{
+	struct err e;
+
+	http_heard_failure(&late->x, err_set(&e, EPROTO, "first"), &e);
+}
+
+static void begin_late(struct http_call *c)
+{
+	begin(late);
+}
+
+/* Its time is over just when it has failed. */
+static void test_fails_when_late(void **state)
+{
+	struct http_call c = { .run = fail_late };
+	struct watched w = { 0 };
+
+	late = &w;
+	begin(&w);
+	stage_run();
+	http_post(stage.http, &c);
+	stage.now_us += 20 * 1000 * 1000;
+	stage_run();
+	assert_int_equal(w.r, -EPROTO);
+	assert_string_equal(w.text, "first");
+	assert_int_equal(w.done, 1);
+}
+
+/* Begun by a call when the engine ends, with timers that are all due. */
+static void test_begun_at_the_end(void **state)
+{
+	struct http_call c = { .run = begin_late };
+	struct watched w = { 0 };
+
+	late = &w;
+	http_interrupt(stage.http);
+	http_post(stage.http, &c);
+	stage_run();
+	assert_int_equal(w.done, 1);
+	assert_int_equal(w.r, -ESHUTDOWN);
+	assert_int_equal(stage.count, 0);
+}
+
+/* ---- the thread, by hand ---- */
+
+static struct hand {
+	int open_fails, thread_fails;
+	unsigned opened, closed, renewed, wakeups, expires, joins;
+	bool was_stopping; /* what expire was told last */
+	uint64_t expire; /* ms from now; CLOCK_NEVER */
+	int polls[16];
+	unsigned poll_count;
+	void (*on_poll)(unsigned n);
+	struct http *http;
+	void *(*body)(void *arg);
+	void *body_arg;
+	const char *host;
+} hand;
+
+static int hand_open(void *arg, void **state, struct err *e)
+{
+	assert_ptr_equal(arg, notes);
+	*state = &hand;
+	hand.opened++;
+	return hand.open_fails ? err_set(e, hand.open_fails, "no transport") : 0;
+}
+
+static void hand_close(void *state)
+{
+	assert_ptr_equal(state, &hand);
+	hand.closed++;
+}
+
+static void hand_renew(void *state)
+{
+	assert_ptr_equal(state, &hand);
+	hand.renewed++;
+}
+
+static void hand_perform(void *state)
+{
+	assert_ptr_equal(state, &hand);
+}
+
+static void hand_poll(void *state, int ms)
+{
+	assert_ptr_equal(state, &hand);
+	assert_true(hand.poll_count < 16);
+	hand.polls[hand.poll_count] = ms;
+	hand.on_poll(hand.poll_count++);
+}
+
+static void hand_wakeup(void *state)
+{
+	assert_ptr_equal(state, &hand);
+	hand.wakeups++;
+}
+
+static int hand_begin(void *state, struct http_exchange *x, struct err *e)
+{
+	assert_ptr_equal(state, &hand);
+	return 0;
+}
+
+static void hand_end(void *state, struct http_exchange *x)
+{
+	assert_ptr_equal(state, &hand);
+}
+
+static uint64_t hand_expire(void *state, bool stopping)
+{
+	assert_ptr_equal(state, &hand);
+	hand.was_stopping = stopping;
+	return hand.expire == CLOCK_NEVER ? CLOCK_NEVER : clock_ms() + hand.expire;
+}
+
+static bool hand_is_no_name(const char *host)
+{
+	hand.host = host;
+	return true;
+}
+
+static const struct http_transport hand_transport = {
+	.open = hand_open,
+	.close = hand_close,
+	.renew = hand_renew,
+	.begin = hand_begin,
+	.end = hand_end,
+	.perform = hand_perform,
+	.poll = hand_poll,
+	.wakeup = hand_wakeup,
+	.expire = hand_expire,
+	.is_no_name = hand_is_no_name,
+};
+
+static int hand_thread(pthread_t *out, bool detached, void *(*body)(void *arg), void *arg)
+{
+	assert_false(detached);
+	hand.body = body;
+	hand.body_arg = arg;
+	return hand.thread_fails;
+}
+
+static void hand_join(pthread_t thread)
+{
+	hand.joins++;
+}
+
+static uint64_t hand_now(void)
+{
+	return stage.now_us;
+}
+
+static const struct clock_ops hand_clock = { .now_us = hand_now,
+					     .thread = hand_thread,
+					     .join = hand_join };
+
+static void open_by_hand(void)
+{
+	hand = (struct hand){ .expire = CLOCK_NEVER };
+	clock_use(&hand_clock);
+	assert_int_equal(http_open_on(&hand_transport, notes, &hand.http, NULL), 0);
+	assert_int_equal(http_start(hand.http, NULL), 0);
+}
+
+static struct noted timer = { { .run = note }, 't' }, call = { { .run = note }, 'c' };
+
+static struct watched asked_by_hand;
+
+static void begin_by_hand(struct http_call *c)
+{
+	note(&call.call);
+	asked_by_hand.x.done = on_done;
+	http_begin(hand.http, &asked_by_hand.x);
+}
+
+static struct http_call begins = { .run = begin_by_hand };
+
+/* How long it sleeps, turn by turn; not at all after a turn in which an exchange was begun. */
+static void set_the_scene(unsigned n)
+{
+	switch (n) {
+	case 0:
+		assert_false(hand.was_stopping);
+		http_timer_set(hand.http, &timer.call, clock_ms() + 5000);
+		break;
+	case 1:
+		http_timer_set(hand.http, &timer.call, clock_ms() + 60001);
+		break;
+	case 2:
+		hand.expire = 300;
+		break;
+	case 3:
+		hand.expire = 0;
+		break;
+	case 4:
+		hand.expire = CLOCK_NEVER;
+		stage.now_us += 60001 * 1000;
+		break;
+	case 5:
+		assert_string_equal(notes, "t");
+		http_post(hand.http, &begins);
+		break;
+	case 6:
+		assert_string_equal(notes, "tc");
+		assert_int_equal(asked_by_hand.done, 0);
+		http_hold(hand.http);
+		http_hold(hand.http);
+		http_stop(hand.http);
+		break;
+	case 7:
+		assert_true(hand.was_stopping);
+		assert_int_equal(asked_by_hand.r, -ESHUTDOWN);
+		http_post_held(hand.http, &call.call);
+		break;
+	case 8:
+		assert_string_equal(notes, "tcc");
+		http_post_held(hand.http, &call.call);
+		break;
+	default:
+		fail_msg("it does not end");
+	}
+}
+
+static void test_turns(void **state)
+{
+	static const int polls[] = { 60000, 5000, 60000, 300, 0, 60000, 10000, 60000, 60000 };
+	unsigned i;
+
+	notes[0] = '\0';
+	open_by_hand();
+	memset(&asked_by_hand, 0, sizeof asked_by_hand);
+	hand.on_poll = set_the_scene;
+	assert_null(hand.body(hand.body_arg));
+	assert_int_equal(hand.poll_count, 9);
+	for (i = 0; i < 9; i++)
+		assert_int_equal(hand.polls[i], polls[i]);
+	assert_string_equal(notes, "tccc");
+	assert_int_equal(hand.wakeups, 4); /* a call, two held ones, the end */
+	assert_int_equal(hand.joins, 1);
+	assert_int_equal(hand.renewed, 1);
+	http_stop(hand.http);
+	assert_int_equal(hand.joins, 1);
+	http_close(hand.http);
+	assert_int_equal(hand.closed, 1);
+}
+
+static void test_interrupt_wakes(void **state)
+{
+	open_by_hand();
+	assert_true(http_is_no_name(hand.http, "reg.io"));
+	assert_string_equal(hand.host, "reg.io");
+	assert_false(http_is_no_name(stage.http, "reg.io")); /* it cannot tell */
+	http_interrupt(hand.http);
+	assert_true(http_now_stopping(hand.http));
+	assert_int_equal(hand.wakeups, 1);
+	assert_int_equal(hand.joins, 0);
+	http_close(hand.http); /* which stops it */
+	assert_int_equal(hand.joins, 1);
+	assert_int_equal(hand.wakeups, 2);
+}
+
+static void test_cannot_be(void **state)
+{
+	struct http *h;
+	struct err e;
+
+	hand = (struct hand){ .expire = CLOCK_NEVER, .open_fails = EMFILE };
+	assert_int_equal(http_open_on(&hand_transport, notes, &h, &e), -EMFILE);
+	assert_string_equal(e.msg, "no transport");
+	hand.open_fails = 0;
+	alloc_left = 0;
+	assert_int_equal(http_open_on(&hand_transport, notes, &h, &e), -ENOMEM);
+	alloc_left = -1;
+	assert_string_equal(e.msg, "http: out of memory");
+	assert_int_equal(hand.opened, 1);
+	assert_int_equal(hand.closed, 0);
+	clock_use(&hand_clock);
+	assert_int_equal(http_open_on(&hand_transport, notes, &h, &e), 0);
+	hand.thread_fails = EAGAIN;
+	assert_int_equal(http_start(h, &e), -EAGAIN);
+	assert_string_equal(e.msg, "http: starting a thread: Resource temporarily unavailable");
+	http_close(h);
+	assert_int_equal(hand.joins, 0);
+	assert_int_equal(hand.renewed, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_calls),     TEST(test_timers),     TEST(test_calls_before_timers),
-		TEST(test_good),      TEST(test_bare),	     TEST(test_first_failure),
-		TEST(test_long_head), TEST(test_bad_header), TEST(test_not_begun),
-		TEST(test_again),     TEST(test_cancel),     TEST(test_interrupt),
-		TEST(test_silence),   TEST(test_pace),	     TEST(test_bytes_before_timers),
+		TEST(test_calls),
+		TEST(test_timers),
+		TEST(test_calls_before_timers),
+		TEST(test_good),
+		TEST(test_bare),
+		TEST(test_first_failure),
+		TEST(test_long_head),
+		TEST(test_bad_header),
+		TEST(test_not_begun),
+		TEST(test_again),
+		TEST(test_cancel),
+		TEST(test_interrupt),
+		TEST(test_silence),
+		TEST(test_pace),
+		TEST(test_bytes_before_timers),
 		TEST(test_thread),
+		TEST(test_fails_when_late),
+		TEST(test_begun_at_the_end),
+		TEST(test_turns),
+		TEST(test_interrupt_wakes),
+		TEST(test_cannot_be),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

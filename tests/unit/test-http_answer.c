@@ -73,6 +73,8 @@ static const struct {
 	{ "content-length:12", "0 length=12" },
 	{ "CONTENT-LENGTH: \t 12 \t \r\n", "0 length=12" },
 	{ "Content-Length: 922337203685477579\n", "0 length=922337203685477579" },
+	{ "Content-Length: 9223372036854775799\n", "0 length=9223372036854775799" },
+	{ "Content-Length: 9223372036854775800\n", "! header 'Content-Length:" },
 	{ "Content-Length: 9223372036854775807\n", "! header 'Content-Length: 9223372036854775807'"
 						   " makes no sense" },
 	{ "Content-Length: 99999999999999999999\n", "! header 'Content-Length:" },
@@ -108,6 +110,9 @@ static const struct {
 	{ "Retry-After: Sun, 06 Nov 1994 08:49:37 GMT\n", "0 retry=0" },
 	{ "Retry-After: Sun, 06 Nov 1994 08:49:36 GMT\n", "0 retry=0" },
 	{ "Retry-After: Mon, 07 Nov 1994 08:49:38 GMT\n", "0 retry=86400" },
+	{ "Retry-After: Mon, 07 Nov 1994 08:49:36 GMT\n", "0 retry=86399" },
+	{ "Retry-After: Thu, 01 Jan 1970 00:00:00 GMT\n", "0 retry=0" },
+	{ "Retry-After: 7s\n", "0" },
 	{ "Retry-After: soon\n", "0" },
 	{ "Retry-After: 5\nRetry-After: soon\n", "0" },
 	{ "Location: /a b\nLocation: /c d \r\n", "0 location=/c d" },
@@ -146,6 +151,31 @@ static void lines_are_read(void **state)
 	clock_use(NULL);
 }
 
+/* Each of the codings, alone, in any case, and none that one of them begins or ends. */
+static void codings_are_known(void **state)
+{
+	static const char *const codings[] = { "aes128gcm",    "br",	     "compress", "dcb",
+					       "dcz",	       "deflate",    "exi",	 "gzip",
+					       "pack200-gzip", "x-compress", "x-gzip",	 "zstd" };
+	static const char *const around[][2] = {
+		{ "", "" }, { "a, ", ",b" }, { "x", "" }, { "", "x" }
+	};
+	size_t i, k;
+
+	for (i = 0; i < COUNT_OF(codings); i++) {
+		for (k = 0; k < COUNT_OF(around); k++) {
+			struct http_answer a = { 0 };
+			char line[64];
+
+			snprintf(line, sizeof line, "Content-Encoding: %s%s%s", around[k][0],
+				 codings[i], around[k][1]);
+			assert_int_equal(http_answer_take(&a, line, strlen(line), NULL), 0);
+			assert_int_equal(a.encoded, k < 2);
+			http_answer_release(&a);
+		}
+	}
+}
+
 static void allocations_fail_one_by_one(void **state)
 {
 	static const char *const lines[] = { "Location: x\n", "ETag: x\n", "Link: x\n",
@@ -172,6 +202,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lines_are_read),
+		cmocka_unit_test(codings_are_known),
 		cmocka_unit_test(allocations_fail_one_by_one),
 	};
 

@@ -1,150 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test-http_curl.c - what goes over the wire, and what becomes of it: the engine's thread and
  * libcurl against a server in this program. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <errno.h>
-#include <semaphore.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "core/base/clock.h"
-#include "fetch/http.h"
-#include "fetch/http_transport.h"
 #include "tests/fault.h"
-#include "tests/unit/allocs.h"
-#include "tests/unit/curllib.h"
-#include "tests/unit/httpserver.h"
+#include "tests/unit/exchanging.h"
 #include "tests/unit/visitor.h"
-
-#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
-#define OK_5 "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
-/* ---- an exchange ---- */
-
-static struct http *http;
-static struct server server;
-
-struct asked {
-	struct http_exchange x;
-	struct http_call begin;
-	sem_t over;
-	int headers_result, bytes_result;
-	unsigned told_headers;
-	char got[1 << 16];
-	size_t n;
-	int r;
-	struct err e;
-	unsigned status;
-	uint64_t length, took_ms;
-};
-
-static int take_headers(struct http_exchange *x, struct err *e)
-{
-	struct asked *a = (struct asked *)x;
-
-	a->told_headers++;
-	return a->headers_result < 0 ? err_set(e, -a->headers_result, "no such headers") : 0;
-}
-
-static int take_bytes(struct http_exchange *x, const void *buf, size_t n, struct err *e)
-{
-	struct asked *a = (struct asked *)x;
-
-	assert_true(a->n + n < sizeof a->got);
-	memcpy(a->got + a->n, buf, n);
-	a->n += n;
-	a->got[a->n] = '\0';
-	return a->bytes_result < 0 ? err_set(e, -a->bytes_result, "no such bytes") : 0;
-}
-
-static void on_done(struct http_exchange *x, int r, const struct err *e)
-{
-	struct asked *a = (struct asked *)x;
-
-	a->r = r;
-	a->e = *e;
-	a->status = x->answer.status;
-	a->length = x->answer.length;
-	sem_post(&a->over);
-}
-
-static void begin_on_engine(struct http_call *c)
-{
-	struct asked *a = (struct asked *)((char *)c - offsetof(struct asked, begin));
-
-	http_begin(http, &a->x);
-}
-
-static const struct http_route plain_route;
-
-static struct asked *new_asked(const char *method, const char *url)
-{
-	struct asked *a = calloc(1, sizeof *a);
-
-	a->x = (struct http_exchange){
-		.route = &plain_route,
-		.method = method,
-		.url = url,
-		.headers = take_headers,
-		.bytes = take_bytes,
-		.done = on_done,
-	};
-	a->begin.run = begin_on_engine;
-	sem_init(&a->over, 0, 0);
-	return a;
-}
-
-static void begin(struct asked *a)
-{
-	a->took_ms = clock_ms();
-	http_post(http, &a->begin);
-}
-
-static void end(struct asked *a)
-{
-	while (sem_wait(&a->over) < 0)
-		assert_int_equal(errno, EINTR);
-	a->took_ms = clock_ms() - a->took_ms;
-	http_answer_release(&a->x.answer);
-	(void)server_count(&server, &server.requests); /* by its lock: `heard` can be looked at */
-}
-
-static void run(struct asked *a)
-{
-	begin(a);
-	end(a);
-}
-
-static void done(struct asked *a)
-{
-	sem_destroy(&a->over);
-	free(a);
-}
-
-/* An address of the server. */
-static const char *url_of(const char *path)
-{
-	static char url[256];
-
-	snprintf(url, sizeof url, "http://127.0.0.1:%u%s", server.port, path);
-	return url;
-}
-
-static void assert_heard(const char *text)
-{
-	if (!strstr(server.heard, text))
-		fail_msg("not '%s' in: %s", text, server.heard);
-}
-
-static void assert_not_heard(const char *text)
-{
-	if (strstr(server.heard, text))
-		fail_msg("'%s' in: %s", text, server.heard);
-}
 
 /* ---- questions ---- */
 
@@ -227,8 +86,6 @@ static void an_empty_post(void **state)
 	done(a);
 }
 
-enum { BODY = 300000 };
-
 static void assert_body_heard(const uint8_t *body)
 {
 	const char *end = strstr(server.heard, "\r\n\r\n");
@@ -236,17 +93,6 @@ static void assert_body_heard(const uint8_t *body)
 	assert_non_null(end);
 	assert_int_equal(server.heard + server.heard_bytes - (end + 4), BODY);
 	assert_memory_equal(end + 4, body, BODY);
-}
-
-static uint8_t *make_body(struct source **out)
-{
-	uint8_t *body = malloc(BODY);
-	size_t i;
-
-	for (i = 0; i < BODY; i++)
-		body[i] = (uint8_t)(i * 7 + i / 256);
-	assert_int_equal(source_open_memory(body, BODY, out, NULL), 0);
-	return body;
 }
 
 static void a_body_is_sent(void **state)
@@ -416,37 +262,6 @@ static void servers_that_are_none(void **state)
 	done(a);
 }
 
-static void codes_have_meanings(void **state)
-{
-	static const struct {
-		CURLcode code;
-		int e;
-	} rows[] = {
-		{ CURLE_COULDNT_RESOLVE_HOST, EHOSTUNREACH },
-		{ CURLE_COULDNT_RESOLVE_PROXY, EHOSTUNREACH },
-		{ CURLE_COULDNT_CONNECT, ECONNREFUSED },
-		{ CURLE_SSL_CONNECT_ERROR, ECONNREFUSED },
-		{ CURLE_OPERATION_TIMEDOUT, ETIMEDOUT },
-		{ CURLE_PEER_FAILED_VERIFICATION, ENOTUNIQ },
-		{ CURLE_SSL_CACERT_BADFILE, ENOTUNIQ },
-		{ CURLE_SSL_CERTPROBLEM, ENOTUNIQ },
-		{ CURLE_OUT_OF_MEMORY, EPROTO },
-		{ CURLE_WEIRD_SERVER_REPLY, EPROTO },
-		{ CURLE_UNSUPPORTED_PROTOCOL, EPROTO },
-		{ CURLE_URL_MALFORMAT, EPROTO },
-		{ CURLE_HTTP2, EPROTO },
-		{ CURLE_HTTP2_STREAM, EPROTO },
-		{ CURLE_RECV_ERROR, ECONNRESET },
-		{ CURLE_SEND_ERROR, ECONNRESET },
-		{ CURLE_PARTIAL_FILE, ECONNRESET },
-		{ CURLE_GOT_NOTHING, ECONNRESET },
-	};
-	size_t i;
-
-	for (i = 0; i < COUNT_OF(rows); i++)
-		assert_int_equal(http_curl_errno((int)rows[i].code), rows[i].e);
-}
-
 /* ---- routes ---- */
 
 static void a_socket_of_the_file_system(void **state)
@@ -487,43 +302,6 @@ static void a_proxy(void **state)
 	run(a);
 	assert_int_equal(a->r, 0);
 	assert_memory_equal(server.heard, "GET http://reg.invalid/x HTTP/1.1\r\n", 35);
-	done(a);
-}
-
-/* What cannot be seen on the wire, or only with TLS. */
-static void options_that_libcurl_is_told(void **state)
-{
-	static const struct http_route safe = { .cert = "/c", .key = "/k" };
-	static const struct http_route unchecked = { .cert = "/c", .unchecked = true };
-	struct asked *a = new_asked("GET", "https://127.0.0.1:1/");
-
-	memset(told.was_set, 0, sizeof told.was_set);
-	a->x.route = &safe;
-	run(a);
-	assert_false(told.was_set[CURLOPT_SSL_VERIFYPEER]); /* libcurl checks */
-	assert_false(told.was_set[CURLOPT_SSL_VERIFYHOST]);
-	assert_string_equal((char *)told.values[CURLOPT_SSLCERT], "/c");
-	assert_string_equal((char *)told.values[CURLOPT_SSLKEY], "/k");
-	assert_false(told.was_set[CURLOPT_CAINFO]); /* the system's */
-	assert_false(told.was_set[CURLOPT_PROXY]); /* the environment's */
-	assert_int_equal(told.values[CURLOPT_PIPEWAIT], 1);
-	assert_int_equal(told.values[CURLOPT_NOSIGNAL], 1);
-	assert_int_equal(told.values[CURLOPT_NETRC], CURL_NETRC_IGNORED);
-	assert_int_equal(told.values[CURLOPT_SUPPRESS_CONNECT_HEADERS], 1);
-	assert_true(told.was_set[CURLOPT_CONNECTTIMEOUT]);
-	assert_int_equal(told.values[CURLOPT_CONNECTTIMEOUT], 0);
-	assert_int_equal(told.values[CURLOPT_TCP_KEEPALIVE], 1);
-	assert_int_equal(told.values[CURLOPT_BUFFERSIZE], 256 * 1024);
-	assert_int_equal(told.values[CURLOPT_HTTP_VERSION], CURL_HTTP_VERSION_2TLS);
-	done(a);
-	a = new_asked("GET", "http://127.0.0.1:1/");
-	a->x.route = &unchecked;
-	run(a);
-	assert_true(told.was_set[CURLOPT_SSL_VERIFYPEER] && told.was_set[CURLOPT_SSL_VERIFYHOST]);
-	assert_int_equal(told.values[CURLOPT_SSL_VERIFYPEER], 0);
-	assert_int_equal(told.values[CURLOPT_SSL_VERIFYHOST], 0);
-	assert_string_equal((char *)told.values[CURLOPT_SSLKEY], "/c"); /* it is in there too */
-	assert_int_equal(told.values[CURLOPT_PIPEWAIT], 0);
 	done(a);
 }
 
@@ -577,6 +355,23 @@ static void companions_are_connected_and_used(void **state)
 	done(b);
 }
 
+/* Those of an engine that is closed before it was ever started. */
+static void companions_without_a_thread(void **state)
+{
+	struct asked *a = new_asked("GET", url_of("/"));
+	struct http *h;
+
+	assert_int_equal(http_open(&h, NULL), 0);
+	a->x.companions = 2;
+	http_begin(h, &a->x);
+	while (server_count(&server, &server.connections) < 3)
+		(void)http_step(h);
+	http_cancel(&a->x);
+	http_close(h);
+	server_await(&server, &server.ended, 3);
+	done(a);
+}
+
 static void names_that_do_not_exist(void **state)
 {
 	static const struct {
@@ -594,97 +389,6 @@ static void names_that_do_not_exist(void **state)
 		assert_int_equal(http_is_no_name(http, "reg.io"), rows[i].none);
 		assert_string_equal(looked_up, "reg.io");
 	}
-}
-
-/* ---- lack of memory ---- */
-
-static void engines_that_cannot_be(void **state)
-{
-	struct http *h;
-	struct err e;
-	long k;
-	int r;
-
-	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
-		allocs_left = k;
-		r = http_open(&h, &e);
-		allocs_left = -1;
-	}
-	assert_int_equal(r, 0);
-	assert_int_equal(k, 3);
-	/* Without memory for new connections the old ones stay. */
-	told.no_multi = true;
-	assert_int_equal(http_start(h, &e), 0);
-	http_stop(h);
-	http_close(h);
-	assert_int_equal(http_open(&h, &e), -ENOMEM);
-	assert_string_equal(e.msg, "http: out of memory");
-	told.no_multi = false;
-}
-
-static int ask_without_thread(struct asked *a)
-{
-	http_begin(http, &a->x);
-	(void)http_step(http);
-	if (a->x.link)
-		http_cancel(&a->x);
-	return a->r;
-}
-
-/* Whatever an exchange needs and does not get, it has not begun. */
-static void exchanges_that_cannot_be(void **state)
-{
-	struct http_route route = { .proxy = "http://127.0.0.1:1",
-				    .ca = "/c",
-				    .cert = "/c",
-				    .key = "/k",
-				    .unix_socket = "/s",
-				    .unchecked = true };
-	static const char *const methods[] = { "GET", "HEAD", "POST", "PUT" };
-	struct source *source;
-	uint8_t *body = make_body(&source);
-	size_t i;
-	long k;
-
-	http_stop(http);
-	for (i = 0; i < COUNT_OF(methods); i++) {
-		struct asked *a = new_asked(methods[i], "http://127.0.0.1:1/");
-		int r;
-
-		a->x.route = &route;
-		a->x.body = i == 3 ? source : NULL;
-		a->x.ranged = true;
-		a->x.accept = a->x.authorization = a->x.if_none_match = "x";
-		a->x.referer = a->x.content_type = "x";
-		for (told.fail_at = 0, r = -ENOMEM; r == -ENOMEM; told.fail_at++) {
-			told.calls = a->r = 0;
-			r = ask_without_thread(a);
-			if (r == -ENOMEM)
-				assert_string_equal(a->e.msg, "http: libcurl takes no request");
-		}
-		if (told.fail_at <= 30)
-			fail_msg("%s: only %ld options", methods[i], told.fail_at);
-		told.fail_at = -1;
-		for (k = 0, allocs_refused = true; allocs_refused; k++) {
-			allocs_refused = false;
-			allocs_left = k;
-			a->r = 0;
-			r = ask_without_thread(a);
-			allocs_left = -1;
-			assert_int_equal(r == -ENOMEM, allocs_refused);
-		}
-		told.no_easy = true;
-		a->r = 0;
-		assert_int_equal(ask_without_thread(a), -ENOMEM);
-		told.no_easy = false;
-		told.no_add = true;
-		a->r = 0;
-		assert_int_equal(ask_without_thread(a), -ENOMEM);
-		told.no_add = false;
-		done(a);
-	}
-	source_close(source);
-	free(body);
 }
 
 /* ---- for TSan ---- */
@@ -711,23 +415,6 @@ static void a_renewal_and_who_wakes(void **state)
 	http_transport_curl.close(transport_state);
 }
 
-/* ---- all of it ---- */
-
-static int set_up(void **state)
-{
-	struct err e;
-
-	server_start(&server, NULL);
-	return http_open(&http, &e) < 0 || http_start(http, &e) < 0;
-}
-
-static int tear_down(void **state)
-{
-	http_close(http);
-	server_stop(&server);
-	return 0;
-}
-
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -743,22 +430,15 @@ int main(void)
 		TEST(answers_that_are_none),
 		TEST(what_the_caller_will_not_have),
 		TEST(servers_that_are_none),
-		TEST(codes_have_meanings),
 		TEST(a_socket_of_the_file_system),
 		TEST(a_proxy),
-		TEST(options_that_libcurl_is_told),
 		TEST(connections_are_kept_until_the_engine_stops),
 		TEST(companions_are_connected_and_used),
+		TEST(companions_without_a_thread),
 		TEST(names_that_do_not_exist),
-		TEST(engines_that_cannot_be),
-		TEST(exchanges_that_cannot_be),
 		TEST(a_renewal_and_who_wakes),
 	};
-	static const char *const proxies[] = { "http_proxy", "https_proxy", "all_proxy",
-					       "HTTPS_PROXY", "ALL_PROXY" };
-	size_t i;
 
-	for (i = 0; i < COUNT_OF(proxies); i++)
-		unsetenv(proxies[i]);
+	forget_proxies();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 
 #include "core/base/clock.h"
 #include "fetch/queue.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/stage.h"
 
 enum { KIB = 1024, BLOB = 64 * 1024 * KIB, REQUESTS = 12 };
@@ -314,15 +315,22 @@ static void test_closing(void **state)
 	struct fed fed = { .feeder = { .priority = REQUEST_BACKGROUND, .next_request = next_fed },
 			   .next = asked + 1,
 			   .end = asked + 2 };
+	struct fed other = { .feeder = { .priority = REQUEST_PREFETCH, .next_request = next_fed },
+			     .next = asked + 2,
+			     .end = asked + 3 };
 
 	open_queue(1);
 	request_submit(make(0, REQUEST_DEMAND, 16));
 	stage_run();
+	queue_feed(queue, &other.feeder);
+	stage_run(); /* taken over, and not asked yet */
+	assert_int_equal(other.calls, 0);
 	queue_feed(queue, &fed.feeder); /* not taken over yet */
 	assert_false(queue_is_closing(queue));
 	queue_shut(queue);
 	assert_true(queue_is_closing(queue));
 	assert_true(fed.ended);
+	assert_true(other.ended);
 	assert_int_equal(asked[0].r, -ESHUTDOWN);
 	assert_int_equal(stage.count, 0);
 	close_queue();
@@ -343,6 +351,18 @@ static void test_round_trip(void **state)
 	assert_int_equal(queue_round_trip(queue), 4);
 	queue_note_round_trip(queue, 4000 + 16 * 1000); /* and ages by a sixteenth */
 	assert_int_equal(queue_round_trip(queue), 5);
+	queue_note_round_trip(queue, 0);
+	assert_int_equal(queue_round_trip(queue), 5);
+	queue_note_round_trip(queue, 1);
+	assert_int_equal(queue_round_trip(queue), 1);
+	queue_note_round_trip(queue, 1 + 16 * 1000 - 16);
+	assert_int_equal(queue_round_trip(queue), 1);
+	queue_note_round_trip(queue, 1000 + 16);
+	assert_int_equal(queue_round_trip(queue), 2);
+	close_queue();
+	open_queue(1);
+	queue_note_round_trip(queue, 1);
+	assert_int_equal(queue_round_trip(queue), 1);
 	close_queue();
 }
 
@@ -404,6 +424,231 @@ static void test_long_link(void **state)
 	close_queue();
 }
 
+/* What goes on in time with others begins nothing anew; what begins after a pause does. */
+static void test_measuring_begins(void **state)
+{
+	open_queue(2);
+	request_submit(make(0, REQUEST_DEMAND, 1000));
+	stage_run();
+	stage_pass(9);
+	request_submit(make(1, REQUEST_DEMAND, 16));
+	stage_run();
+	stage_pass(1);
+	queue_note_bytes(queue, 200 * KIB);
+	assert_int_equal(bandwidth(), 200 * KIB * 100);
+	request_abort(&asked[0].q);
+	request_abort(&asked[1].q);
+	stage_pass(1000);
+	request_submit(make(2, REQUEST_DEMAND, 16));
+	stage_run();
+	stage_pass(10);
+	queue_note_bytes(queue, 400 * KIB);
+	assert_int_equal(bandwidth(), 400 * KIB * 100);
+	close_queue();
+}
+
+/* ---- limits ---- */
+
+/* Has the link measured: so many bytes a second, and us. */
+static void measure(uint64_t bytes, uint64_t us)
+{
+	if (bytes > 0) {
+		stage_pass(10 * 1000);
+		queue_note_bytes(queue, 1024 * KIB);
+		stage_pass(100);
+		queue_note_bytes(queue, (size_t)bytes / 10);
+		assert_int_equal(bandwidth(), bytes / 10 * 10);
+	}
+	queue_note_round_trip(queue, us);
+}
+
+/* A feeder's first request wants so many bytes. */
+struct sized {
+	struct feeder feeder; /* first member */
+	uint64_t bytes, room;
+	unsigned calls;
+};
+
+static struct request *next_sized(struct feeder *feeder, uint64_t room)
+{
+	struct sized *f = (struct sized *)feeder;
+	struct request *q;
+
+	if (f->calls++ > 0)
+		return NULL;
+	f->room = room;
+	q = make(0, REQUEST_BACKGROUND, 1);
+	q->last = f->bytes - 1;
+	return q;
+}
+
+/* How much is offered, and from which part of it on no more is asked for; what gap is cheap. */
+static void test_limits(void **state)
+{
+	static const struct {
+		uint64_t bandwidth, us, limit, room, gap;
+	} rows[] = {
+		{ 0, 0, 512 * KIB, 128 * KIB, 0 },
+		{ 0, 50000, 512 * KIB, 128 * KIB, 0 },
+		/* twice what the link holds, and half of it */
+		{ 20000000, 100000, 4000000, 2000000, 500000 },
+		{ 20001990, 33333, 1333386, 666693, 166673 },
+		/* what comes in 8 ms */
+		{ 100000000, 1000, 800000, 200000, 500000 },
+		{ 100000000, 2001, 800000, 300150, 500000 },
+		{ 100000000, 3000, 800000, 400000, 500000 },
+		{ 10000000, 1000, 512 * KIB, 128 * KIB, 50000 },
+		/* from 256 KiB that the link holds on a quarter of that is cheap, else 5 ms */
+		{ 2048000, 128000, 512 * KIB, 256 * KIB, 10240 },
+		{ 2048000, 128001, 524292, 262146, 65536 },
+		{ 2049990, 64000, 512 * KIB, 196704, 10245 },
+	};
+	size_t i;
+	int more;
+
+	for (i = 0; i < 2 * sizeof rows / sizeof *rows; i++) {
+		struct sized f = { .feeder = { .priority = REQUEST_BACKGROUND,
+					       .next_request = next_sized } };
+		struct link_facts link;
+
+		more = i % 2;
+		open_queue(8);
+		measure(rows[i / 2].bandwidth, rows[i / 2].us);
+		queue_link(queue, &link);
+		f.bytes = rows[i / 2].room + (uint64_t)more;
+		queue_feed(queue, &f.feeder);
+		stage_run();
+		if (f.room != rows[i / 2].limit || link.cheap_gap != rows[i / 2].gap)
+			fail_msg("row %zu: %d, a gap of %d", i / 2, (int)f.room,
+				 (int)link.cheap_gap);
+		if (f.calls != (more ? 1 : 2))
+			fail_msg("row %zu: there is %s room", i / 2, more ? "more" : "less");
+		close_queue();
+	}
+}
+
+/* Bytes make the engine look for more to ask for only where there may be some. */
+static void test_looks_for_more(void **state)
+{
+	unsigned before;
+
+	open_queue(8);
+	request_submit(make(0, REQUEST_DEMAND, 16));
+	request_submit(make(1, REQUEST_PREFETCH, 400));
+	assert_string_equal(running(), "ab");
+	head_of('a');
+	head_of('b');
+	before = stage.wakeups;
+	assert_true(stage_bytes(exchange_of('a'), 0, KIB));
+	assert_true(stage_bytes(exchange_of('b'), 0, 271 * KIB));
+	assert_int_equal(stage.wakeups, before); /* 129 KiB are under way still */
+	assert_true(stage_bytes(exchange_of('b'), 271 * KIB, KIB));
+	assert_int_equal(stage.wakeups, before + 1);
+	stage_run();
+	assert_true(stage_bytes(exchange_of('a'), KIB, KIB));
+	assert_int_equal(stage.wakeups, before + 1);
+	http_interrupt(stage.http);
+	before = stage.wakeups;
+	assert_true(stage_bytes(exchange_of('b'), 272 * KIB, KIB));
+	assert_int_equal(stage.wakeups, before);
+	close_queue();
+}
+
+/* ---- the end ---- */
+
+static const void *made_cond;
+static unsigned waits, wakes;
+
+void __real_clock_init_cond(pthread_cond_t *c);
+void __wrap_clock_init_cond(pthread_cond_t *c);
+
+void __wrap_clock_init_cond(pthread_cond_t *c)
+{
+	made_cond = c;
+	__real_clock_init_cond(c);
+}
+
+static uint64_t now_by_hand(void)
+{
+	return stage.now_us;
+}
+
+static void end_lookup(void)
+{
+	free(list.items[0].looked_up);
+	list.items[0].looked_up = NULL;
+}
+
+/* The lookup ends before the engine looks the second time. */
+static void wait_for_lookup(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until)
+{
+	assert_ptr_equal(c, made_cond);
+	assert_true(until == CLOCK_NEVER);
+	assert_int_equal(pthread_mutex_unlock(lock), 0);
+	assert_int_equal(waits++, 0);
+	stage_pass(19);
+	assert_int_equal(wakes, 0);
+	assert_int_equal(stage.count, 0);
+	end_lookup();
+	stage_pass(1);
+	assert_int_equal(wakes, 1);
+	pthread_mutex_lock(lock);
+}
+
+static void sleep_by_hand(uint64_t ms)
+{
+	assert_int_equal(ms, 20);
+	stage.now_us += ms * 1000;
+	if (++waits == 3)
+		end_lookup();
+}
+
+static void count_wake(pthread_cond_t *c)
+{
+	assert_ptr_equal(c, made_cond);
+	wakes++;
+}
+
+/* A thread that runs still for one of its endpoints is waited for. */
+static void check_busy(bool stopping)
+{
+	static const struct clock_ops by_hand = { .now_us = now_by_hand,
+						  .sleep_ms = sleep_by_hand,
+						  .wait = wait_for_lookup,
+						  .wake = count_wake };
+
+	open_queue(1);
+	request_submit(make(0, REQUEST_DEMAND, 16));
+	stage_run();
+	list.items[0].looked_up = strdup("e0.test");
+	clock_use(&by_hand);
+	waits = wakes = 0;
+	if (stopping)
+		http_interrupt(stage.http);
+	queue_shut(queue);
+	assert_int_equal(waits, stopping ? 3 : 1);
+	assert_int_equal(wakes, 1);
+	assert_int_equal(asked[0].r, -ESHUTDOWN);
+	close_queue();
+}
+
+static void test_closing_is_busy(void **state)
+{
+	check_busy(false);
+	check_busy(true);
+}
+
+static void test_no_memory(void **state)
+{
+	struct queue *k;
+	struct err e;
+
+	alloc_left = 0;
+	assert_int_equal(queue_open(NULL, NULL, 1, &k, &e), -ENOMEM);
+	alloc_left = -1;
+	assert_string_equal(e.msg, "out of memory");
+}
+
 static void test_replays(void **state)
 {
 	open_queue(1);
@@ -463,12 +708,15 @@ static void test_mirrors(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_connections), cmocka_unit_test(test_priorities),
-		cmocka_unit_test(test_back_first),  cmocka_unit_test(test_leaving),
-		cmocka_unit_test(test_low_bytes),   cmocka_unit_test(test_feeders),
-		cmocka_unit_test(test_closing),	    cmocka_unit_test(test_round_trip),
-		cmocka_unit_test(test_bandwidth),   cmocka_unit_test(test_long_link),
-		cmocka_unit_test(test_replays),	    cmocka_unit_test(test_mirrors),
+		cmocka_unit_test(test_connections),	 cmocka_unit_test(test_priorities),
+		cmocka_unit_test(test_back_first),	 cmocka_unit_test(test_leaving),
+		cmocka_unit_test(test_low_bytes),	 cmocka_unit_test(test_feeders),
+		cmocka_unit_test(test_closing),		 cmocka_unit_test(test_round_trip),
+		cmocka_unit_test(test_bandwidth),	 cmocka_unit_test(test_long_link),
+		cmocka_unit_test(test_replays),		 cmocka_unit_test(test_mirrors),
+		cmocka_unit_test(test_measuring_begins), cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_looks_for_more),	 cmocka_unit_test(test_closing_is_busy),
+		cmocka_unit_test(test_no_memory),
 	};
 
 	setenv("HOME", "/nonexistent", 1);

@@ -211,6 +211,85 @@ static void test_refusals(void **state)
 	RUN(rows);
 }
 
+/* Each status there may be, of something that is no range. */
+static void test_each_status(void **state)
+{
+	static const unsigned busy[] = { 408, 425, 429, 500, 502, 503, 504 };
+	unsigned status, i;
+
+	for (status = 100; status < 700; status++) {
+		bool again = status > 505;
+		char head[16];
+		struct test t;
+		int r = -EIO;
+
+		for (i = 0; i < sizeof busy / sizeof *busy; i++)
+			again = again || status == busy[i];
+		if (status == 401) /* the logins' */
+			continue;
+		if ((status >= 200 && status <= 206) || status == 304)
+			r = 0;
+		else if ((status >= 301 && status <= 303) || status == 307 || status == 308)
+			r = -EPROTO; /* to nowhere */
+		else if (status == 403)
+			r = -EACCES;
+		else if (status == 404 || status == 410)
+			r = -ENOENT;
+		else if (status == 416)
+			r = -EBADMSG;
+		begin(&t, 1, false);
+		t.q.ranged = false;
+		request_submit(&t.q);
+		snprintf(head, sizeof head, "%u", status);
+		stage_answer(stage_next(), head, 0, 0);
+		if (t.done == again || (t.done && t.r != r))
+			fail_msg("HTTP %u: %d %s", status, t.r, t.done ? t.text : "again");
+		end(&t);
+	}
+}
+
+/* An error's page is read up to 64 KiB. */
+static void test_long_page(void **state)
+{
+	struct http_exchange *x;
+	struct test t;
+
+	begin(&t, 1, false);
+	request_submit(&t.q);
+	x = stage_next();
+	assert_true(stage_head(x, "404"));
+	assert_true(stage_bytes(x, 0, 64 * 1024));
+	assert_false(stage_bytes(x, 64 * 1024, 1));
+	stage_run();
+	assert_int_equal(t.r, -ENOENT);
+	assert_int_equal(t.got, 0);
+	end(&t);
+}
+
+/* Half of a rest is chance; it is twice as long each time, up to 5 s. */
+static void test_rests(void **state)
+{
+	static const uint32_t chances[] = { 0, 49, 50, 51, 1000, UINT32_MAX };
+	uint64_t then, rest;
+	struct test t;
+	unsigned i, k;
+
+	for (i = 0; i < sizeof chances / sizeof *chances; i++) {
+		begin(&t, 1, false);
+		stage.chance = chances[i];
+		request_submit(&t.q);
+		for (k = 0, rest = 100; k < 10; k++) {
+			stage_answer(stage_next(), "500", 0, 0);
+			then = stage_ms();
+			assert_non_null(stage_next());
+			stage.seen--;
+			assert_int_equal(stage_ms() - then, rest / 2 + chances[i] % (rest / 2 + 1));
+			rest = 2 * rest < 5000 ? 2 * rest : 5000;
+		}
+		end(&t);
+	}
+}
+
 /* ---- no answer ---- */
 
 static void test_failures(void **state)
@@ -246,6 +325,16 @@ static void test_failures(void **state)
 		  .steps = { FAILS(0, "e0", ECONNRESET) },
 		  .r = -ETIMEDOUT,
 		  .text = "after 1 try" },
+		{ .what = "the deadline is where the rest would end",
+		  .deadline = 50,
+		  .steps = { FAILS(0, "e0", ECONNRESET) },
+		  .r = -ETIMEDOUT,
+		  .text = "after 1 try" },
+		{ .what = "and just behind that",
+		  .deadline = 51,
+		  .steps = { FAILS(0, "e0", ECONNRESET), FAILS(50, "e0", ECONNRESET) },
+		  .r = -ETIMEDOUT,
+		  .text = "after 2 tries" },
 		{ .what = "opening ends",
 		  .opening = true,
 		  .steps = { FAILS(0, "e0", ECONNRESET), FAILS(50, "e0", ECONNRESET),
@@ -260,7 +349,68 @@ static void test_failures(void **state)
 	RUN(rows);
 }
 
+/* Which failures make a place one that is left alone: all, where there is another. */
+static void test_left_alone_for(void **state)
+{
+	static const struct {
+		int r;
+		const char *head;
+		bool alone;
+	} rows[] = {
+		{ -ECONNREFUSED, "", true }, { -EHOSTUNREACH, "", true },
+		{ -ENOTUNIQ, "", true },     { -ETIMEDOUT, "", true },
+		{ -ETIMEDOUT, PART, false }, { -ECONNRESET, "", false },
+		{ -EPROTO, "", false },	     { -EBADMSG, "", false },
+		{ -EIO, PART, false },
+	};
+	struct test t;
+	unsigned places;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		for (places = 1; places <= 2; places++) {
+			begin(&t, places, false);
+			request_submit(&t.q);
+			stage_answer(stage_next(), rows[i].head, 0, rows[i].r);
+			if ((t.list.items[0].bad_until > 0) != (rows[i].alone || places == 2))
+				fail_msg("row %zu, %u places", i, places);
+			queue_shut(t.queue);
+			end(&t);
+		}
+	}
+}
+
 /* ---- what the caller says ---- */
+
+/* What an exchange gave is not right, although it ended well; or cannot be gone on from. */
+static void test_verdicts(void **state)
+{
+	static const struct {
+		int end, verdict, r; /* r 0: it goes on with the next place */
+		const char *text;
+	} rows[] = {
+		{ 0, -EPROTO, 0, "e0.test: not what it should be" },
+		{ -ECONNRESET, -EPROTO, 0, "e0.test: Connection reset by peer" },
+		{ 0, -ENOBUFS, -ENOBUFS, "not what it should be" },
+		{ -ECONNRESET, -ENOBUFS, -ENOBUFS, "not what it should be" },
+	};
+	struct test t;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		begin(&t, 2, false);
+		t.verdict = rows[i].verdict;
+		request_submit(&t.q);
+		stage_answer(stage_next(), PART, 100, rows[i].end);
+		assert_int_equal(t.judged, 1);
+		assert_int_equal(t.taken_back, rows[i].end < 0);
+		assert_int_equal(t.done, rows[i].r < 0);
+		assert_string_equal(t.done ? t.text : t.q.why.msg, rows[i].text);
+		assert_int_equal(t.r, rows[i].r);
+		queue_shut(t.queue);
+		end(&t);
+	}
+}
 
 static int check(struct request *q, struct err *e)
 {
@@ -332,7 +482,46 @@ static void test_callbacks(void **state)
 	t.q.check = check;
 	request_submit(&t.q);
 	play(&t, &other);
+	/* It is about a document, not about what else may be good. */
+	request_release(&t.q);
+	make_request(&t);
+	t.q.ranged = false;
+	t.q.check = check;
+	request_submit(&t.q);
+	stage_answer(stage_next(), "201", 0, 0);
+	assert_true(t.done);
+	assert_int_equal(t.r, 0);
 	end(&t);
+}
+
+/* The exchange is ended at the byte with which there is enough, or that is not wanted. */
+static void test_bytes_end_it(void **state)
+{
+	static const struct {
+		int result, r;
+		const char *text;
+	} rows[] = { { 1, 0, "" }, { -ENOBUFS, -ENOBUFS, "will not have it" } };
+	struct http_exchange *x;
+	struct test t;
+	size_t i;
+
+	for (i = 0; i < sizeof rows / sizeof *rows; i++) {
+		begin(&t, 1, false);
+		request_submit(&t.q);
+		x = stage_next();
+		assert_true(stage_head(x, PART));
+		assert_true(stage_bytes(x, 0, 10));
+		t.bytes_result = rows[i].result;
+		assert_false(stage_bytes(x, 10, 10));
+		stage_run();
+		assert_true(t.done);
+		assert_int_equal(t.r, rows[i].r);
+		assert_string_equal(t.text, rows[i].text);
+		assert_int_equal(t.judged, 1);
+		assert_int_equal(t.taken_back, rows[i].r < 0);
+		assert_int_equal(stage.count, 0);
+		end(&t);
+	}
 }
 
 static enum request_go promotes(struct request *q)
@@ -472,8 +661,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_each_status),
+		cmocka_unit_test(test_long_page),
+		cmocka_unit_test(test_rests),
 		cmocka_unit_test(test_failures),
 		cmocka_unit_test(test_callbacks),
+		cmocka_unit_test(test_left_alone_for),
+		cmocka_unit_test(test_verdicts),
+		cmocka_unit_test(test_bytes_end_it),
 		cmocka_unit_test(test_exchange),
 		cmocka_unit_test(test_deadline_in_between),
 		cmocka_unit_test(test_abort),

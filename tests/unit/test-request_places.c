@@ -39,6 +39,27 @@ static void test_redirects(void **state)
 			     SAYS(0, "e0.test/a", "307|Location: /a") },
 		  .r = -ELOOP,
 		  .text = "too many redirects" },
+		{ .what = "the store at the end of a long way refuses: asked anew",
+		  .steps = { SAYS(0, "e0", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: https://t.test/x"),
+			     SAYS(0, "t.test/x", "403"), GOOD(50, "e0") } },
+		{ .what = "the way was too long for that",
+		  .steps = { SAYS(0, "e0", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: /a"),
+			     SAYS(0, "e0.test/a", "307|Location: https://t.test/x"),
+			     SAYS(0, "t.test/x", "403") },
+		  .r = -EACCES,
+		  .text = "redirected to t.test: HTTP 403" },
 		{ .what = "a store that fails",
 		  .places = 2,
 		  .steps = { SAYS(0, "e0", "307|Location: https://t.test/x"),
@@ -55,6 +76,24 @@ static void test_redirects(void **state)
 	};
 
 	RUN(rows);
+}
+
+/* What is signed for GET refuses HEAD, also the next time. */
+static void test_head_refused(void **state)
+{
+	static const struct row row = { .what = "HEAD",
+					.steps = { SAYS(0, "e0", "307|Location: https://t.test/x"),
+						   SAYS(0, "t.test/x", "403") },
+					.r = -EACCES,
+					.text = "e0.test: redirected to t.test: HTTP 403" };
+	struct test t;
+
+	begin(&t, 1, false);
+	t.q.method = "HEAD";
+	t.q.ranged = false;
+	request_submit(&t.q);
+	play(&t, &row);
+	end(&t);
 }
 
 /* Where it led is remembered, until it fails there. */
@@ -267,10 +306,10 @@ static void test_avoided(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_redirects),    cmocka_unit_test(test_remembered),
-		cmocka_unit_test(test_left_alone),   cmocka_unit_test(test_logins),
-		cmocka_unit_test(test_avoided),	     cmocka_unit_test(test_asked_to_wait),
-		cmocka_unit_test(test_login_paused),
+		cmocka_unit_test(test_redirects),     cmocka_unit_test(test_remembered),
+		cmocka_unit_test(test_head_refused),  cmocka_unit_test(test_left_alone),
+		cmocka_unit_test(test_logins),	      cmocka_unit_test(test_avoided),
+		cmocka_unit_test(test_asked_to_wait), cmocka_unit_test(test_login_paused),
 	};
 
 	setenv("HOME", "/nonexistent", 1);

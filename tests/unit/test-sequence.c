@@ -2,6 +2,7 @@
 /* Ranges that a replay asks for: passed over where they are there, cut where there is room, stopped
  * in between. */
 #include "fetch/sequence.h"
+#include "tests/unit/alloc.h"
 #include "tests/unit/bloblib.h"
 
 static struct sequence *start(const struct sequence_range *ranges, size_t count)
@@ -150,13 +151,59 @@ static void test_too_many_hints(void **state)
 	close_scene();
 }
 
+/* The ranges are taken over all the same. */
+static void test_no_memory(void **state)
+{
+	struct sequence_range *ranges = calloc(1, sizeof *ranges);
+	struct sequence *s;
+	struct err e;
+
+	open_scene(&(struct scene){ .size = 8 * CHUNK });
+	*ranges = (struct sequence_range){ source, 0, 2 };
+	alloc_left = 0;
+	assert_int_equal(sequence_start(ranges, 1, &s, &e), -ENOMEM);
+	alloc_left = -1;
+	assert_string_equal(e.msg, "out of memory");
+	assert_false(queue_is_replaying(queue));
+	close_scene();
+}
+
+/* Many windows, each of 32 chunks or more; who closes it in between stops it there. */
+static void test_windows(void **state)
+{
+	enum { RANGES = 40 };
+	struct sequence_range ranges[RANGES];
+	struct sequence *s, *other;
+	unsigned i;
+
+	for (i = 0; i < RANGES; i++) /* backwards, within a window forwards */
+		ranges[i] = (struct sequence_range){ NULL, 900 - 20 * i, 11 };
+	open_scene(&(struct scene){ .size = SHELF * CHUNK, .connections = 1 });
+	s = start(ranges, RANGES);
+	other = start(ranges, 1);
+	queue_note_replays(queue, 1);
+	(void)all_asked();
+	assert_true(queue_is_replaying(queue)); /* that is neither of them */
+	queue_note_replays(queue, -1);
+	assert_false(queue_is_replaying(queue));
+	for (i = 0; i < RANGES; i++)
+		assert_true(sequence_is_present(
+			&(struct sequence_range){ source, ranges[i].first, 11 }));
+	for (i = 0; i < SHELF; i++)
+		assert_int_equal(shelf.there[i], i >= 120 && i <= 910 && (i - 120) % 20 < 11);
+	sequence_close(other);
+	sequence_close(s);
+	close_scene();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_takes),	       cmocka_unit_test(test_present),
 		cmocka_unit_test(test_ranges),	       cmocka_unit_test(test_nothing_missing),
 		cmocka_unit_test(test_close),	       cmocka_unit_test(test_shut),
-		cmocka_unit_test(test_too_many_hints),
+		cmocka_unit_test(test_too_many_hints), cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_windows),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

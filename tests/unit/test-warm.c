@@ -9,13 +9,41 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <errno.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "core/base/clock.h"
 #include "fetch/warm.h"
+#include "tests/unit/alloc.h"
+
+/* The engine never waits for one of them. */
+int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
+
+int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	assert_int_equal(n, 1);
+	assert_int_equal(timeout, 0);
+	return __real_poll(fds, n, timeout);
+}
+
+static int connect_error; /* of the next call; 0: none */
+static unsigned connects;
+
+int __real_connect(int fd, const struct sockaddr *address, socklen_t length);
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t length);
+
+int __wrap_connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+	connects++;
+	errno = connect_error;
+	connect_error = 0;
+	return errno ? -1 : __real_connect(fd, address, length);
+}
 
 static uint64_t now_us;
 
@@ -200,15 +228,90 @@ static void test_failing(void **state)
 	close(s.fd);
 }
 
+/* The first that cannot be made is the last that is tried. */
+static void test_not_made(void **state)
+{
+	struct server s = listen_anywhere();
+	struct warm w = { 0 };
+
+	connects = 0;
+	alloc_left = 0;
+	connect_to(&w, &s, 3);
+	assert_int_equal(alloc_left, -1);
+	assert_null(w.first);
+	assert_int_equal(connects, 0);
+	connect_error = ENETUNREACH;
+	connect_to(&w, &s, 3);
+	assert_null(w.first);
+	assert_int_equal(connects, 1);
+	connect_error = EINPROGRESS; /* that is none, as far as is known */
+	connect_to(&w, &s, 1);
+	assert_non_null(w.first);
+	assert_true(warm_expire(&w, CLOCK_NEVER) == CLOCK_NEVER);
+	assert_null(w.first);
+	close(s.fd);
+}
+
+/* One that is connected at once, whatever errno was; over the descriptor 0 as over any other. */
+static void test_at_once(void **state)
+{
+	struct sockaddr_un name = { .sun_family = AF_UNIX }, nobody = name;
+	const struct sockaddr *at = (const struct sockaddr *)&name;
+	int listens = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), saved = dup(0), other, fd;
+	struct warm w = { 0 };
+
+	/* of no file: the first byte is 0 */
+	snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "test-warm.%d", (int)getpid());
+	snprintf(nobody.sun_path + 1, sizeof nobody.sun_path - 1, "test-warm.%d-", (int)getpid());
+	assert_int_equal(bind(listens, at, sizeof name), 0);
+	assert_int_equal(listen(listens, 8), 0);
+	close(0);
+	warm_connect(&w, AF_UNIX, SOCK_STREAM, 0, (const struct sockaddr *)&nobody, sizeof nobody,
+		     2);
+	assert_null(w.first);
+	assert_int_equal(fcntl(0, F_GETFD), -1); /* it is closed */
+	warm_connect(&w, AF_UNIX, SOCK_STREAM, 0, at, sizeof name, 2);
+	other = accept(listens, NULL, NULL);
+	assert_true(fcntl(0, F_GETFD) >= 0);
+	assert_int_equal(warm_take(&w, (const struct sockaddr *)&nobody, sizeof nobody), -1);
+	fd = warm_take(&w, at, sizeof name);
+	assert_true(fd > 0); /* the newest */
+	assert_int_equal(warm_take(&w, at, sizeof name), 0);
+	close(0);
+	assert_int_equal(dup(saved), 0);
+	close(saved);
+	close(fd);
+	close(other);
+	close(listens);
+}
+
+/* An address as long as one may be. */
+static void test_longest(void **state)
+{
+	struct server s = listen_anywhere();
+	struct sockaddr_storage storage;
+	struct warm w = { 0 };
+	int other, fd;
+
+	memset(&storage, 0, sizeof storage);
+	memcpy(&storage, &s.address, sizeof s.address);
+	warm_connect(&w, AF_INET, SOCK_STREAM, 0, (struct sockaddr *)&storage, sizeof storage, 1);
+	other = accept_one(&s);
+	assert_int_equal(take(&w, &s), -1); /* of another length */
+	fd = warm_take(&w, (struct sockaddr *)&storage, sizeof storage);
+	assert_true(fd >= 0);
+	close(fd);
+	close(other);
+	close(s.fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_take),
-		TEST(test_unusable),
-		TEST(test_expire),
-		TEST(test_failing),
+		TEST(test_take),     TEST(test_unusable), TEST(test_expire),  TEST(test_failing),
+		TEST(test_not_made), TEST(test_at_once),  TEST(test_longest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
