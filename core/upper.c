@@ -381,7 +381,6 @@ static int open_at(const char *data_place, const char *index_place, struct log_f
 	source_close(f->index);
 	if (r < 0) {
 		source_close(f->data);
-		free(t.run.maps);
 		return err_wrap(e, r, "%s, %s", data_place, index_place);
 	}
 	t.data = f->data;
