@@ -136,6 +136,139 @@ static void a_long_append_is_whole(void **state)
 	}
 }
 
+/* Of a disk of another program, that ends at this sector of the data file. */
+static void make_far(uint64_t data_end)
+{
+	struct format_entry entry = { .start = 1, .sectors = 1, .moffset = data_end - 1 };
+	uint8_t raw[FORMAT_ENTRY];
+	int fd;
+
+	make_files();
+	format_encode_entry(&entry, raw);
+	fd = memfs_open("i/u.index", O_RDWR, 0);
+	assert_int_equal(memfs_pwrite(fd, raw, sizeof raw, FORMAT_SPACE), sizeof raw);
+	memfs_close(fd);
+	fake.size = data_end * SECTOR;
+	fake.far = true;
+	open_log(&plain);
+}
+
+/* ---- what stands behind its records ---- */
+
+/* A letter for each entry: a record, CHECK, cOnfirm, oPen, or a gap. */
+static void expect_entries(const char *want)
+{
+	const uint8_t *raw = bytes_of("i/u.index")->p + FORMAT_SPACE;
+	uint32_t sum = UPPER_RECORDS_SALT, crc;
+	char found[100] = "";
+	size_t i;
+
+	for (i = 0; i < entries_of_index() && i + 1 < sizeof found; i++) {
+		enum upper_mark mark = upper_records_parse_mark(raw + i * FORMAT_ENTRY, &crc);
+		struct format_entry entry = format_parse_entry(raw + i * FORMAT_ENTRY);
+
+		found[i] = mark == UPPER_MARK_CHECK	   ? 'C'
+			   : mark == UPPER_MARK_CONFIRM	   ? 'O'
+			   : mark == UPPER_MARK_OPEN	   ? 'P'
+			   : entry.start == FORMAT_PADDING ? '-'
+							   : 'r';
+		if (mark == UPPER_MARK_CHECK || mark == UPPER_MARK_CONFIRM)
+			assert_int_equal(crc, sum);
+		if (mark == UPPER_MARK_OPEN)
+			assert_int_equal(crc, u->open_as);
+		if (mark != UPPER_MARK_CONFIRM)
+			sum = upper_records_sum(sum, raw + i * FORMAT_ENTRY, 1);
+	}
+	assert_string_equal(found, want);
+}
+
+static void marks_stand_behind_the_records(void **state)
+{
+	struct upper_log_options options = plain;
+
+	options.room_records = 2;
+	start(&options);
+	expect_entries("OP");
+	assert_int_equal(put(0, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	expect_entries("rCOP--");
+	assert_int_equal(put(1, NULL), 0);
+	assert_int_equal(put(2, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	expect_entries("rCrrCOP--");
+	/* The CONFIRM does not get there: the next append takes its place all the same. */
+	assert_int_equal(put(3, NULL), 0);
+	fake.index_error = -EIO;
+	fake.index_bytes = 2 * FORMAT_ENTRY;
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_false(u->confirmed);
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	expect_entries("rCrrCrC");
+	memfs_kill(memfs);
+	fake.index_error = 0;
+	open_log(&options);
+	expect_entries("rCrrCrCOP");
+	assert_int_equal(upper_log_close(u, NULL), 0);
+	expect_entries("rCrrCrCO");
+	memfs_kill(memfs);
+	/* There is no pending file, and nothing says that there has to be one. */
+	fake.no_pending = true;
+	loglib_listen();
+	open_log(&options);
+	log_set_sink(NULL);
+	expect_entries("rCrrCrCO-");
+	fake.no_pending = false;
+	assert_int_equal(put(4, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	expect_entries("rCrrCrCrCOP--");
+	end();
+}
+
+/* Records of another program get a CHECK before others follow them, and that is synced. */
+static void records_of_others_get_a_check(void **state)
+{
+	static const int errors[] = { -ENOSPC, -EDQUOT, -EIO };
+	struct err e = { "" };
+	size_t i;
+
+	make_far(100);
+	fake.far = false;
+	expect_entries("r");
+	assert_true(u->unchecked);
+	assert_int_equal(u->index_records, 1);
+	assert_int_equal(put(5, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	expect_entries("rCrCOP--------");
+	assert_int_equal(u->index_records, 4);
+	assert_false(u->unchecked);
+	end();
+	for (i = 0; i < COUNT_OF(errors); i++) {
+		make_far(100);
+		fake.far = false;
+		assert_int_equal(put(5, NULL), 0);
+		fake.index_error = errors[i];
+		fake.index_bytes = FORMAT_ENTRY;
+		assert_int_equal(upper_log_flush(u, &e), errors[i]);
+		assert_non_null(strstr(e.msg, "i/u.index: writing 16 bytes at 4112"));
+		assert_int_equal(upper_log_has_failed(u), errors[i] == -EIO);
+		fake.index_error = 0;
+		assert_int_equal(upper_log_flush(u, &e), errors[i] == -EIO ? -EIO : 0);
+		if (errors[i] != -EIO)
+			expect_entries("rCrCOP--------");
+		end();
+	}
+	make_far(100);
+	fake.far = false;
+	assert_int_equal(put(5, NULL), 0);
+	fake.sync_error = -ENOSPC; /* of a sync it is final too */
+	assert_int_equal(upper_log_flush(u, &e), -EIO);
+	assert_string_equal(e.msg, "i/u.index: fdatasync failed: No space left on device; the "
+				   "upper is read-only until it is opened again");
+	assert_true(upper_log_has_failed(u));
+	assert_null(memfs_find("u.pending"));
+	end();
+}
+
 /* A flush that finds no space takes nothing with it: what died is given back by the next. */
 static void a_flush_without_space_keeps_what_died(void **state)
 {
@@ -164,23 +297,6 @@ static void a_flush_without_space_keeps_what_died(void **state)
 }
 
 /* ---- the data file ---- */
-
-/* Of a disk of another program, that ends at this sector of the data file. */
-static void make_far(uint64_t data_end)
-{
-	struct format_entry entry = { .start = 1, .sectors = 1, .moffset = data_end - 1 };
-	uint8_t raw[FORMAT_ENTRY];
-	int fd;
-
-	make_files();
-	format_encode_entry(&entry, raw);
-	fd = memfs_open("i/u.index", O_RDWR, 0);
-	assert_int_equal(memfs_pwrite(fd, raw, sizeof raw, FORMAT_SPACE), sizeof raw);
-	memfs_close(fd);
-	fake.size = data_end * SECTOR;
-	fake.far = true;
-	open_log(&plain);
-}
 
 static void a_data_file_is_filled_to_its_end(void **state)
 {
@@ -284,6 +400,57 @@ static void a_place_that_was_not_used_is_given_back(void **state)
 
 /* ---- the pending file ---- */
 
+/* A write to it fails, and what was written of it cannot be cut off. */
+static void break_pending(uint64_t number)
+{
+	fake.pending_error = fake.cut_error = -EIO;
+	assert_int_equal(put(number, NULL), -EIO);
+	fake.pending_error = fake.cut_error = 0;
+	assert_true(u->pending.unsure);
+}
+
+static void expect_pending(size_t count, const uint64_t *numbers)
+{
+	const uint8_t *raw = bytes_of("u.pending")->p + HEADER;
+	size_t i;
+
+	assert_int_equal(records_pending(), count);
+	for (i = 0; i < count; i++)
+		assert_int_equal(format_parse_entry(raw + i * RECORD).start, 2 * numbers[i]);
+	assert_int_equal(u->pending.end, HEADER + count * RECORD);
+	assert_int_equal(u->pending_end, u->pending.end);
+}
+
+static void write_in_the_flush(void)
+{
+	assert_int_equal(put(21, NULL), 0);
+}
+
+/* The next write begins it anew, with what no flush has reached; also while one goes on. */
+static void a_broken_pending_file_is_begun_anew(void **state)
+{
+	start(&plain);
+	assert_int_equal(put(1, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(put(3, NULL), 0);
+	expect_pending(2, (uint64_t[]){ 1, 3 });
+	break_pending(5);
+	assert_int_equal(put(7, NULL), 0);
+	expect_pending(2, (uint64_t[]){ 3, 7 });
+	assert_int_equal(u->pending.base.entries, u->index_records);
+	assert_int_equal(u->pending.base.crc, u->index_crc);
+	assert_int_equal(u->flushed_end, HEADER);
+	break_pending(9);
+	fake.at_sync = write_in_the_flush;
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	expect_pending(3, (uint64_t[]){ 3, 7, 21 });
+	assert_int_equal(u->flushed_end, HEADER + 2 * RECORD);
+	break_pending(11);
+	assert_int_equal(put(13, NULL), 0);
+	expect_pending(2, (uint64_t[]){ 21, 13 });
+	end();
+}
+
 /* A flush empties the pending file once it has so many bytes. */
 static void a_long_pending_file_is_emptied(void **state)
 {
@@ -318,10 +485,13 @@ int main(void)
 		cmocka_unit_test(a_smaller_index_is_not_flushed_to),
 		cmocka_unit_test(the_index_has_room_ahead),
 		cmocka_unit_test(a_long_append_is_whole),
+		cmocka_unit_test(marks_stand_behind_the_records),
+		cmocka_unit_test(records_of_others_get_a_check),
 		cmocka_unit_test(a_flush_without_space_keeps_what_died),
 		cmocka_unit_test(a_data_file_is_filled_to_its_end),
 		cmocka_unit_test(the_data_file_has_room_ahead),
 		cmocka_unit_test(a_place_that_was_not_used_is_given_back),
+		cmocka_unit_test(a_broken_pending_file_is_begun_anew),
 		cmocka_unit_test(a_long_pending_file_is_emptied),
 	};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* upperfake.h - an append log in memory, whose disk fails, ends and interrupts as the test wants it.
- * A test program includes it once. */
+/* upperfake.h - an append log in memory, whose disk fails, ends and interrupts as the test wants
+ * it.  A test program includes it once. */
 #ifndef OVERLAYBD_TESTS_UPPERFAKE_H
 #define OVERLAYBD_TESTS_UPPERFAKE_H
 
@@ -44,6 +44,10 @@ static struct {
 	int data_error, pending_error, index_error, truncate_error;
 	size_t index_bytes; /* only such a write to the index fails; 0: all */
 	void (*meanwhile)(void); /* called once, by a write of data */
+	void (*at_sync)(void); /* called once, by a sync of the data file */
+	int sync_error; /* of the index */
+	bool no_pending; /* there is no space for a new one */
+	int cut_error; /* of the pending file */
 	bool far; /* what is written to the data file goes nowhere */
 } fake;
 
@@ -86,6 +90,8 @@ static inline ssize_t fake_pwrite(int fd, const void *buf, size_t n, uint64_t of
 
 static inline int fake_truncate(int fd, uint64_t size)
 {
+	if (is_file(fd, "u.pending") && fake.cut_error)
+		return fake.cut_error;
 	if (!is_file(fd, "u.data"))
 		return memfs_truncate(fd, size);
 	assert_int_equal(size % SECTOR, 0);
@@ -95,6 +101,25 @@ static inline int fake_truncate(int fd, uint64_t size)
 		fake.truncated[fake.truncates] = size / SECTOR;
 	fake.truncates++;
 	return fake.far ? 0 : memfs_truncate(fd, size);
+}
+
+static inline int fake_datasync(int fd)
+{
+	void (*at_sync)(void) = fake.at_sync;
+
+	if (is_file(fd, "i/u.index") && fake.sync_error)
+		return fake.sync_error;
+	if (is_file(fd, "u.data") && at_sync) {
+		fake.at_sync = NULL;
+		at_sync();
+	}
+	return memfs_datasync(fd);
+}
+
+static inline int fake_open(const char *path, int flags, mode_t mode)
+{
+	return fake.no_pending && strstr(path, ".pending.tmp.") ? -ENOSPC
+								: memfs_open(path, flags, mode);
 }
 
 static const struct upper_log_options plain = { .ops = &ops,
@@ -116,6 +141,8 @@ static inline void make_files(void)
 	ops.size = fake_size;
 	ops.pwrite = fake_pwrite;
 	ops.truncate = fake_truncate;
+	ops.datasync = fake_datasync;
+	ops.open = fake_open;
 	memset(&fake, 0, sizeof fake);
 	memfs = memfs_new(1);
 	assert_int_equal(
