@@ -31,7 +31,7 @@ enum {
 #define OTHER "FEDCBA98-89AB-4DEF-8123-456789ABCDEF"
 #define BOOT "00000001-0000-4000-8000-000000000000"
 
-static struct upper_pending p;
+static struct upper_pending pending;
 
 /* ---- files ---- */
 

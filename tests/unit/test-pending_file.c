@@ -85,7 +85,7 @@ static void begin(size_t n)
 	make_records(records, n);
 	count = n;
 	generation++;
-	assert_int_equal(upper_pending_begin(&p, &base, records, n, NULL), 0);
+	assert_int_equal(upper_pending_begin(&pending, &base, records, n, NULL), 0);
 }
 
 static void shorten(size_t from)
@@ -95,13 +95,13 @@ static void shorten(size_t from)
 	count -= from;
 	memmove(records, records + from, count * sizeof *records);
 	generation++;
-	assert_int_equal(upper_pending_shorten(&p, &base, HEADER + from * RECORD, NULL), 0);
+	assert_int_equal(upper_pending_shorten(&pending, &base, HEADER + from * RECORD, NULL), 0);
 }
 
 static void append(size_t n)
 {
 	make_records(records + count, n);
-	assert_int_equal(upper_pending_append(&p, records + count, n, NULL), 0);
+	assert_int_equal(upper_pending_append(&pending, records + count, n, NULL), 0);
 	count += n;
 }
 
@@ -111,7 +111,8 @@ static void announce(size_t from)
 
 	next_base = make_base();
 	next_base.skip = unused;
-	assert_int_equal(upper_pending_announce(&p, &next_base, HEADER + from * RECORD, NULL), 0);
+	assert_int_equal(upper_pending_announce(&pending, &next_base, HEADER + from * RECORD, NULL),
+			 0);
 	next_base.skip = from;
 }
 
@@ -129,7 +130,7 @@ static void change(void)
 		next_base = (struct upper_pending_base){ 0 };
 		count = 0;
 		generation++;
-		assert_int_equal(upper_pending_empty(&p, &base, NULL), 0);
+		assert_int_equal(upper_pending_empty(&pending, &base, NULL), 0);
 		break;
 	case 3:
 		announce((size_t)(loops_random() % (count + 1)));
@@ -137,12 +138,12 @@ static void change(void)
 	case 4:
 		base = next_base;
 		next_base = (struct upper_pending_base){ 0 };
-		assert_int_equal(upper_pending_adopt(&p, NULL), 0);
+		assert_int_equal(upper_pending_adopt(&pending, NULL), 0);
 		break;
 	case 5:
 		/* As another process left it. */
 		le64_put(bytes_of("u.pending")->p + 8, 1);
-		assert_int_equal(upper_pending_write_pid(&p, NULL), 0);
+		assert_int_equal(upper_pending_write_pid(&pending, NULL), 0);
 		break;
 	default:
 		append((size_t)(loops_random() % 9));
@@ -154,24 +155,25 @@ static void start(void)
 {
 	int data;
 
+	fault.done = 0;
 	memfs = memfs_new(1);
 	data = memfs_open("u.data", O_RDWR | O_CREAT, 0600);
-	assert_int_equal(upper_pending_init(&p, &memfs_ops, "u.data", data, UUID, NULL), 0);
-	assert_int_equal(p.fd, -1);
-	assert_int_equal(p.like, data);
-	assert_string_equal(p.path, "u.pending");
-	assert_string_equal(p.uuid, UUID);
-	assert_string_equal(p.boot_id, BOOT);
-	assert_null(p.older_path);
-	generation = p.generation;
+	assert_int_equal(upper_pending_init(&pending, &memfs_ops, "u.data", data, UUID, NULL), 0);
+	assert_int_equal(pending.fd, -1);
+	assert_int_equal(pending.like, data);
+	assert_string_equal(pending.path, "u.pending");
+	assert_string_equal(pending.uuid, UUID);
+	assert_string_equal(pending.boot_id, BOOT);
+	assert_null(pending.older_path);
+	generation = pending.generation;
 	begin(0);
 	check_file();
 }
 
 static void end(void)
 {
-	upper_pending_release(&p);
-	assert_int_equal(p.fd, -1);
+	upper_pending_release(&pending);
+	assert_int_equal(pending.fd, -1);
 	assert_int_equal(count_fds(), 1);
 	memfs_free(memfs);
 }
@@ -184,11 +186,11 @@ static void each_byte_is_as_the_format_says(void **state)
 	start();
 	for (i = 0; i < steps; i++) {
 		change();
-		assert_int_equal(p.end, HEADER + count * RECORD);
-		assert_int_equal(p.generation, generation);
-		expect_base(&p.base, &base);
-		expect_base(&p.next_base, &next_base);
-		assert_false(p.unsure || p.waits);
+		assert_int_equal(pending.end, HEADER + count * RECORD);
+		assert_int_equal(pending.generation, generation);
+		expect_base(&pending.base, &base);
+		expect_base(&pending.next_base, &next_base);
+		assert_false(pending.unsure || pending.waits);
 		check_file();
 	}
 	end();
@@ -231,10 +233,10 @@ static void a_failed_append_leaves_nothing(void **state)
 	make_records(some, 3);
 	for (fault.done = 0; fault.done <= 3 * RECORD; fault.done += 17) {
 		fail_once(MEMFS_WRITE, 0);
-		assert_int_equal(upper_pending_append(&p, some, 3, &e), -ENOSPC);
+		assert_int_equal(upper_pending_append(&pending, some, 3, &e), -ENOSPC);
 		assert_string_equal(e.msg,
 				    "u.pending: writing 96 bytes at 320: No space left on device");
-		assert_false(p.unsure);
+		assert_false(pending.unsure);
 		check_file();
 	}
 	append(1);
@@ -242,13 +244,13 @@ static void a_failed_append_leaves_nothing(void **state)
 	/* Nor can it be cut off: nothing follows it. */
 	fail_once(MEMFS_WRITE, 0);
 	fail_also(MEMFS_TRUNCATE);
-	assert_int_equal(upper_pending_append(&p, some, 3, &e), -ENOSPC);
-	assert_true(p.unsure);
-	assert_int_equal(p.end, HEADER + count * RECORD);
-	assert_int_equal(upper_pending_append(&p, some, 1, &e), -EIO);
+	assert_int_equal(upper_pending_append(&pending, some, 3, &e), -ENOSPC);
+	assert_true(pending.unsure);
+	assert_int_equal(pending.end, HEADER + count * RECORD);
+	assert_int_equal(upper_pending_append(&pending, some, 1, &e), -EIO);
 	assert_string_equal(e.msg, "u.pending: an earlier write failed");
 	shorten(1);
-	assert_false(p.unsure);
+	assert_false(pending.unsure);
 	append(1);
 	check_file();
 	end();
@@ -282,19 +284,20 @@ static void a_failed_beginning_changes_nothing(void **state)
 	for (i = 0; i < COUNT_OF(faults); i++)
 		for (shortens = 0; shortens < 2; shortens++) {
 			fail_once(faults[i].kind, faults[i].after);
-			r = shortens ? upper_pending_shorten(&p, &another, HEADER + RECORD, &e)
-				     : upper_pending_begin(&p, &another, some, 2, &e);
+			r = shortens
+				    ? upper_pending_shorten(&pending, &another, HEADER + RECORD, &e)
+				    : upper_pending_begin(&pending, &another, some, 2, &e);
 			assert_int_equal(r, -ENOSPC);
 			at = strstr(e.msg, ".tmp.");
 			if (at)
 				memmove(at + 6, at + 21, strlen(at + 21) + 1), at[5] = '*';
 			assert_string_equal(e.msg, faults[i].said);
-			assert_int_equal(p.generation, generation);
+			assert_int_equal(pending.generation, generation);
 			check_file();
 		}
 	/* A record that is damaged is not copied. */
 	bytes_of("u.pending")->p[HEADER + 2 * RECORD] ^= 1;
-	assert_int_equal(upper_pending_shorten(&p, &another, HEADER + RECORD, &e), -EBADMSG);
+	assert_int_equal(upper_pending_shorten(&pending, &another, HEADER + RECORD, &e), -EBADMSG);
 	assert_non_null(strstr(e.msg, ": record 2 is damaged"));
 	assert_int_equal(count_names(), 2);
 	bytes_of("u.pending")->p[HEADER + 2 * RECORD] ^= 1;
@@ -311,45 +314,45 @@ static void what_fails_in_place_is_not_built_on(void **state)
 	start();
 	append(3);
 	fail_once(MEMFS_TRUNCATE, 0);
-	assert_int_equal(upper_pending_empty(&p, &another, &e), -ENOSPC);
+	assert_int_equal(upper_pending_empty(&pending, &another, &e), -ENOSPC);
 	assert_string_equal(e.msg, "u.pending: No space left on device");
-	assert_false(p.unsure);
+	assert_false(pending.unsure);
 	check_file();
 	/* Empty, and still of the old base. */
 	fail_once(MEMFS_WRITE, 0);
-	assert_int_equal(upper_pending_empty(&p, &another, &e), -ENOSPC);
+	assert_int_equal(upper_pending_empty(&pending, &another, &e), -ENOSPC);
 	assert_string_equal(e.msg, "u.pending: writing 256 bytes at 0: No space left on device");
-	assert_true(p.unsure);
-	assert_int_equal(p.end, HEADER);
+	assert_true(pending.unsure);
+	assert_int_equal(pending.end, HEADER);
 	count = 0;
 	check_file();
 	make_records(&some, 1);
-	assert_int_equal(upper_pending_append(&p, &some, 1, &e), -EIO);
+	assert_int_equal(upper_pending_append(&pending, &some, 1, &e), -EIO);
 	base = another;
 	generation++;
-	assert_int_equal(upper_pending_empty(&p, &base, &e), 0);
-	assert_false(p.unsure);
+	assert_int_equal(upper_pending_empty(&pending, &base, &e), 0);
+	assert_false(pending.unsure);
 	append(2);
 	check_file();
 	/* A next base. */
 	fail_once(MEMFS_WRITE, 0);
-	assert_int_equal(upper_pending_announce(&p, &another, HEADER, &e), -ENOSPC);
+	assert_int_equal(upper_pending_announce(&pending, &another, HEADER, &e), -ENOSPC);
 	assert_string_equal(e.msg, "u.pending: writing 256 bytes at 0: No space left on device");
-	assert_false(p.unsure);
+	assert_false(pending.unsure);
 	check_file();
 	announce(1);
 	check_file();
 	fail_once(MEMFS_WRITE, 0);
-	assert_int_equal(upper_pending_adopt(&p, &e), -ENOSPC);
-	assert_true(p.unsure);
+	assert_int_equal(upper_pending_adopt(&pending, &e), -ENOSPC);
+	assert_true(pending.unsure);
 	check_file(); /* both are there, as before */
 	base = next_base;
 	next_base = (struct upper_pending_base){ 0 };
-	assert_int_equal(upper_pending_write_pid(&p, &e), 0);
-	assert_true(p.unsure);
+	assert_int_equal(upper_pending_write_pid(&pending, &e), 0);
+	assert_true(pending.unsure);
 	check_file();
 	fail_once(MEMFS_WRITE, 0);
-	assert_int_equal(upper_pending_write_pid(&p, &e), -ENOSPC);
+	assert_int_equal(upper_pending_write_pid(&pending, &e), -ENOSPC);
 	end();
 }
 
@@ -363,34 +366,34 @@ static void what_was_dropped_is_not_written_to(void **state)
 	start();
 	append(1);
 	loglib_listen();
-	assert_int_equal(upper_pending_drop(&p, &e), 0);
+	assert_int_equal(upper_pending_drop(&pending, &e), 0);
 	loglib_expect_none();
-	assert_int_equal(p.fd, -1);
+	assert_int_equal(pending.fd, -1);
 	assert_int_equal(count_fds(), 1);
 	assert_null(memfs_find("u.pending"));
 	make_records(&some, 1);
-	assert_int_equal(upper_pending_append(&p, &some, 1, &e), -EIO);
+	assert_int_equal(upper_pending_append(&pending, &some, 1, &e), -EIO);
 	assert_string_equal(e.msg, "u.pending: an earlier write failed");
-	assert_int_equal(upper_pending_empty(&p, &another, &e), 0);
-	assert_int_equal(upper_pending_announce(&p, &another, HEADER, &e), 0);
-	assert_int_equal(upper_pending_adopt(&p, &e), 0);
-	assert_int_equal(upper_pending_write_pid(&p, &e), 0);
+	assert_int_equal(upper_pending_empty(&pending, &another, &e), 0);
+	assert_int_equal(upper_pending_announce(&pending, &another, HEADER, &e), 0);
+	assert_int_equal(upper_pending_adopt(&pending, &e), 0);
+	assert_int_equal(upper_pending_write_pid(&pending, &e), 0);
 	assert_int_equal(count_names(), 1);
 	/* Nor is one removed that is not ours. */
 	put_file("u.pending", (const uint8_t *)"x", 1);
-	assert_int_equal(upper_pending_drop(&p, &e), 0);
+	assert_int_equal(upper_pending_drop(&pending, &e), 0);
 	assert_non_null(memfs_find("u.pending"));
 	/* Unless it is that of the process before, which waits. */
-	p.waits = true;
+	pending.waits = true;
 	fail_once(MEMFS_UNLINK, 0);
-	assert_int_equal(upper_pending_drop(&p, &e), -ENOSPC);
+	assert_int_equal(upper_pending_drop(&pending, &e), -ENOSPC);
 	assert_string_equal(e.msg, "u.pending: cannot be removed: No space left on device");
-	assert_false(p.waits);
-	p.waits = true;
-	assert_int_equal(upper_pending_drop(&p, &e), 0);
+	assert_false(pending.waits);
+	pending.waits = true;
+	assert_int_equal(upper_pending_drop(&pending, &e), 0);
 	assert_null(memfs_find("u.pending"));
-	p.waits = true;
-	assert_int_equal(upper_pending_drop(&p, &e), 0); /* it is gone already */
+	pending.waits = true;
+	assert_int_equal(upper_pending_drop(&pending, &e), 0); /* it is gone already */
 	end();
 }
 
@@ -419,7 +422,7 @@ static void dropping_empties_or_removes(void **state)
 		if (cases[i].no_truncate)
 			fail_also(MEMFS_TRUNCATE);
 		loglib_listen();
-		assert_int_equal(upper_pending_drop(&p, &e), cases[i].r);
+		assert_int_equal(upper_pending_drop(&pending, &e), cases[i].r);
 		assert_string_equal(e.msg, cases[i].said);
 		loglib_expect(cases[i].warned);
 		loglib_expect_none();

@@ -347,9 +347,9 @@ static void who_cannot_be_opened_is_in_the_way_or_not(void **state)
 	assert_false(found.is_there);
 	assert_int_equal(upper_pending_discard(&ops, "u", UUID, &removed, &e), 0);
 	assert_false(removed);
-	assert_int_equal(upper_pending_init(&p, &ops, "u", -1, UUID, &e), 0);
-	assert_null(p.older_path);
-	upper_pending_release(&p);
+	assert_int_equal(upper_pending_init(&pending, &ops, "u", -1, UUID, &e), 0);
+	assert_null(pending.older_path);
+	upper_pending_release(&pending);
 	memfs_free(memfs);
 }
 
@@ -519,21 +519,21 @@ static void what_an_older_version_left_is_replaced(void **state)
 			memfs = memfs_new(1);
 			data = memfs_open("u", O_RDWR | O_CREAT, 0600);
 			put_content("u.pending", older);
-			assert_int_equal(upper_pending_init(&p, &memfs_ops, "u", data, UUID, &e),
-					 0);
-			assert_int_equal(p.older_path != NULL, ours);
+			assert_int_equal(
+				upper_pending_init(&pending, &memfs_ops, "u", data, UUID, &e), 0);
+			assert_int_equal(pending.older_path != NULL, ours);
 			assert_int_equal(count_fds(), 1);
 			fail_once(MEMFS_UNLINK, fails % 2 == 1 && ours ? 0 : 99);
 			loglib_listen();
-			assert_int_equal(upper_pending_begin(&p, &none, NULL, 0, &e), 0);
+			assert_int_equal(upper_pending_begin(&pending, &none, NULL, 0, &e), 0);
 			loglib_expect(fails % 2 == 1 && ours
 					      ? "u.pending: cannot be removed: No space left on "
 						"device\n"
 					      : "");
-			assert_int_equal(p.older_path != NULL, fails % 2 == 1 && ours);
+			assert_int_equal(pending.older_path != NULL, fails % 2 == 1 && ours);
 			/* The second try is the last. */
 			fail_once(MEMFS_UNLINK, fails >= 2 ? 1 : 99);
-			r = upper_pending_drop(&p, &e);
+			r = upper_pending_drop(&pending, &e);
 			assert_int_equal(r, fails == 3 && ours ? -ENOSPC : 0);
 			if (r < 0)
 				assert_string_equal(e.msg, "u.pending: cannot be removed: No space "
@@ -541,7 +541,7 @@ static void what_an_older_version_left_is_replaced(void **state)
 			loglib_expect_none();
 			assert_int_equal(memfs_find("u.pending") != NULL,
 					 older != NOTHING && (!ours || r < 0));
-			upper_pending_release(&p);
+			upper_pending_release(&pending);
 			assert_int_equal(count_fds(), 1);
 			memfs_free(memfs);
 		}
@@ -565,26 +565,26 @@ static void a_name_and_a_boot_are_needed(void **state)
 	ops.true_name = copy_name;
 	for (k = 0; r < 0; k++) {
 		allocs_left = k;
-		r = upper_pending_init(&p, &ops, "u", -1, UUID, &e);
+		r = upper_pending_init(&pending, &ops, "u", -1, UUID, &e);
 		allocs_left = -1;
 		assert_true(r == 0 || r == -ENOMEM);
 		assert_string_equal(e.msg, "out of memory");
-		first = p.generation;
-		upper_pending_release(&p);
+		first = pending.generation;
+		upper_pending_release(&pending);
 	}
 	assert_true(k > 4);
-	assert_int_equal(upper_pending_init(&p, &memfs_ops, "u", -1, UUID, &e), 0);
-	assert_int_not_equal(p.generation, first); /* but once in four billion */
-	upper_pending_release(&p);
+	assert_int_equal(upper_pending_init(&pending, &memfs_ops, "u", -1, UUID, &e), 0);
+	assert_int_not_equal(pending.generation, first); /* but once in four billion */
+	upper_pending_release(&pending);
 	random_result = 3;
-	assert_int_equal(upper_pending_init(&p, &memfs_ops, "u", -1, UUID, &e), -ENOSYS);
+	assert_int_equal(upper_pending_init(&pending, &memfs_ops, "u", -1, UUID, &e), -ENOSYS);
 	random_result = -1;
 	assert_string_equal(e.msg, "random bytes: Function not implemented");
-	upper_pending_release(&p);
+	upper_pending_release(&pending);
 	ops.boot_id = no_boot_id;
-	assert_int_equal(upper_pending_init(&p, &ops, "u", -1, UUID, &e), -EIO);
+	assert_int_equal(upper_pending_init(&pending, &ops, "u", -1, UUID, &e), -EIO);
 	assert_string_equal(e.msg, "the boot id of this machine: Input/output error");
-	upper_pending_release(&p);
+	upper_pending_release(&pending);
 	memfs_free(memfs);
 }
 

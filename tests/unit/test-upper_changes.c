@@ -110,8 +110,8 @@ static void a_write_is_so_many_records(void **state)
 		{ "many and both", 100, 10000, 1, 3, 1 },
 		{ "as long as can be", 0, MOST * 512, 1, 1, 1 },
 		{ "one more", 512, (MOST + 1) * 512, 2, 2, 2 },
-		{ "and both", 1000, (MOST + 1) * 512, 2, 4, 2 },
-		{ "long and both", 511, (2 * MOST + 5) * 512, 3, 4, 3 },
+		{ "and both", 1000, (MOST + 1) * 512, 2, 3, 1 },
+		{ "long and both", 511, (2 * MOST + 5) * 512, 3, 5, 3 },
 	};
 	uint8_t *bytes = malloc((2 * MOST + 6) * 512);
 	size_t i, k;

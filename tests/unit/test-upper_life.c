@@ -331,7 +331,8 @@ static void live(const struct file_ops *ops, long k)
 	struct err e = { "" };
 	bool removed;
 	char byte;
-	int i, fd, r;
+	unsigned i;
+	int fd, r;
 
 	loglib_listen();
 	r = upper_log_create(ops, "u", "i/u.index", BYTES, UUID, NULL, &e);

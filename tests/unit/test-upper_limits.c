@@ -89,6 +89,7 @@ static void the_index_has_room_ahead(void **state)
 	assert_int_equal(put(1, NULL), 0);
 	assert_int_equal(put(2, NULL), 0);
 	assert_int_equal(put(3, NULL), 0);
+	assert_int_equal(put(4, NULL), 0);
 	assert_int_equal(upper_log_flush(u, NULL), 0);
 	assert_int_equal(entries_of_index(), 10);
 	end();
@@ -233,7 +234,7 @@ static void records_of_others_get_a_check(void **state)
 
 	make_far(100);
 	fake.far = false;
-	expect_entries("r");
+	expect_entries("rOP");
 	assert_true(u->unchecked);
 	assert_int_equal(u->index_records, 1);
 	assert_int_equal(put(5, NULL), 0);

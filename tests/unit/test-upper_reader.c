@@ -62,6 +62,20 @@ int __wrap_open64(const char *path, int flags, ...)
 	return __real_open64(path, flags, mode);
 }
 
+/* The power stays: nothing waits for the disk. */
+int __wrap_fsync(int fd);
+int __wrap_fdatasync(int fd);
+
+int __wrap_fsync(int fd)
+{
+	return 0;
+}
+
+int __wrap_fdatasync(int fd)
+{
+	return 0;
+}
+
 /* What realloc is asked for. */
 static size_t asked[64], asks;
 
@@ -124,6 +138,15 @@ static int reset(void **state)
 
 /* ---- files ---- */
 
+static void write_whole(const char *path, const uint8_t *raw, size_t n)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, raw, n), n);
+	close(fd);
+}
+
 static void write_part(const char *path, const char *uuid, uint64_t virtual_size, uint32_t flags,
 		       const uint8_t *behind, size_t n)
 {
@@ -139,7 +162,7 @@ static void write_part(const char *path, const char *uuid, uint64_t virtual_size
 	format_encode_header(&h, raw);
 	if (n > 0)
 		memcpy(raw + FORMAT_SPACE, behind, n);
-	assert_int_equal(io_replace_file(path, raw, total, NULL), 0);
+	write_whole(path, raw, total);
 	free(raw);
 }
 
@@ -267,7 +290,7 @@ static void check_model(const struct layer *layer)
 static void a_log_is_an_array_of_sectors(void **state)
 {
 	struct format_entry entries[FEW * 4];
-	unsigned i, k, rounds = loops_count(20000);
+	unsigned i, k, rounds = loops_count(6000);
 	struct upper_findings found;
 	struct layer layer;
 	size_t n;
@@ -725,7 +748,7 @@ static void what_cannot_be_opened_is_named(void **state)
 	expect_message("no index", -ENOENT, upper_index, "No such file or directory");
 	assert_true(fake.flags & O_CLOEXEC && fake.flags & O_NONBLOCK);
 	assert_int_equal(mkdir(upper_index, 0700), 0);
-	expect_message("a folder", -EISDIR, upper_index, "is a directory");
+	expect_message("a folder", -EISDIR, upper_index, "Is a directory");
 	assert_int_equal(rmdir(upper_index), 0);
 	assert_int_equal(unlink(upper_data), 0);
 	expect_message("no data", -ENOENT, upper_data, "No such file or directory");
@@ -735,7 +758,9 @@ static void what_cannot_be_opened_is_named(void **state)
 	assert_int_equal(unlink(upper_data), 0);
 	expect_message("no data to change", -ENOENT, upper_data, "No such file or directory");
 	write_part(upper_data, UUID, BYTES, FORMAT_HEADER, NULL, 0);
-	expect_message("an index for data", -EBADMSG, upper_data, "flags 0x1");
+	expect_message("an index for data", -EBADMSG, upper_data,
+		       "LSMT data file's header: flags 0x1 are not those of a data file's header "
+		       "(0x3 set, 0x4 clear)");
 	assert_int_equal(truncate(intent_path, 128), 0);
 	assert_int_equal(truncate(intent_path, 127), 0);
 	expect_message("half an intent", -EIO, intent_path,
