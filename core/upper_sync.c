@@ -159,8 +159,7 @@ static int check_rest(struct upper_log *u, uint32_t *crc, struct err *e)
  * with its running CRC. */
 static int append_records(struct upper_log *u, size_t n, uint32_t *crc, struct err *e)
 {
-	AUTO_FREE uint8_t *raw =
-		malloc(((size_t)min_u64(n, PIECE_RECORDS) + 1 + TAIL) * FORMAT_ENTRY);
+	AUTO_FREE uint8_t *raw = malloc((size_t)(PIECE_RECORDS + 1 + TAIL) * FORMAT_ENTRY);
 	uint64_t at = upper_index_end(u);
 	size_t done = 0, piece, entries;
 	int r = 0;

@@ -3,6 +3,7 @@
  * what is left where a write fails. */
 #include "tests/unit/pendinglib.h"
 
+#include "tests/unit/fences.h"
 #include "tests/unit/loglib.h"
 
 enum {

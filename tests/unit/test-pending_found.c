@@ -12,6 +12,7 @@ enum {
 	HEADER_1 = 128, /* of the older form */
 	RECORD_1 = 16,
 	RECORDS = 3,
+	ENTRIES = 0x5a, /* of the base */
 	TEXT = 400,
 };
 
@@ -41,6 +42,7 @@ static size_t make_file(uint8_t *raw, const char *uuid, size_t n)
 	le64_put(raw + 8, 4711);
 	memcpy(raw + 16, BOOT, 36);
 	memcpy(raw + 52, uuid, 36);
+	le64_put(raw + 88, ENTRIES);
 	le32_put(raw + 100, 77);
 	le32_put(raw + 252, crc32c_raw(0, raw, 252));
 	make_records(records, n);
@@ -60,6 +62,7 @@ static size_t make_older(uint8_t *raw, const char *uuid, size_t n)
 	le64_put(raw + 8, 4712);
 	memcpy(raw + 16, BOOT, 36);
 	memcpy(raw + 52, uuid, 36);
+	memset(raw + 88, 'x', 36); /* it is not used */
 	le32_put(raw + 124, crc32c_raw(0, raw, 124));
 	make_records(records, n);
 	for (i = 0; i < n; i++) {
@@ -155,7 +158,8 @@ static void a_file_is_read_or_refused(void **state)
 			assert_null(found.records);
 		assert_int_equal(found.older, f->there && f->older);
 		assert_int_equal(found.pid, !f->there ? 0 : f->older ? 4712 : 4711);
-		assert_int_equal(found.base.entries + found.next_base.entries, 0);
+		assert_int_equal(found.base.entries, f->there && !f->older ? ENTRIES : 0);
+		assert_int_equal(found.base.crc + found.base.skip + found.next_base.entries, 0);
 		for (k = 0; k < found.count; k++) {
 			assert_int_equal(found.records[k].map.range, records[k].map.range);
 			assert_int_equal(found.records[k].map.target, records[k].map.target);
@@ -241,6 +245,7 @@ enum content {
 	DAMAGED, /* but for magic and uuid */
 	ONLY_MAGIC,
 	ONLY_UUID,
+	ONLY_OTHERS_UUID,
 	SHORT_MAGIC,
 	ZEROES,
 	EMPTY,
@@ -257,7 +262,8 @@ static void put_content(const char *name, enum content c)
 {
 	uint8_t raw[ROOM] = { 0 };
 	size_t n = c >= OLDER ? make_older(raw, c == OLDER_OTHER ? OTHER : UUID, 1)
-			      : make_file(raw, c == OF_OTHER ? OTHER : UUID, 1);
+			      : make_file(raw,
+					  c == OF_OTHER || c == ONLY_OTHERS_UUID ? OTHER : UUID, 1);
 
 	if (c == NOTHING)
 		return;
@@ -265,7 +271,7 @@ static void put_content(const char *name, enum content c)
 		raw[140] ^= 1;
 	if (c == ONLY_MAGIC)
 		memset(raw + 52, 'x', 36);
-	if (c == ONLY_UUID || c == OLDER_MAGIC)
+	if (c == ONLY_UUID || c == ONLY_OTHERS_UUID || c == OLDER_MAGIC)
 		raw[7] = 'x';
 	if (c == SHORT_MAGIC)
 		n = 8;
@@ -362,8 +368,8 @@ static void what_is_of_the_log_is_discarded(void **state)
 
 	for (newer = NOTHING; newer < CONTENTS; newer++)
 		for (older = NOTHING; older < CONTENTS; older++) {
-			bool goes = newer != NOTHING && newer != ZEROES && newer != EMPTY &&
-				    newer != LETTER;
+			bool goes = newer != NOTHING && newer != ONLY_OTHERS_UUID &&
+				    newer != ZEROES && newer != EMPTY && newer != LETTER;
 			/* It says that it is of this log by its uuid, or by a magic. */
 			bool went = goes, older_went = older == OLDER || older == OLDER_DAMAGED;
 
@@ -420,6 +426,7 @@ static void what_is_left_of_another_log_is_removed(void **state)
 		{ DAMAGED, 0, 0, "" },
 		{ ONLY_MAGIC, 0, 0, "" },
 		{ ONLY_UUID, -EEXIST, 0, NULL },
+		{ ONLY_OTHERS_UUID, -EEXIST, 0, NULL },
 		{ SHORT_MAGIC, 0, 0, "" },
 		{ ZEROES, 0, 0, "" },
 		{ EMPTY, 0, 0, "" },

@@ -141,6 +141,100 @@ static void a_write_is_so_many_records(void **state)
 	free(bytes);
 }
 
+/* What has to be durable is flushed, with all before it; also where nothing is left to do. */
+static void a_change_is_durable_if_asked(void **state)
+{
+	unsigned kind, flags;
+	uint64_t n;
+
+	for (kind = 0; kind < 3; kind++)
+		for (n = 0; n <= 512; n += 256)
+			for (flags = 0; flags <= (UPPER_FUA | UPPER_FAST); flags++) {
+				char bytes[512] = "";
+				int r;
+
+				start(&plain);
+				assert_int_equal(put(3, NULL), 0);
+				r = kind == 0	? upper_log_pwrite(u, bytes, n, 0, flags, NULL)
+				    : kind == 1 ? upper_log_zero(u, 0, n, flags, NULL)
+						: upper_log_trim(u, 0, n, flags, NULL);
+				assert_int_equal(r, 0);
+				if ((u->queue.count == 0) != (flags & UPPER_FUA) ||
+				    (u->index_records > 0) != (flags & UPPER_FUA))
+					fail_msg("kind %u, %d bytes, flags %u: %d wait", kind,
+						 (int)n, flags, (int)u->queue.count);
+				end();
+			}
+}
+
+static int below_result;
+static unsigned belows;
+static uint64_t below_off;
+static size_t below_n;
+
+static int read_below(void *arg, void *buf, size_t n, uint64_t off, struct err *e)
+{
+	assert_ptr_equal(arg, &belows);
+	belows++;
+	below_off = off;
+	below_n = n;
+	memset(buf, 'b', n);
+	return below_result < 0 ? err_set(e, -below_result, "below") : 0;
+}
+
+static int read_result;
+
+static ssize_t read_or_fail(int fd, void *buf, size_t n, uint64_t off)
+{
+	return read_result < 0 && is_file(fd, "u.data") ? read_result
+							: memfs_pread(fd, buf, n, off);
+}
+
+static void a_read_that_fails_is_told(void **state)
+{
+	struct upper_log_options options = plain;
+	struct err e = { "" };
+	char bytes[2048];
+
+	options.below = (struct upper_below){ .pread = read_below, .arg = &belows };
+	start(&options);
+	ops.pread = read_or_fail;
+	memset(bytes, 'x', sizeof bytes);
+	assert_int_equal(upper_log_pwrite(u, bytes, 512, 512, 0, NULL), 0);
+	/* A hole, data, a hole. */
+	assert_int_equal(upper_log_pread(u, bytes, 1300, 100, NULL), 0);
+	assert_int_equal(belows, 2);
+	assert_int_equal(below_off, 1024);
+	assert_int_equal(below_n, 376);
+	assert_true(bytes[411] == 'b' && bytes[412] == 'x');
+	assert_true(bytes[923] == 'x' && bytes[924] == 'b');
+	belows = 0;
+	below_result = -ETIMEDOUT;
+	assert_int_equal(upper_log_pread(u, bytes, 1300, 100, &e), -ETIMEDOUT);
+	assert_string_equal(e.msg, "below");
+	assert_int_equal(belows, 1);
+	read_result = -EIO;
+	assert_int_equal(upper_log_pread(u, bytes, 1300, 100, &e), -EIO);
+	assert_string_equal(e.msg, "u.data: reading 512 bytes at 4096: Input/output error");
+	assert_int_equal(belows, 1);
+	assert_int_equal(upper_log_pwrite(u, "y", 1, 600, 0, &e), -EIO);
+	read_result = 0;
+	/* A part of a sector cannot be filled up: it is not written, nor what would follow. */
+	assert_int_equal(upper_log_pwrite(u, "y", 1, 100, 0, &e), -ETIMEDOUT);
+	assert_int_equal(upper_log_pwrite(u, bytes, 1000, 100, 0, &e), -ETIMEDOUT);
+	assert_int_equal(upper_log_pwrite(u, bytes, 1000, 600, 0, &e), -ETIMEDOUT);
+	assert_int_equal(upper_log_zero(u, 100, 1024, 0, &e), -ETIMEDOUT);
+	assert_string_equal(e.msg, "below");
+	assert_int_equal(records_pending(), 1);
+	/* Its beginning is data. */
+	assert_int_equal(upper_log_zero(u, 600, 1024, 0, &e), -ETIMEDOUT);
+	assert_int_equal(records_pending(), 3);
+	assert_int_equal(u->given_back, 0);
+	below_result = 0;
+	ops.pread = memfs_pread;
+	end();
+}
+
 /* Zeroing gets through where no space is left for its record; writing does not. */
 static void zeroes_get_through_a_full_disk(void **state)
 {
@@ -246,18 +340,6 @@ static void all_mappings_are_told(void **state)
 	}
 }
 
-static size_t asked[8], asks;
-
-void *__real_realloc(void *old, size_t n);
-void *__wrap_realloc(void *old, size_t n);
-
-void *__wrap_realloc(void *old, size_t n)
-{
-	if (asks < COUNT_OF(asked))
-		asked[asks++] = n;
-	return __real_realloc(old, n);
-}
-
 /* Room for them is doubled: it is not asked for with each of them. */
 static void room_is_made_in_doubles(void **state)
 {
@@ -267,12 +349,12 @@ static void room_is_made_in_doubles(void **state)
 	start(&plain);
 	for (i = 0; i < 129; i++)
 		assert_int_equal(put(i, NULL), 0);
-	asks = 0;
+	fences_asks = 0;
 	assert_int_equal(upper_log_mappings(u, &maps, NULL), 0);
 	assert_int_equal(maps.count, 129);
-	assert_int_equal(asks, 3);
+	assert_int_equal(fences_asks, 3);
 	for (i = 0; i < 3; i++)
-		assert_int_equal(asked[i], ((size_t)64 << i) * sizeof *maps.maps);
+		assert_int_equal(fences_asked[i], ((size_t)64 << i) * sizeof *maps.maps);
 	free(maps.maps);
 	end();
 }
@@ -308,6 +390,8 @@ int main(void)
 		cmocka_unit_test(what_failed_is_only_read),
 		cmocka_unit_test(what_lies_beyond_the_end_is_named),
 		cmocka_unit_test(a_write_is_so_many_records),
+		cmocka_unit_test(a_change_is_durable_if_asked),
+		cmocka_unit_test(a_read_that_fails_is_told),
 		cmocka_unit_test(zeroes_get_through_a_full_disk),
 		cmocka_unit_test(all_mappings_are_told),
 		cmocka_unit_test(room_is_made_in_doubles),

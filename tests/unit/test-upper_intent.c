@@ -26,7 +26,7 @@ enum {
 
 #define UUID "01234567-89AB-4DEF-8123-456789ABCDEF"
 #define LOWER "01234567-89ab-4def-8123-456789abcdef"
-#define OTHER "FEDCBA98-89AB-4DEF-8123-456789ABCDEF"
+#define OTHER "01234567-89AB-4DEF-8123-456789ABCDEE"
 #define DAMAGED "is damaged, or no intent of 'overlaybd resize' or 'compact'"
 
 /* May fail, as memfs_true_name does not. */
@@ -301,6 +301,77 @@ static void a_header_is_read_as_it_will_be(void **state)
 	}
 }
 
+/* An older version left it under another name: it counts if it is of this log, and is whole. */
+static void the_older_name_is_looked_at_too(void **state)
+{
+	static const struct {
+		const char *what, *uuid; /* NULL: there is no data file */
+		size_t at; /* a byte that is changed */
+		size_t size;
+		int r;
+		enum upper_intent_kind kind;
+		const char *said;
+	} cases[] = {
+		{ "ours", UUID, 0, INTENT, 0, UPPER_INTENT_RESIZE, "" },
+		{ "in lower case", LOWER, 0, INTENT, 0, UPPER_INTENT_RESIZE, "" },
+		{ "another's", OTHER, 0, INTENT, 0, UPPER_INTENT_NONE, "" },
+		{ "a letter", UUID, 7, INTENT, 0, UPPER_INTENT_NONE, "" },
+		{ "a part", UUID, 0, INTENT - 1, 0, UPPER_INTENT_NONE, "" },
+		{ "damaged", UUID, 17, INTENT, -EBADMSG, UPPER_INTENT_NONE, "u.intent: " DAMAGED },
+		{ "another's, damaged", OTHER, 17, INTENT, 0, UPPER_INTENT_NONE, "" },
+		{ "no data", NULL, 0, INTENT, -ENOENT, UPPER_INTENT_NONE,
+		  "u: No such file or directory" },
+	};
+	struct upper_intent found;
+	uint8_t raw[INTENT];
+	struct file_ops ops = memfs_ops;
+	size_t i;
+	long k;
+	int r;
+
+	for (i = 0; i < COUNT_OF(cases); i++) {
+		struct err e = { "" };
+
+		memfs = memfs_new(1);
+		if (cases[i].uuid)
+			put_part("u", FORMAT_PART_LOG_DATA, cases[i].uuid, BYTES);
+		encode(UPPER_INTENT_RESIZE, 1024, UUID, raw);
+		raw[cases[i].at] ^= cases[i].at > 0;
+		put_file("u.intent", raw, cases[i].size);
+		r = upper_intent_read(&memfs_ops, "u", &found, &e);
+		if (r != cases[i].r || (r < 0 && strcmp(e.msg, cases[i].said) != 0))
+			fail_msg("%s: %d '%s'", cases[i].what, r, e.msg);
+		assert_int_equal(found.kind, cases[i].kind);
+		if (found.kind != UPPER_INTENT_NONE) {
+			assert_true(found.older_name);
+			assert_int_equal(found.virtual_size, 1024);
+		}
+		assert_int_equal(count_fds(), 0);
+		/* The file of the usual name is asked first. */
+		encode(UPPER_INTENT_COMPACT, 0, UUID, raw);
+		put_file("u.upper-intent", raw, INTENT);
+		assert_int_equal(upper_intent_read(&memfs_ops, "u", &found, NULL), 0);
+		assert_int_equal(found.kind, UPPER_INTENT_COMPACT);
+		assert_false(found.older_name);
+		memfs_free(memfs);
+	}
+	memfs = memfs_new(1);
+	put_part("u", FORMAT_PART_LOG_DATA, UUID, BYTES);
+	encode(UPPER_INTENT_RESIZE, 1024, UUID, raw);
+	put_file("u.intent", raw, INTENT);
+	ops.true_name = copy_name;
+	for (k = 0, r = -ENOMEM; r < 0; k++) {
+		struct err e = { "" };
+
+		allocs_left = k;
+		r = upper_intent_read(&ops, "u", &found, &e);
+		allocs_left = -1;
+		assert_string_equal(e.msg, r < 0 ? "out of memory" : e.msg);
+	}
+	assert_int_equal(k, 6); /* two names, and the data file's */
+	memfs_free(memfs);
+}
+
 /* ---- carrying it out ---- */
 
 /* The log has BYTES, and what the new files hold has a size of its own. */
@@ -555,6 +626,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_intent_is_refused),
 		cmocka_unit_test(parts_are_known_by_their_headers),
 		cmocka_unit_test(a_header_is_read_as_it_will_be),
+		cmocka_unit_test(the_older_name_is_looked_at_too),
 		cmocka_unit_test(an_intent_is_carried_out),
 		cmocka_unit_test(what_stops_a_replacement_is_told),
 		cmocka_unit_test(an_intent_without_a_log_is_removed),

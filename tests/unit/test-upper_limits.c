@@ -270,6 +270,92 @@ static void records_of_others_get_a_check(void **state)
 	end();
 }
 
+/* The index does not say any more that it is open, nor that all of it was synced. */
+static void a_failed_sync_leaves_no_marks(void **state)
+{
+	static const struct {
+		int index, data, unlink, cut;
+		const char *said, *warned;
+	} cases[] = {
+		{ 0, -EIO, 0, 0, "u.data: fdatasync failed: Input/output error", "" },
+		{ -EROFS, 0, 0, 0, "i/u.index: fdatasync failed: Read-only file system", "" },
+		{ 0, -EIO, -EACCES, 0, "u.data: fdatasync failed: Input/output error",
+		  "u.pending: it is empty, but cannot be removed: Permission denied\n" },
+		{ 0, -EIO, -EACCES, -EIO, "u.data: fdatasync failed: Input/output error",
+		  "u.pending: cannot be removed: Permission denied\n" },
+	};
+	char want[200];
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(cases); i++) {
+		struct err e = { "" };
+
+		start(&plain);
+		assert_int_equal(put(0, NULL), 0);
+		assert_int_equal(upper_log_flush(u, NULL), 0);
+		expect_entries("rCOP--------");
+		assert_int_equal(put(1, NULL), 0);
+		fake.sync_error = cases[i].index;
+		fake.data_sync_error = cases[i].data;
+		fake.unlink_error = cases[i].unlink;
+		fake.cut_error = cases[i].cut;
+		loglib_listen();
+		assert_int_equal(upper_log_flush(u, &e), -EIO);
+		loglib_expect(cases[i].warned);
+		loglib_expect_none();
+		snprintf(want, sizeof want, "%s; the upper is read-only until it is opened again",
+			 cases[i].said);
+		assert_string_equal(e.msg, want);
+		expect_entries("rC");
+		assert_int_equal(memfs_find("u.pending") != NULL, cases[i].unlink < 0);
+		if (cases[i].unlink < 0)
+			assert_int_equal(records_pending(), cases[i].cut < 0 ? 2 : 0);
+		assert_true(upper_log_has_failed(u));
+		end();
+	}
+}
+
+/* An append for which there was no room is taken back, durably, or else the log has failed. */
+static void an_append_without_room_is_taken_back(void **state)
+{
+	static const struct {
+		int cut, sync, r;
+		const char *said;
+	} cases[] = {
+		{ 0, 0, -ENOSPC, "i/u.index: writing 64 bytes at 4128: No space left on device" },
+		{ -EIO, 0, -EIO,
+		  "i/u.index: fdatasync failed: Input/output error; the upper is read-only until "
+		  "it is opened again" },
+		{ 0, -EROFS, -EIO,
+		  "i/u.index: fdatasync failed: Read-only file system; the upper is read-only "
+		  "until it is opened again" },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(cases); i++) {
+		struct err e = { "" };
+
+		start(&plain);
+		assert_int_equal(put(0, NULL), 0);
+		assert_int_equal(upper_log_flush(u, NULL), 0);
+		assert_int_equal(put(1, NULL), 0);
+		fake.index_error = -ENOSPC;
+		fake.index_bytes = (1 + MARKS) * FORMAT_ENTRY;
+		fake.index_cut_error = cases[i].cut;
+		fake.sync_error = cases[i].sync;
+		assert_int_equal(upper_log_flush(u, &e), cases[i].r);
+		assert_string_equal(e.msg, cases[i].said);
+		assert_int_equal(upper_log_has_failed(u), cases[i].r == -EIO);
+		fake.index_error = fake.index_cut_error = fake.sync_error = 0;
+		if (cases[i].r == -ENOSPC) {
+			expect_entries("rCOP");
+			assert_int_equal(upper_log_flush(u, &e), 0);
+			expect_entries("rCrCOP--------");
+		}
+		end();
+	}
+}
+
 /* A flush that finds no space takes nothing with it: what died is given back by the next. */
 static void a_flush_without_space_keeps_what_died(void **state)
 {
@@ -488,6 +574,8 @@ int main(void)
 		cmocka_unit_test(a_long_append_is_whole),
 		cmocka_unit_test(marks_stand_behind_the_records),
 		cmocka_unit_test(records_of_others_get_a_check),
+		cmocka_unit_test(a_failed_sync_leaves_no_marks),
+		cmocka_unit_test(an_append_without_room_is_taken_back),
 		cmocka_unit_test(a_flush_without_space_keeps_what_died),
 		cmocka_unit_test(a_data_file_is_filled_to_its_end),
 		cmocka_unit_test(the_data_file_has_room_ahead),

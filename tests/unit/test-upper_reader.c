@@ -1,212 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* test-upper_reader.c - a writable layer that is only read: which mappings its records make, which
- * the holes of a sparse one, and which files are read while a change of both goes on. */
-#include "tests/unit/upperlib.h"
-
-#include "core/base/crc32c.h"
-#include "core/base/le.h"
-#include "core/format.h"
-#include "core/upper_intent.h"
-
-#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
-
-enum {
-	SECTORS = 64,
-	BYTES = SECTORS * SECTOR,
-	NUMBER = 3, /* of the layer */
-	MOST = FORMAT_MAX_SECTORS,
-	DATA = 8, /* the first sector of data */
-	FEW = 24, /* records of a case, at most */
-};
-
-#define UUID "01234567-89AB-4DEF-8123-456789ABCDEF"
-#define OTHER "FEDCBA98-89AB-4DEF-8123-456789ABCDEF"
-
-/* ---- the system, as the test wants it ---- */
-
-struct stretch {
-	uint64_t from, to; /* bytes of the data file that are no hole */
-};
-
-static struct {
-	const struct stretch *list; /* NULL: as the system says */
-	size_t count;
-	int data_error, hole_error, open_error, status_error;
-	unsigned status_after; /* calls before that error */
-	uint64_t size, allocated; /* 0: as they are */
-	int flags; /* of the last open of the data file */
-} fake;
-
-int __real_open64(const char *path, int flags, ...);
-off_t __real_lseek64(int fd, off_t off, int whence);
-int __real_fstat64(int fd, struct stat *st);
-int __wrap_open64(const char *path, int flags, ...);
-off_t __wrap_lseek64(int fd, off_t off, int whence);
-int __wrap_fstat64(int fd, struct stat *st);
-
-int __wrap_open64(const char *path, int flags, ...)
-{
-	va_list ap;
-	mode_t mode;
-
-	va_start(ap, flags);
-	mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
-	va_end(ap);
-	if (strcmp(path, upper_data) == 0) {
-		fake.flags = flags;
-		if (fake.open_error && (flags & O_ACCMODE) == O_RDWR) {
-			errno = fake.open_error;
-			return -1;
-		}
-	}
-	return __real_open64(path, flags, mode);
-}
-
-/* The power stays: nothing waits for the disk. */
-int __wrap_fsync(int fd);
-int __wrap_fdatasync(int fd);
-
-int __wrap_fsync(int fd)
-{
-	return 0;
-}
-
-int __wrap_fdatasync(int fd)
-{
-	return 0;
-}
-
-/* What realloc is asked for. */
-static size_t asked[64], asks;
-
-void *__real_realloc(void *old, size_t n);
-void *__wrap_realloc(void *old, size_t n);
-
-void *__wrap_realloc(void *old, size_t n)
-{
-	if (asks < COUNT_OF(asked))
-		asked[asks++] = n;
-	return __real_realloc(old, n);
-}
-
-static off_t fail_with(int error)
-{
-	errno = error;
-	return -1;
-}
-
-off_t __wrap_lseek64(int fd, off_t off, int whence)
-{
-	uint64_t at = (uint64_t)off;
-	size_t i;
-
-	if (whence == SEEK_DATA && fake.data_error)
-		return fail_with(fake.data_error);
-	if (whence == SEEK_HOLE && fake.hole_error && (!fake.list || off > 0))
-		return fail_with(fake.hole_error);
-	if (!fake.list || (whence != SEEK_DATA && whence != SEEK_HOLE))
-		return __real_lseek64(fd, off, whence);
-	for (i = 0; i < fake.count; i++) {
-		const struct stretch *s = &fake.list[i];
-
-		if (whence == SEEK_DATA && at < s->to)
-			return (off_t)(at > s->from ? at : s->from);
-		if (whence == SEEK_HOLE && at >= s->from && at < s->to)
-			return (off_t)s->to;
-	}
-	return whence == SEEK_HOLE ? off : fail_with(ENXIO);
-}
-
-int __wrap_fstat64(int fd, struct stat *st)
-{
-	int r = __real_fstat64(fd, st);
-
-	if (fake.status_error && fake.status_after-- == 0)
-		return (int)fail_with(fake.status_error);
-	if (fake.size && st->st_size > 0)
-		st->st_size = (off_t)fake.size;
-	if (fake.allocated)
-		st->st_blocks = (blkcnt_t)(fake.allocated / 512);
-	return r;
-}
-
-static int reset(void **state)
-{
-	memset(&fake, 0, sizeof fake);
-	return upper_clear(state);
-}
-
-/* ---- files ---- */
-
-static void write_whole(const char *path, const uint8_t *raw, size_t n)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, raw, n), n);
-	close(fd);
-}
-
-static void write_part(const char *path, const char *uuid, uint64_t virtual_size, uint32_t flags,
-		       const uint8_t *behind, size_t n)
-{
-	size_t total = FORMAT_SPACE + n;
-	uint8_t *raw = calloc(1, total);
-	struct format_header h;
-
-	assert_non_null(raw);
-	assert_int_equal(upper_log_make_header(&h, virtual_size, uuid, NULL, NULL), 0);
-	h.flags = flags;
-	if (!(flags & FORMAT_DATA_FILE))
-		h.index_offset = FORMAT_SPACE;
-	format_encode_header(&h, raw);
-	if (n > 0)
-		memcpy(raw + FORMAT_SPACE, behind, n);
-	write_whole(path, raw, total);
-	free(raw);
-}
-
-/* A log of another program: records without checksums. */
-static void write_log(const char *data, const char *index, uint64_t virtual_size,
-		      uint64_t data_sectors, const struct format_entry *entries, size_t n)
-{
-	uint8_t *raw = malloc(n * FORMAT_ENTRY + 1);
-	size_t i;
-
-	assert_non_null(raw);
-	for (i = 0; i < n; i++)
-		format_encode_entry(&entries[i], raw + i * FORMAT_ENTRY);
-	write_part(data, UUID, virtual_size, FORMAT_HEADER | FORMAT_DATA_FILE, NULL, 0);
-	write_part(index, UUID, virtual_size, FORMAT_HEADER, raw, n * FORMAT_ENTRY);
-	assert_int_equal(truncate(data, (off_t)(FORMAT_SPACE + data_sectors * SECTOR)), 0);
-	free(raw);
-}
-
-static void open_it(const char *what, struct layer *layer, struct upper_findings *found)
-{
-	struct err e;
-
-	memset(found, 0xff, sizeof *found);
-	if (upper_open_read_only(upper_data, upper_index, NUMBER, layer, found, &e) < 0)
-		fail_msg("%s: %s", what, e.msg);
-}
-
-static void expect_maps(const char *what, const struct layer *layer, const struct mapping *want,
-			size_t n)
-{
-	size_t i;
-
-	if (layer->run.count != n)
-		fail_msg("%s: %zu mappings, not %zu", what, layer->run.count, n);
-	for (i = 0; i < n; i++)
-		if (layer->run.maps[i].range != want[i].range ||
-		    layer->run.maps[i].target != want[i].target)
-			fail_msg("%s: mapping %zu has %d sectors at %d, from %d of layer %d", what,
-				 i, (int)mapping_sectors(layer->run.maps[i]),
-				 (int)mapping_start(layer->run.maps[i]),
-				 (int)mapping_moffset(layer->run.maps[i]),
-				 (int)mapping_layer(layer->run.maps[i]));
-}
+/* test-upper_reader.c - an append log that is only read: which mappings its records make, and which
+ * files are read while a change of both goes on. */
+#include "tests/unit/readerlib.h"
 
 /* ---- the records of a log ---- */
 
@@ -371,6 +166,45 @@ static void room_is_made_in_doubles(void **state)
 	layer_close(&layer);
 }
 
+/* Also when there is memory again afterwards. */
+static void what_found_no_memory_is_not_read_in_part(void **state)
+{
+	static const struct stretch stretches[] = { { 0, FORMAT_SPACE + 1024 },
+						    { FORMAT_SPACE + 2048, FORMAT_SPACE + 4096 },
+						    { FORMAT_SPACE + 8192, FORMAT_SPACE + 9216 } };
+	struct format_entry entries[20];
+	struct layer layer;
+	struct err e;
+	size_t i, sparse;
+	long k;
+	int r;
+
+	for (i = 0; i < COUNT_OF(entries); i++) /* two runs, and many */
+		entries[i] = (struct format_entry){ .start = i < 2 ? 2 * i : 60 - 2 * i,
+						    .sectors = 1,
+						    .moffset = DATA };
+	for (sparse = 0; sparse < 2; sparse++) {
+		write_log(upper_data, upper_index, BYTES, 1, entries, COUNT_OF(entries));
+		if (sparse) {
+			write_sparse(BYTES);
+			fake.size = FORMAT_SPACE + BYTES;
+			fake.list = stretches;
+			fake.count = COUNT_OF(stretches);
+		}
+		for (k = 0, r = -ENOMEM; r < 0; k++) {
+			refused = k;
+			r = upper_open_read_only(upper_data, upper_index, NUMBER, &layer, NULL, &e);
+			if (r == -ENOMEM && refused < 0)
+				assert_non_null(strstr(e.msg, ": out of memory"));
+			else
+				assert_true(r == 0 && refused >= 0);
+		}
+		refused = -1;
+		assert_true(k > (sparse ? 3 : 20));
+		layer_close(&layer);
+	}
+}
+
 /* Standard input may be closed. */
 static void a_descriptor_may_be_zero(void **state)
 {
@@ -390,201 +224,6 @@ static void a_descriptor_may_be_zero(void **state)
 	assert_int_equal(fcntl(0, F_GETFD), -1); /* it was closed again */
 	assert_int_equal(dup2(kept, 0), 0);
 	close(kept);
-}
-
-/* ---- the holes of a sparse layer ---- */
-
-static void write_sparse(uint64_t virtual_size)
-{
-	write_part(upper_data, UUID, virtual_size, FORMAT_HEADER | FORMAT_DATA_FILE | FORMAT_SPARSE,
-		   NULL, 0);
-	assert_int_equal(io_replace_file(upper_index, "", 0, NULL), 0);
-}
-
-#define LARGEST ((INDEX_MAX_MOFFSET - DATA) * SECTOR)
-
-static void what_is_no_hole_is_mapped(void **state)
-{
-	enum { BASE = FORMAT_SPACE, END = FORMAT_SPACE + BYTES };
-	static const struct {
-		const char *what;
-		uint64_t virtual_size;
-		struct stretch list[3];
-		size_t count;
-		struct {
-			uint64_t start, sectors;
-		} maps[4];
-		size_t maps_count;
-	} cases[] = {
-		{ "a header", BYTES, { { 0, BASE } }, 1, { { 0, 0 } }, 0 },
-		{ "the first sector", BYTES, { { 0, BASE + 512 } }, 1, { { 0, 1 } }, 1 },
-		{ "the second", BYTES, { { BASE + 512, BASE + 1024 } }, 1, { { 1, 1 } }, 1 },
-		{ "parts of sectors", BYTES, { { BASE + 700, BASE + 1025 } }, 1, { { 1, 2 } }, 1 },
-		{ "all but a byte", BYTES, { { BASE + 511, BASE + 1535 } }, 1, { { 0, 3 } }, 1 },
-		{ "two stretches",
-		  BYTES,
-		  { { 0, BASE + 1024 }, { BASE + 4096, BASE + 8192 } },
-		  2,
-		  { { 0, 2 }, { 8, 8 } },
-		  2 },
-		{ "up to the end", BYTES, { { END - 512, END } }, 1, { { SECTORS - 1, 1 } }, 1 },
-		{ "it grew", BYTES, { { END - 1024, END + 9000 } }, 1, { { SECTORS - 2, 2 } }, 1 },
-		{ "it grew behind", BYTES, { { END, END + 9000 } }, 1, { { 0, 0 } }, 0 },
-		{ "it grew further", BYTES, { { END + 512, END + 9000 } }, 1, { { 0, 0 } }, 0 },
-		{ "as long as can be",
-		  UINT64_C(1) << 30,
-		  { { BASE + 512, BASE + (MOST + 1) * UINT64_C(512) } },
-		  1,
-		  { { 1, MOST } },
-		  1 },
-		{ "longer",
-		  UINT64_C(1) << 30,
-		  { { BASE + 512, BASE + (2 * MOST + 6) * UINT64_C(512) } },
-		  1,
-		  { { 1, MOST }, { MOST + 1, MOST }, { 2 * MOST + 1, 5 } },
-		  3 },
-		{ "the largest",
-		  LARGEST,
-		  { { BASE + LARGEST - 512, BASE + LARGEST } },
-		  1,
-		  { { LARGEST / 512 - 1, 1 } },
-		  1 },
-	};
-	struct upper_findings found;
-	struct mapping want[4];
-	struct layer layer;
-	size_t i, k;
-
-	for (i = 0; i < COUNT_OF(cases); i++) {
-		reset(NULL);
-		write_sparse(cases[i].virtual_size);
-		fake.size = FORMAT_SPACE + cases[i].virtual_size;
-		fake.list = cases[i].list;
-		fake.count = cases[i].count;
-		for (k = 0; k < cases[i].maps_count; k++)
-			want[k] = mapping_make(cases[i].maps[k].start, cases[i].maps[k].sectors,
-					       NUMBER, DATA + cases[i].maps[k].start, false);
-		open_it(cases[i].what, &layer, &found);
-		expect_maps(cases[i].what, &layer, want, cases[i].maps_count);
-		assert_int_equal(layer.entries, cases[i].maps_count);
-		assert_int_equal(layer.header.virtual_size, cases[i].virtual_size);
-		assert_true(found.sparse);
-		assert_int_equal(found.records + found.ignored_records + found.fragment_bytes, 0);
-		layer_close(&layer);
-	}
-}
-
-static void expect_refusal(const char *what, int want, const char *said)
-{
-	char message[600];
-	struct layer layer;
-	struct err e;
-	int r;
-
-	snprintf(message, sizeof message, "%s, %s: %s", upper_data, upper_index, said);
-	r = upper_open_read_only(upper_data, upper_index, NUMBER, &layer, NULL, &e);
-	if (r != want || strcmp(e.msg, message) != 0)
-		fail_msg("%s: %d '%s', not %d '%s'", what, r, r < 0 ? e.msg : "", want, message);
-}
-
-static void holes_that_cannot_be_told_are_refused(void **state)
-{
-	static const struct stretch all[] = { { 0, FORMAT_SPACE + BYTES } };
-	static const struct {
-		const char *what;
-		int data_error, hole_error;
-		bool first; /* of the whole file */
-		int r;
-		const char *said;
-	} cases[] = {
-		{ "no holes", 0, EINVAL, true, -EOPNOTSUPP,
-		  "its holes cannot be found here (SEEK_HOLE): Invalid argument" },
-		{ "a bad disk", 0, EIO, true, -EIO,
-		  "its holes cannot be found here (SEEK_HOLE): Input/output error" },
-		{ "no data", EINVAL, 0, false, -EOPNOTSUPP,
-		  "its holes cannot be found here (SEEK_DATA): Invalid argument" },
-		{ "bad data", EIO, 0, false, -EIO,
-		  "its holes cannot be found here (SEEK_DATA): Input/output error" },
-		{ "an end that is not found", 0, EINVAL, false, -EOPNOTSUPP,
-		  "its holes cannot be found here (SEEK_DATA): Invalid argument" },
-		{ "a bad end", 0, EIO, false, -EIO,
-		  "its holes cannot be found here (SEEK_DATA): Input/output error" },
-		{ "an end that is none", 0, ENXIO, false, -ENXIO,
-		  "its holes cannot be found here (SEEK_DATA): No such device or address" },
-	};
-	size_t i;
-
-	for (i = 0; i < COUNT_OF(cases); i++) {
-		reset(NULL);
-		write_sparse(BYTES);
-		assert_int_equal(truncate(upper_data, FORMAT_SPACE + BYTES), 0);
-		fake.list = cases[i].first ? NULL : all;
-		fake.count = 1;
-		fake.allocated = FORMAT_SPACE + BYTES;
-		fake.data_error = cases[i].data_error;
-		fake.hole_error = cases[i].hole_error;
-		expect_refusal(cases[i].what, cases[i].r, cases[i].said);
-	}
-}
-
-/* Where all is said to be data, it must take as much space. */
-static void a_file_without_holes_takes_its_space(void **state)
-{
-	static const struct stretch all[] = { { 0, FORMAT_SPACE + BYTES } };
-	enum { ALL = FORMAT_SPACE + BYTES };
-	struct upper_findings found;
-	struct layer layer;
-	char said[200];
-
-	write_sparse(BYTES);
-	assert_int_equal(truncate(upper_data, ALL), 0);
-	fake.list = all;
-	fake.count = 1;
-	fake.allocated = ALL - 512;
-	snprintf(said, sizeof said,
-		 "%d bytes take %d bytes of space, but this file system shows no holes: copy it to "
-		 "one that does",
-		 ALL, ALL - 512);
-	expect_refusal("a hole", -EOPNOTSUPP, said);
-	for (fake.allocated = ALL; fake.allocated <= ALL + 512; fake.allocated += 512) {
-		open_it("all is data", &layer, &found);
-		assert_int_equal(layer.run.count, 1);
-		assert_int_equal(mapping_sectors(layer.run.maps[0]), SECTORS);
-		layer_close(&layer);
-	}
-	fake.status_error = EOVERFLOW;
-	fake.status_after = 2; /* behind those of the two files' sizes */
-	expect_refusal("no status", -EOVERFLOW, "fstat: Value too large for defined data type");
-}
-
-static void sparse_layers_of_other_sizes_are_refused(void **state)
-{
-	static const struct stretch none[] = { { 0, FORMAT_SPACE } };
-	static const struct {
-		uint64_t virtual_size, size;
-		int r;
-		const char *said;
-	} cases[] = {
-		{ BYTES, FORMAT_SPACE + BYTES - 1, -EBADMSG,
-		  "a sparse layer of virtual size 32768 is 36863 bytes long, not 36864" },
-		{ BYTES, FORMAT_SPACE + BYTES + 1, -EBADMSG,
-		  "a sparse layer of virtual size 32768 is 36865 bytes long, not 36864" },
-		{ LARGEST + 512, FORMAT_SPACE + LARGEST + 512, -EFBIG,
-		  "a sparse layer over the limit of 64 PiB" },
-	};
-	size_t i;
-
-	for (i = 0; i < COUNT_OF(cases); i++) {
-		write_sparse(cases[i].virtual_size);
-		fake.list = none;
-		fake.count = 1;
-		fake.size = cases[i].size;
-		expect_refusal("a size", cases[i].r, cases[i].said);
-	}
-	reset(NULL);
-	write_sparse(BYTES);
-	assert_int_equal(io_replace_file(upper_index, "x", 1, NULL), 0);
-	expect_refusal("an index", -EBADMSG, "a sparse layer's index file has 1 bytes, not 0");
 }
 
 /* ---- looking at a data file ---- */
@@ -777,11 +416,8 @@ int main(void)
 		cmocka_unit_test_setup(neighbours_are_joined, reset),
 		cmocka_unit_test_setup(a_log_is_an_array_of_sectors, reset),
 		cmocka_unit_test_setup(room_is_made_in_doubles, reset),
+		cmocka_unit_test_setup(what_found_no_memory_is_not_read_in_part, reset),
 		cmocka_unit_test_setup(a_descriptor_may_be_zero, reset),
-		cmocka_unit_test_setup(what_is_no_hole_is_mapped, reset),
-		cmocka_unit_test_setup(holes_that_cannot_be_told_are_refused, reset),
-		cmocka_unit_test_setup(a_file_without_holes_takes_its_space, reset),
-		cmocka_unit_test_setup(sparse_layers_of_other_sizes_are_refused, reset),
 		cmocka_unit_test_setup(a_data_file_is_looked_at, reset),
 		cmocka_unit_test_setup(a_change_that_was_begun_is_seen_done, clear_new),
 		cmocka_unit_test_setup(what_cannot_be_opened_is_named, clear_new),

@@ -15,6 +15,7 @@
 #include "core/base/le.h"
 #include "core/upper_private.h"
 #include "core/upper_records.h"
+#include "tests/unit/fences.h"
 #include "tests/unit/loglib.h"
 #include "tests/unit/loops.h"
 #include "tests/unit/memfs.h"
@@ -45,9 +46,10 @@ static struct {
 	size_t index_bytes; /* only such a write to the index fails; 0: all */
 	void (*meanwhile)(void); /* called once, by a write of data */
 	void (*at_sync)(void); /* called once, by a sync of the data file */
-	int sync_error; /* of the index */
+	int sync_error, data_sync_error; /* of a sync of the index, of the data */
 	bool no_pending; /* there is no space for a new one */
-	int cut_error; /* of the pending file */
+	int cut_error, index_cut_error; /* of the pending file, of the index */
+	int unlink_error;
 	bool far; /* what is written to the data file goes nowhere */
 } fake;
 
@@ -92,6 +94,8 @@ static inline int fake_truncate(int fd, uint64_t size)
 {
 	if (is_file(fd, "u.pending") && fake.cut_error)
 		return fake.cut_error;
+	if (is_file(fd, "i/u.index") && fake.index_cut_error)
+		return fake.index_cut_error;
 	if (!is_file(fd, "u.data"))
 		return memfs_truncate(fd, size);
 	assert_int_equal(size % SECTOR, 0);
@@ -109,6 +113,8 @@ static inline int fake_datasync(int fd)
 
 	if (is_file(fd, "i/u.index") && fake.sync_error)
 		return fake.sync_error;
+	if (is_file(fd, "u.data") && fake.data_sync_error)
+		return fake.data_sync_error;
 	if (is_file(fd, "u.data") && at_sync) {
 		fake.at_sync = NULL;
 		at_sync();
@@ -120,6 +126,11 @@ static inline int fake_open(const char *path, int flags, mode_t mode)
 {
 	return fake.no_pending && strstr(path, ".pending.tmp.") ? -ENOSPC
 								: memfs_open(path, flags, mode);
+}
+
+static inline int fake_unlink(const char *path)
+{
+	return fake.unlink_error ? fake.unlink_error : memfs_unlink(path);
 }
 
 static const struct upper_log_options plain = { .ops = &ops,
@@ -143,6 +154,7 @@ static inline void make_files(void)
 	ops.truncate = fake_truncate;
 	ops.datasync = fake_datasync;
 	ops.open = fake_open;
+	ops.unlink = fake_unlink;
 	memset(&fake, 0, sizeof fake);
 	memfs = memfs_new(1);
 	assert_int_equal(
