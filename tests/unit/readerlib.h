@@ -188,11 +188,12 @@ static inline void write_log(const char *data, const char *index, uint64_t virtu
 
 static inline void open_it(const char *what, struct layer *layer, struct upper_findings *found)
 {
-	struct err e;
+	struct err e = { "untouched" };
 
 	memset(found, 0xff, sizeof *found);
 	if (upper_open_read_only(upper_data, upper_index, NUMBER, layer, found, &e) < 0)
 		fail_msg("%s: %s", what, e.msg);
+	assert_string_equal(e.msg, "untouched");
 }
 
 static inline void expect_maps(const char *what, const struct layer *layer,

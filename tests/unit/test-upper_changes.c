@@ -273,7 +273,9 @@ static void all_mappings_are_told(void **state)
 	struct upper_log_options options = plain;
 	unsigned round, rounds = loops_count(200);
 	struct mapping_run maps;
+	struct err untouched = { "untouched" };
 	uint64_t lba, k;
+	uint8_t byte;
 	size_t i;
 
 	for (round = 0; round < rounds; round++) {
@@ -291,12 +293,14 @@ static void all_mappings_are_told(void **state)
 			if (loops_random() % 128 == 0)
 				n += loops_random() % 40000;
 			if (n > 3 || loops_random() % 3 == 0)
-				assert_int_equal(upper_log_trim(u, at, n * SECTOR, 0, NULL), 0);
+				assert_int_equal(upper_log_trim(u, at, n * SECTOR, 0, &untouched),
+						 0);
 			else
 				assert_int_equal(
-					upper_log_pwrite(u, bytes, n * SECTOR, at, 0, NULL), 0);
+					upper_log_pwrite(u, bytes, n * SECTOR, at, 0, &untouched),
+					0);
 		}
-		assert_int_equal(upper_log_mappings(u, &maps, NULL), 0);
+		assert_int_equal(upper_log_mappings(u, &maps, &untouched), 0);
 		for (i = 0, lba = 0; i < maps.count; i++) {
 			struct mapping m = maps.maps[i];
 			struct segment piece, last;
@@ -336,6 +340,12 @@ static void all_mappings_are_told(void **state)
 		if (lba < SECTORS)
 			assert_false(piece_at(lba).mapped || piece_at(SECTORS - 1).mapped);
 		free(maps.maps);
+		assert_int_equal(upper_log_zero(u, 100, 1000, UPPER_FUA, &untouched), 0);
+		assert_int_equal(upper_log_pread(u, &byte, 1, 100, &untouched), 0);
+		assert_int_equal(upper_log_after_fork(u, &untouched), 0);
+		assert_int_equal(upper_log_flush(u, &untouched), 0);
+		/* What succeeds has nothing to say. */
+		assert_string_equal(untouched.msg, "untouched");
 		end();
 	}
 }

@@ -139,9 +139,9 @@ static void each_byte_is_as_the_format_says(void **state)
 		intent_of(UPPER_INTENT_RESIZE, (FORMAT_LBA_LIMIT - 1) * SECTOR, UUID),
 		intent_of(UPPER_INTENT_COMPACT, 0, OTHER),
 	};
+	struct err e = { "untouched" };
 	struct upper_intent found;
 	uint8_t want[INTENT];
-	struct err e;
 	size_t i;
 	int data;
 
@@ -161,6 +161,7 @@ static void each_byte_is_as_the_format_says(void **state)
 		assert_string_equal(found.uuid, cases[i].uuid);
 		assert_false(found.older_name);
 		assert_int_equal(count_fds(), 1);
+		assert_string_equal(e.msg, "untouched");
 		memfs_free(memfs);
 	}
 }
@@ -484,7 +485,8 @@ static void an_intent_is_carried_out(void **state)
 
 			loglib_listen();
 			r = upper_intent_finish(&memfs_ops, "u.data", "u.index", &fd, &e);
-			if (r != f->r || strncmp(e.msg, f->said, strlen(f->said)) != 0)
+			if (r != f->r || strncmp(e.msg, f->said, strlen(f->said)) != 0 ||
+			    (r == 0 && k == 0 && f->kind != UPPER_INTENT_NONE && e.msg[0]))
 				fail_msg("%s: %d '%s'", f->what, r, e.msg);
 			loglib_expect(k == 0 ? f->warned : "");
 			loglib_expect_none();

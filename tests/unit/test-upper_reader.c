@@ -263,6 +263,8 @@ static void a_data_file_is_looked_at(void **state)
 		if (r != cases[i].r || form != cases[i].form)
 			fail_msg("%s: %d, form %d", cases[i].what, r, (int)form);
 		snprintf(want, sizeof want, "%s: ", upper_data);
+		if (r == 0)
+			assert_string_equal(e.msg, "");
 		if (r < 0 && (strncmp(e.msg, want, strlen(want)) != 0 ||
 			      !strstr(e.msg + strlen(want), cases[i].said)))
 			fail_msg("%s: '%s'", cases[i].what, e.msg);
