@@ -427,7 +427,7 @@ int upper_open_read_only(const char *data_path, const char *index_path, size_t n
 		r = open_once(data_path, index_path, number, out, &now, &error);
 		if (r == 0 && now.stale_records + now.lost_records == 0)
 			break;
-		if (r < 0 && (r != -EBADMSG || (try > 0 && strcmp(error.msg, last.msg) == 0)))
+		if (r < 0 && (r != -EBADMSG || strcmp(error.msg, last.msg) == 0))
 			break;
 		if (r == 0 && before.stale_records == now.stale_records &&
 		    before.lost_records == now.lost_records)

@@ -611,6 +611,67 @@ int __wrap_pthread_cond_broadcast(pthread_cond_t *c)
 	return __real_pthread_cond_broadcast(c);
 }
 
+static _Atomic unsigned waits; /* of threads, for a condition */
+
+int __real_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m);
+int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m);
+
+int __wrap_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
+{
+	waits++;
+	return __real_pthread_cond_wait(c, m);
+}
+
+static struct upper_log *busy;
+static _Atomic bool done;
+
+static void *flush_it(void *arg)
+{
+	if (upper_log_flush(busy, NULL) < 0)
+		abort();
+	done = true;
+	return NULL;
+}
+
+static void *enter_it(void *arg)
+{
+	upper_sync_enter(&busy->sync);
+	done = true;
+	upper_sync_leave(&busy->sync);
+	return NULL;
+}
+
+/* Who flushes, and who needs that nobody does, wait for one another. */
+static void one_syncs_at_a_time(void **state)
+{
+	static void *(*const others[])(void *arg) = { flush_it, enter_it };
+	struct upper_log_options options = { .ops = &memfs_ops };
+	pthread_t thread;
+	size_t i;
+
+	memfs = memfs_new(1);
+	assert_int_equal(
+		upper_log_create(&memfs_ops, "u.data", "i/u.index", BYTES, NULL, NULL, NULL), 0);
+	assert_int_equal(upper_log_open("u.data", "i/u.index", &options, &busy, NULL, NULL), 0);
+	assert_int_equal(upper_log_pwrite(busy, "x", 1, 0, 0, NULL), 0);
+	for (i = 0; i < COUNT_OF(others); i++) {
+		waits = 0;
+		done = false;
+		upper_sync_enter(&busy->sync);
+		assert_int_equal(pthread_create(&thread, NULL, others[i], NULL), 0);
+		while (waits == 0 && !done)
+			sched_yield();
+		assert_false(done);
+		upper_sync_leave(&busy->sync);
+		pthread_join(thread, NULL);
+		assert_true(done);
+		assert_false(busy->sync.running);
+	}
+	assert_int_equal(busy->queue.count, 0);
+	assert_int_equal(upper_log_close(busy, NULL), 0);
+	memfs_free(memfs);
+}
+
 static void locks_are_made_before_they_are_used(void **state)
 {
 	struct upper_log_options options = { .ops = &memfs_ops };
@@ -665,6 +726,7 @@ int main(void)
 		cmocka_unit_test(claims_are_listed_by_age),
 		cmocka_unit_test(who_has_the_name_has_the_lock),
 		cmocka_unit_test(who_has_the_lock_is_named),
+		cmocka_unit_test(one_syncs_at_a_time),
 		cmocka_unit_test(locks_are_made_before_they_are_used),
 	};
 
