@@ -364,9 +364,11 @@ static void damage_at_times(unsigned look)
 
 	if (look > 3)
 		return;
+	before_look = NULL; /* this is none */
 	read_at(upper_index, &byte, 1, 57); /* of its uuid */
 	byte ^= 1;
 	write_at(upper_index, &byte, 1, 57);
+	before_look = damage_at_times;
 }
 
 /* While its index is opened, by which it cannot be told yet. */
