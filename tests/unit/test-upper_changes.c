@@ -167,6 +167,34 @@ static void a_change_is_durable_if_asked(void **state)
 			}
 }
 
+/* Of more pieces than are looked up at once, from any byte of a sector on. */
+static void a_read_of_many_pieces_is_whole(void **state)
+{
+	enum { PIECES = 100, ALL = 2 * PIECES * SECTOR };
+	static const uint64_t offs[] = { 0, 1, 100, 511, 512, 700, 1535 };
+	uint8_t *disk = calloc(1, ALL), *found = malloc(ALL);
+	size_t i;
+
+	assert_true(disk && found);
+	start(&plain);
+	for (i = 0; i < PIECES; i++) {
+		memset(disk + 2 * i * SECTOR, (int)i + 1, SECTOR);
+		assert_int_equal(
+			upper_log_pwrite(u, disk + 2 * i * SECTOR, SECTOR, 2 * i * SECTOR, 0, NULL),
+			0);
+	}
+	for (i = 0; i < COUNT_OF(offs); i++) {
+		size_t n = ALL - (size_t)offs[i] - i;
+
+		memset(found, 'f', ALL);
+		assert_int_equal(upper_log_pread(u, found, n, offs[i], NULL), 0);
+		assert_memory_equal(found, disk + offs[i], n);
+	}
+	end();
+	free(disk);
+	free(found);
+}
+
 static int below_result;
 static unsigned belows;
 static uint64_t below_off;
@@ -401,6 +429,7 @@ int main(void)
 		cmocka_unit_test(what_lies_beyond_the_end_is_named),
 		cmocka_unit_test(a_write_is_so_many_records),
 		cmocka_unit_test(a_change_is_durable_if_asked),
+		cmocka_unit_test(a_read_of_many_pieces_is_whole),
 		cmocka_unit_test(a_read_that_fails_is_told),
 		cmocka_unit_test(zeroes_get_through_a_full_disk),
 		cmocka_unit_test(all_mappings_are_told),
