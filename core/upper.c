@@ -46,20 +46,21 @@ static void log_release(struct log *log)
 	free(log->runs);
 }
 
-static int log_new_run(struct log *log)
+/* False: no memory. */
+static bool log_new_run(struct log *log)
 {
 	if (log->count == log->room) {
 		size_t room = log->room ? 2 * log->room : 16;
 		struct mapping_run *runs = realloc(log->runs, room * sizeof *runs);
 
 		if (!runs)
-			return -ENOMEM;
+			return false;
 		log->runs = runs;
 		log->room = room;
 	}
 	log->runs[log->count++] = (struct mapping_run){ 0 };
 	log->maps_room = 0;
-	return 0;
+	return true;
 }
 
 static int run_append(struct log *log, struct mapping m)
@@ -101,7 +102,7 @@ static int log_append(struct log *log, const struct format_entry *entry, size_t 
 
 	if (last && join(last, entry))
 		return 0;
-	if ((!last || entry->start < mapping_end(*last)) && log_new_run(log) < 0)
+	if ((!last || entry->start < mapping_end(*last)) && !log_new_run(log))
 		return -ENOMEM;
 	return run_append(log, mapping_make(entry->start, entry->sectors, number, entry->moffset,
 					    entry->zeroed));
@@ -226,8 +227,8 @@ static int check_holes(int fd, uint64_t size, struct err *e)
 	return 0;
 }
 
-/* Maps logical sectors [from, to), which are stored one after the other. */
-static int map_sparse(struct log *log, uint64_t from, uint64_t to, size_t number)
+/* Maps logical sectors [from, to), stored one after the other.  False: no memory. */
+static bool map_sparse(struct log *log, uint64_t from, uint64_t to, size_t number)
 {
 	while (from < to) {
 		struct format_entry entry = {
@@ -237,10 +238,10 @@ static int map_sparse(struct log *log, uint64_t from, uint64_t to, size_t number
 		};
 
 		if (log_append(log, &entry, number) < 0)
-			return -ENOMEM;
+			return false;
 		from += entry.sectors;
 	}
-	return 0;
+	return true;
 }
 
 /* The sparse form: logical byte x is stored at 4096 + x, and is there unless that is a hole. */
@@ -266,7 +267,7 @@ static int open_sparse(int fd, struct source *data, size_t number, struct layer 
 		from -= FORMAT_SPACE;
 		off = to;
 		to = (to - FORMAT_SPACE + SECTOR - 1) / SECTOR;
-		if (map_sparse(&log, from / SECTOR, to, number) < 0) {
+		if (!map_sparse(&log, from / SECTOR, to, number)) {
 			r = err_set(e, ENOMEM, "out of memory");
 			break;
 		}
@@ -381,7 +382,6 @@ static int open_at(const char *data_place, const char *index_place, struct log_f
 	source_close(f->index);
 	if (r < 0) {
 		source_close(f->data);
-		free(t.run.maps);
 		return err_wrap(e, r, "%s, %s", data_place, index_place);
 	}
 	t.data = f->data;
@@ -427,7 +427,7 @@ int upper_open_read_only(const char *data_path, const char *index_path, size_t n
 		r = open_once(data_path, index_path, number, out, &now, &error);
 		if (r == 0 && now.stale_records + now.lost_records == 0)
 			break;
-		if (r < 0 && (r != -EBADMSG || (try > 0 && strcmp(error.msg, last.msg) == 0)))
+		if (r < 0 && (r != -EBADMSG || strcmp(error.msg, last.msg) == 0))
 			break;
 		if (r == 0 && before.stale_records == now.stale_records &&
 		    before.lost_records == now.lost_records)

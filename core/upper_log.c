@@ -235,7 +235,7 @@ static int start(struct upper_log *u, const struct upper_log_options *options,
 static struct upper_log *make(const char *data_path, const char *index_path,
 			      const struct upper_log_options *options)
 {
-	struct upper_log *u = aligned_alloc(64, (sizeof *u + 63) / 64 * 64);
+	struct upper_log *u = aligned_alloc(_Alignof(struct upper_log), sizeof *u);
 
 	if (!u)
 		return NULL;

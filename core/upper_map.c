@@ -55,9 +55,9 @@ int upper_map_init(struct upper_map *m, uint64_t sectors)
 
 	memset(m, 0, sizeof *m);
 	m->sectors = sectors;
-	m->block_regions = (size_t)min_u64(max_u64(regions, 1), BLOCK_REGIONS);
+	m->block_regions = (size_t)min_u64(regions, BLOCK_REGIONS);
 	m->block_count = (size_t)((regions + m->block_regions - 1) / m->block_regions);
-	m->blocks = calloc(m->block_count + 1, sizeof *m->blocks);
+	m->blocks = calloc(m->block_count, sizeof *m->blocks);
 	if (!m->blocks)
 		return -ENOMEM;
 	for (i = 0; i < UPPER_MAP_LOCKS; i++)
@@ -124,40 +124,41 @@ static uint32_t find(const struct upper_region *r, uint64_t lba)
 	return (uint32_t)(base - r->maps) + (mapping_end(*base) <= lba);
 }
 
-static int make_block(struct upper_map *m, uint64_t lba)
+/* False: no memory. */
+static bool make_block(struct upper_map *m, uint64_t lba)
 {
 	struct upper_region *block;
 
 	if (block_of(m, lba))
-		return 0;
+		return true;
 	block = calloc(m->block_regions, sizeof *block);
 	if (!block)
-		return -ENOMEM;
+		return false;
 	atomic_store_explicit(&m->blocks[lba / UPPER_REGION / m->block_regions], block,
 			      memory_order_release);
-	return 0;
+	return true;
 }
 
-/* A change adds at most two mappings to a region. */
-static int reserve_region(struct upper_map *m, uint64_t lba)
+/* A change adds at most two mappings to a region.  False: no memory. */
+static bool reserve_region(struct upper_map *m, uint64_t lba)
 {
 	struct upper_region *r;
 	struct mapping *maps;
 	uint32_t room;
 
-	if (make_block(m, lba) < 0)
-		return -ENOMEM;
+	if (!make_block(m, lba))
+		return false;
 	r = region_of(m, lba);
 	if (r->room - r->count >= 2)
-		return 0;
+		return true;
 	room = r->room ? 2 * r->room : 4;
 	WITH_LOCK(lock_of(m, lba));
 	maps = realloc(r->maps, room * sizeof *maps);
 	if (!maps)
-		return -ENOMEM;
+		return false;
 	r->maps = maps;
 	r->room = room;
-	return 0;
+	return true;
 }
 
 int upper_map_reserve(struct upper_map *m, uint64_t start, uint64_t sectors)
@@ -165,7 +166,7 @@ int upper_map_reserve(struct upper_map *m, uint64_t start, uint64_t sectors)
 	uint64_t lba, end = start + sectors;
 
 	for (lba = start; lba < end; lba = region_end(lba))
-		if (reserve_region(m, lba) < 0)
+		if (!reserve_region(m, lba))
 			return -ENOMEM;
 	return 0;
 }

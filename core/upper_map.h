@@ -60,7 +60,7 @@ struct upper_map {
 	struct upper_map_lock locks[UPPER_MAP_LOCKS]; /* of region n: n modulo their number */
 };
 
-/* For a disk of `sectors`, at most 2^50.  -ENOMEM. */
+/* For a disk of `sectors`, 1 to 2^50.  -ENOMEM. */
 int upper_map_init(struct upper_map *m, uint64_t sectors);
 void upper_map_release(struct upper_map *m);
 

@@ -185,8 +185,10 @@ static int read_records(const struct pending_file *f, const struct header *h,
 
 	if (n > FORMAT_MAX_ENTRIES)
 		return err_set(e, EFBIG, "%zu records, more than %" PRIu64, n, FORMAT_MAX_ENTRIES);
-	raw = malloc(n * size + 1);
-	out->records = malloc(n * sizeof *out->records + 1);
+	if (n == 0)
+		return 0;
+	raw = malloc(n * size);
+	out->records = malloc(n * sizeof *out->records);
 	if (!raw || !out->records)
 		return err_set(e, ENOMEM, "out of memory for %zu records", n);
 	r = upper_file_read(f->ops, f->fd, raw, n * size, header, e);

@@ -357,6 +357,27 @@ static void make_sparse(void)
 	assert_int_equal(io_replace_file(upper_index, "", 0, NULL), 0);
 }
 
+/* At the first look and the third: never twice in a row. */
+static void damage_at_times(unsigned look)
+{
+	uint8_t byte;
+
+	if (look > 3)
+		return;
+	before_look = NULL; /* this is none */
+	read_at(upper_index, &byte, 1, 57); /* of its uuid */
+	byte ^= 1;
+	write_at(upper_index, &byte, 1, 57);
+	before_look = damage_at_times;
+}
+
+/* While its index is opened, by which it cannot be told yet. */
+static void become_sparse(unsigned look)
+{
+	if (look == 1)
+		make_sparse();
+}
+
 static void make_without_index(void)
 {
 	make_log();
@@ -389,6 +410,8 @@ static void what_changes_is_looked_at_again(void **state)
 		{ "no more lost", make_lost, shorten_pending, RECORDS + 1, 0, 0, 0, "" },
 		{ "always another stale", make_stale, hide_the_last, 20, 0, RECORDS - 1, 0, "" },
 		{ "always another lost", make_lost, hide_the_last, 20, 0, 0, RECORDS - 1, "" },
+		{ "damaged at times", make_stale, damage_at_times, 5, 0, RECORDS, 0, "" },
+		{ "becomes another", make_stale, become_sparse, 3, 0, 0, 0, "" },
 		{ "no index", make_without_index, change_nothing, 1, -ENOENT, 0, 0,
 		  "No such file or directory" },
 		{ "damaged", make_damaged, change_nothing, 2, -EBADMSG, 0, 0,
