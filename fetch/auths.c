@@ -3,7 +3,6 @@
 #include "fetch/auths.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,7 +60,7 @@ static int fit(const char *key, const char *host, const char *repository)
 		return 0;
 	if (strncmp(path, repository, n) != 0 || (repository[n] != '/' && repository[n] != '\0'))
 		return -1;
-	return n < INT16_MAX ? (int)n : -1; /* longer than any name */
+	return (int)n; /* of a document of at most ANSWER_MAX bytes */
 }
 
 /* ---- entries ---- */

@@ -48,6 +48,102 @@ static void nothing_is_looked_for_anonymously(void **state)
 	close_world();
 }
 
+/* ---- what statuses mean ---- */
+
+#define REASON(text) "reg.io: token service: HTTP " text
+
+static void token_services_answer(void **state)
+{
+	static const struct {
+		const char *reply, *then; /* what who asks is told */
+	} rows[] = {
+		{ "reply 200 {\"token\":\"a\"}", "go Bearer a" },
+		{ "reply 299 {\"token\":\"a\"}", "go Bearer a" },
+		{ "reply 300 {\"token\":\"a\"}", "paused " REASON("300 (multiple choices)") },
+		{ "reply 304 {}", "paused " REASON("304 (not modified)") },
+		{ "reply 400 {}", "refused reg.io: user 'me' and the password are refused (token "
+				  "service: HTTP 400 (bad request)); check the credentials, or log "
+				  "in anew" },
+		{ "reply 402 {}", "paused " REASON("402 (payment required)") },
+		{ "reply 404 {}", "paused " REASON("404 (not found)") },
+		{ "reply 200 ",
+		  "paused reg.io: token service: token answer: wrong JSON in line 1, column 0" },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		OPEN();
+		RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+		    { rows[i].reply, "" }, { "ask 1", rows[i].then });
+		close_world();
+	}
+	OPEN();
+	RUN({ FILE_IDENTITY, "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+	    { "reply 401 {\"message\":\"who/am/i is it\"}", "" },
+	    { "ask 1", "refused reg.io: user '(token)' and the password are refused (token "
+		       "service: HTTP 401 (unauthorized)); check the credentials, or log in "
+		       "anew" });
+	close_world();
+	/* an identity token that may not go there */
+	open_world("http://reg.io", NULL);
+	RUN({ FILE_IDENTITY, "" }, { "ask 1", "go -" },
+	    { "401 1 Bearer realm=\"http://auth.io/t\"", "0" },
+	    { "inquiry", "GET http://auth.io/t -" }, { "reply 401 {}", "" },
+	    { "ask 1", "refused reg.io: it wants a login at a token service without TLS on another "
+		       "machine, to which no password is sent (HTTP 401 (unauthorized))" });
+	close_world();
+}
+
+/* A good answer, or a redirect, says that it went without those that cannot be had. */
+static void a_good_answer_warns_of_a_fault(void **state)
+{
+	static const struct {
+		const char *accepted;
+		bool warned;
+	} rows[] = {
+		{ "ok 1 199", false }, { "ok 1 200", true },  { "ok 1 399", true },
+		{ "ok 1 400", false }, { "ok 1 500", false },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		OPEN(); /* there is no file */
+		RUN({ "ask 1", "go -" }, { "401 1" BEARER, "0" }, { TOKEN("a", "100"), "" },
+		    { "ask 1", "go Bearer a" }, { rows[i].accepted, "" });
+		if ((w.warnings[0] != '\0') != rows[i].warned)
+			fail_msg("%s: '%s'", rows[i].accepted, w.warnings);
+		w.warnings[0] = '\0';
+		/* once, as long as it is the same fault */
+		RUN({ "ok 1 200", "" }, { "ok 1 200", "" });
+		assert_int_equal(w.warnings[0] != '\0', !rows[i].warned);
+		close_world();
+	}
+}
+
+/* Another fault is told of anew, and so is the same after a lookup that went well. */
+static void each_fault_is_warned_of(void **state)
+{
+	OPEN();
+	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME },
+	    { "ok 1 200", "" });
+	assert_string_equal(w.warnings, "");
+	RUN({ "file {", "" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME }, { "ok 1 200", "" });
+	assert_non_null(strstr(w.warnings, "wrong JSON in line 1"));
+	w.warnings[0] = '\0';
+	RUN({ "401 1" BASIC, "0" }, { "ask 1", GO_ME }, { "ok 1 200", "" });
+	assert_string_equal(w.warnings, "");
+	RUN({ "file []", "" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME }, { "ok 1 200", "" });
+	assert_non_null(strstr(w.warnings, "not a JSON object"));
+	assert_non_null(strstr(auth_fault(w.auth), "not a JSON object"));
+	w.warnings[0] = '\0';
+	RUN({ FILE_ME, "" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME }, { "ok 1 200", "" });
+	assert_string_equal(w.warnings, "");
+	assert_string_equal(auth_fault(w.auth), "");
+	RUN({ "file []", "" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME }, { "ok 1 200", "" });
+	assert_non_null(strstr(w.warnings, "not a JSON object"));
+	close_world();
+}
+
 /* ---- what is forgotten ---- */
 
 static void play_secrets(void)
@@ -164,6 +260,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_given_password_comes_before_any_file),
 		cmocka_unit_test(nothing_is_looked_for_anonymously),
+		cmocka_unit_test(token_services_answer),
+		cmocka_unit_test(a_good_answer_warns_of_a_fault),
+		cmocka_unit_test(each_fault_is_warned_of),
 		cmocka_unit_test(no_secret_is_left),
 		cmocka_unit_test(an_auth_needs_memory),
 		cmocka_unit_test(a_lookup_is_waited_for),

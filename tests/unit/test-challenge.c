@@ -27,6 +27,8 @@ static const struct {
 	  NULL, NULL, NULL },
 	{ "Bearer realm=\"https://a/x,y=z\", scope=\"a b,c\"", CHALLENGE_BEARER, "https://a/x,y=z",
 	  NULL, "a b,c", NULL },
+	{ "Bearer realm=\"https://a/~\",service=\"~\x80\",scope=\" \"", CHALLENGE_BEARER,
+	  "https://a/~", "~\x80", " ", NULL },
 	{ "Bearer realm=\"https://a\",service=\"\"", CHALLENGE_BEARER, "https://a", "", NULL,
 	  NULL },
 	{ "Basic realm=\"Registry\"", CHALLENGE_BASIC, NULL, NULL, NULL, NULL },
@@ -241,6 +243,9 @@ static const struct {
 } good_tokens[] = {
 	{ "{\"token\":\"t0k.en\",\"expires_in\":300,\"issued_at\":\"x\"}", "t0k.en", 300 },
 	{ "{\"access_token\":\"t\"}", "t", 60 },
+	{ "{\"token\":\"t\",\"expires_in\":1}", "t", 1 },
+	{ "{\"token\":\"t\",\"expires_in\":31535999}", "t", 31535999 },
+	{ "{\"token\":\"t\",\"expires_in\":31536001}", "t", 31536000 },
 	{ "{\"token\":\"s\",\"token\":\"t\"}", "t", 60 },
 	{ "{\"access_token\":\"a\",\"token\":\"t\",\"expires_in\":5}", "t", 5 },
 	{ "{\"access_token\":\"a\",\"token\":\"\"}", "a", 60 },
