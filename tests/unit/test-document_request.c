@@ -221,7 +221,7 @@ static void memory_runs_out(void **state)
 	document_release(&d);
 }
 
-static void fail(struct request *q)
+static void end_badly(struct request *q)
 {
 	finish(q, -EACCES);
 }
@@ -231,7 +231,7 @@ static void a_failure_is_told(void **state)
 	struct err e = { "as before" };
 
 	d = (struct document){ .limit = 8 };
-	on_submit = fail;
+	on_submit = end_badly;
 	assert_int_equal(document_fetch(&d, &e), -EACCES);
 	assert_string_equal(e.msg, "it ended");
 	assert_null(d.from);
