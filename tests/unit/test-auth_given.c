@@ -144,6 +144,80 @@ static void each_fault_is_warned_of(void **state)
 	close_world();
 }
 
+/* ---- who is asked how ---- */
+
+/* The host itself by its own route, a token service without the host's client certificate. */
+static void a_token_service_has_a_route_of_its_own(void **state)
+{
+	OPEN();
+	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1", "0" }, { "ask 1", "go -" },
+	    { "401 1", "0" }, { "inquiry", "GET https://reg.io/v2/ -" });
+	assert_ptr_equal(w.running->route, &route);
+	RUN({ "reply 401 WWW-Authenticate:" BEARER "|", "" },
+	    { "inquiry", ASKED "Basic bWU6c2VjcmV0" });
+	assert_ptr_not_equal(w.running->route, &route);
+	close_world();
+	/* any other status says nothing of what it wants */
+	OPEN();
+	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1", "0" }, { "ask 1", "go -" },
+	    { "401 1", "0" }, { "reply 403 WWW-Authenticate:" BEARER "|", "" }, { "ask 1", GO_ME });
+	close_world();
+}
+
+#define FILE_BOTH                                                                                  \
+	"file {\"auths\":{\"reg.io\":{\"auth\":\"bWU6c2VjcmV0\",\"identitytoken\":\"who/am/i\"}}}"
+
+static void an_identity_token_comes_before_a_password(void **state)
+{
+	OPEN();
+	RUN({ FILE_BOTH, "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+	    { "inquiry", "POST https://auth.io/token -" },
+	    { "reply 403 {\"message\":\"secret\"}", "" },
+	    { "ask 1", "refused reg.io: user 'me' and the password are refused (token service: "
+		       "HTTP 403 (forbidden)); check the credentials, or log in anew" });
+	close_world();
+	OPEN();
+	RUN({ FILE_BOTH, "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+	    { "reply 403 {\"message\":\"who/am/i\"}", "" },
+	    { "ask 1", "refused reg.io: user 'me' and the password are refused (token service: "
+		       "HTTP 403 (forbidden)); check the credentials, or log in anew" });
+	close_world();
+	OPEN();
+	RUN({ FILE_BOTH, "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+	    { "reply 403 {\"message\":\"you\"}", "" },
+	    { "ask 1", "refused reg.io: user 'me' and the password are refused (token service: "
+		       "HTTP 403 (forbidden): you); check the credentials, or log in anew" });
+	close_world();
+}
+
+/* A token from a file never runs out: a 403 to it may lead to another one, and else it stays. */
+static void a_fixed_token_outlives_a_forbidden_answer(void **state)
+{
+	OPEN();
+	RUN({ FILE_FIXED, "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+	    { "ask 1", "go Bearer fixed" }, { "clock 1000", "" }, { "403 1", "0" },
+	    { "ask 1", "go Bearer fixed" }, { "ask 2", "go Bearer fixed" });
+	close_world();
+}
+
+/* The third 401 in a row is the end for who went ahead, not for those who wait for it. */
+static void the_third_in_a_row_is_the_end(void **state)
+{
+	OPEN();
+	w.askers[1].strikes = 2;
+	RUN({ "file {}", "" }, { "ask 1", "go -" }, { "ask 2", "wait" },
+	    { "401 1" BASIC, "reg.io: HTTP 401 (unauthorized), and it does not say how to log in"
+			     "[2:0]" },
+	    { "ask 2", "go -" });
+	close_world();
+	OPEN();
+	RUN({ "file {}", "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+	    { TOKEN("a", "100"), "" }, { "ask 1", "go Bearer a" }, { "401 1" BEARER, "0" },
+	    { TOKEN("a", "100"), "" }, { "ask 1", "go Bearer a" },
+	    { "401 1" BEARER, "reg.io: HTTP 401 (unauthorized) for this repository" });
+	close_world();
+}
+
 /* ---- what is forgotten ---- */
 
 static void play_secrets(void)
@@ -191,6 +265,24 @@ static void no_secret_is_left(void **state)
 		play_secrets();
 		fences_secret = NULL;
 	}
+}
+
+/* What the lookup before has found is not its own any more. */
+static void a_lookup_without_a_thread_loses_nothing(void **state)
+{
+	OPEN();
+	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME },
+	    { "ok 1 200", "" }, { "no threads", "" }, { "401 1" BASIC, "0" },
+	    { "ask 1", "...paused reg.io: no thread" }, { "threads", "" }, { "clock 200", "" },
+	    { "ask 1", "go -" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME });
+	close_world();
+	/* nor is it when there is nothing to find */
+	anonymous = true;
+	OPEN();
+	RUN({ "ask 1", "go -" }, { "401 1" BASIC, "0" }, { "clock 3000", "" }, { "ask 1", "go -" },
+	    { "401 1" BASIC, "0" });
+	close_world();
+	anonymous = false;
 }
 
 /* ---- its beginning and its end ---- */
@@ -263,6 +355,11 @@ int main(void)
 		cmocka_unit_test(token_services_answer),
 		cmocka_unit_test(a_good_answer_warns_of_a_fault),
 		cmocka_unit_test(each_fault_is_warned_of),
+		cmocka_unit_test(a_token_service_has_a_route_of_its_own),
+		cmocka_unit_test(an_identity_token_comes_before_a_password),
+		cmocka_unit_test(a_fixed_token_outlives_a_forbidden_answer),
+		cmocka_unit_test(the_third_in_a_row_is_the_end),
+		cmocka_unit_test(a_lookup_without_a_thread_loses_nothing),
 		cmocka_unit_test(no_secret_is_left),
 		cmocka_unit_test(an_auth_needs_memory),
 		cmocka_unit_test(a_lookup_is_waited_for),

@@ -87,6 +87,8 @@ static const struct {
 	/* what stands in no Basic header is no password of ours */
 	{ 401, "{\"details\":\"secret\"}", "Digest bWU6c2VjcmV0",
 	  "HTTP 401 (unauthorized): secret" },
+	{ 401, "{\"details\":\"secret\"}", "Basics bWU6c2VjcmV0",
+	  "HTTP 401 (unauthorized): secret" },
 	{ 401, "{\"details\":\"secret\"}", "Basic c2VjcmV0", "HTTP 401 (unauthorized): secret" },
 	{ 401, "{\"details\":\"fine\"}", "Basic ", "HTTP 401 (unauthorized): fine" },
 	/* what is an end of words, and what is not */
