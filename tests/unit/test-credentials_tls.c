@@ -52,6 +52,7 @@ static void expect_path(const char *got, const char *name)
 #define ETC "etc"
 
 static int scandir_fails; /* with this error; 0: it does not */
+static bool scandir_finds_nothing; /* the next time */
 
 int __real_scandir64(const char *path, struct dirent ***entries,
 		     int (*filter)(const struct dirent *d),
@@ -67,6 +68,11 @@ int __wrap_scandir64(const char *path, struct dirent ***entries,
 	if (scandir_fails) {
 		errno = scandir_fails;
 		return -1;
+	}
+	if (scandir_finds_nothing) {
+		scandir_finds_nothing = false;
+		*entries = malloc(1);
+		return 0;
 	}
 	if (strncmp(path, "/etc/", 5) == 0)
 		path = in_folder(path + 1);
@@ -209,6 +215,23 @@ static void folders_cannot_be_read(void **state)
 	assert_true(!t.ca && !t.cert && !t.key);
 }
 
+/* Not even "." and "..": it is there all the same. */
+static void a_folder_may_be_empty(void **state)
+{
+	struct credentials_tls t;
+	struct err e;
+
+	write_file(ETC "/docker/certs.d/void.io/a.crt", "");
+	setenv("HOME", in_folder("home"), 1);
+	assert_int_equal(credentials_find_tls("void.io", &t, &e), 0);
+	assert_string_equal(t.ca, "/etc/docker/certs.d/void.io/a.crt");
+	credentials_tls_release(&t);
+	scandir_finds_nothing = true;
+	assert_int_equal(credentials_find_tls("void.io", &t, &e), 0);
+	assert_null(t.ca);
+	unsetenv("HOME");
+}
+
 /* The first folder that is there counts, whatever is in it. */
 static void the_systems_certs_folders_come_after_ones_own(void **state)
 {
@@ -265,6 +288,7 @@ int main(void)
 		cmocka_unit_test(no_host_leads_elsewhere),
 		cmocka_unit_test(keys_belong_to_certificates),
 		cmocka_unit_test(folders_cannot_be_read),
+		cmocka_unit_test(a_folder_may_be_empty),
 		cmocka_unit_test(the_systems_certs_folders_come_after_ones_own),
 	};
 

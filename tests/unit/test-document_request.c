@@ -2,6 +2,7 @@
 /* test-document_request.c - a document and the request that it becomes, call by call: the test is
  * what submits it.  Over a stage it is in test-document.c. */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -28,6 +29,24 @@ void __wrap_request_submit(struct request *q)
 {
 	on_submit(q);
 }
+
+/* What belongs to waiting for it is made and unmade, though glibc's default is all zero and holds
+ * nothing. */
+static int made, unmade;
+
+#define WRAP(name, parameters, arguments, count)                                                   \
+	int __real_##name parameters;                                                              \
+	int __wrap_##name parameters;                                                              \
+	int __wrap_##name parameters                                                               \
+	{                                                                                          \
+		count++;                                                                           \
+		return __real_##name arguments;                                                    \
+	}
+
+WRAP(pthread_mutex_init, (pthread_mutex_t * m, const pthread_mutexattr_t *a), (m, a), made)
+WRAP(pthread_cond_init, (pthread_cond_t * c, const pthread_condattr_t *a), (c, a), made)
+WRAP(pthread_mutex_destroy, (pthread_mutex_t * m), (m), unmade)
+WRAP(pthread_cond_destroy, (pthread_cond_t * c), (c), unmade)
 
 static int take(struct request *q, uint64_t off, const char *text, struct err *e)
 {
@@ -105,7 +124,9 @@ static void a_document_becomes_a_request(void **state)
 		.retry_until = 678,
 	};
 	on_submit = look_at_request;
+	made = unmade = 0;
 	assert_int_equal(document_fetch(&d, NULL), 0);
+	assert_true(made == 2 && unmade == 2);
 	assert_true(checked);
 	assert_string_equal(d.from, FROM);
 	assert_int_equal(d.answer.status, 200);

@@ -70,8 +70,6 @@ static bool fails(const char *call)
 
 WRAP(int, pipe2, (int ends[2], int flags), (ends, flags))
 WRAP(ssize_t, read, (int fd, void *buf, size_t n), (fd, buf, n))
-WRAP(int, pidfd_open, (pid_t pid, unsigned flags), (pid, flags))
-WRAP_SPAWN(posix_spawn_file_actions_init, (posix_spawn_file_actions_t * files), (files))
 WRAP_SPAWN(posix_spawn_file_actions_adddup2,
 	   (posix_spawn_file_actions_t * files, int fd, int new_fd), (files, fd, new_fd))
 WRAP_SPAWN(posix_spawn_file_actions_addopen,
@@ -79,12 +77,53 @@ WRAP_SPAWN(posix_spawn_file_actions_addopen,
 	   (files, fd, path, flags, mode))
 WRAP_SPAWN(posix_spawn_file_actions_addclosefrom_np, (posix_spawn_file_actions_t * files, int fd),
 	   (files, fd))
-WRAP_SPAWN(posix_spawnattr_init, (posix_spawnattr_t * a), (a))
 WRAP_SPAWN(posix_spawnattr_setsigmask, (posix_spawnattr_t * a, const sigset_t *s), (a, s))
 WRAP_SPAWN(posix_spawnattr_setsigdefault, (posix_spawnattr_t * a, const sigset_t *s), (a, s))
 WRAP_SPAWN(posix_spawnattr_setpgroup, (posix_spawnattr_t * a, pid_t group), (a, group))
 WRAP_SPAWN(posix_spawnattr_setflags, (posix_spawnattr_t * a, short flags), (a, flags))
 
+/* What is initialised is destroyed, though glibc keeps no memory in an attribute. */
+static int inits, alive;
+
+int __real_posix_spawn_file_actions_init(posix_spawn_file_actions_t *files);
+int __wrap_posix_spawn_file_actions_init(posix_spawn_file_actions_t *files);
+int __real_posix_spawnattr_init(posix_spawnattr_t *a);
+int __wrap_posix_spawnattr_init(posix_spawnattr_t *a);
+int __real_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *files);
+int __wrap_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *files);
+int __real_posix_spawnattr_destroy(posix_spawnattr_t *a);
+int __wrap_posix_spawnattr_destroy(posix_spawnattr_t *a);
+
+int __wrap_posix_spawn_file_actions_init(posix_spawn_file_actions_t *files)
+{
+	if (fails("posix_spawn_file_actions_init"))
+		return failing.error;
+	inits++;
+	return __real_posix_spawn_file_actions_init(files);
+}
+
+int __wrap_posix_spawnattr_init(posix_spawnattr_t *a)
+{
+	if (fails("posix_spawnattr_init"))
+		return failing.error;
+	inits++;
+	return __real_posix_spawnattr_init(a);
+}
+
+int __wrap_posix_spawn_file_actions_destroy(posix_spawn_file_actions_t *files)
+{
+	alive--;
+	return __real_posix_spawn_file_actions_destroy(files);
+}
+
+int __wrap_posix_spawnattr_destroy(posix_spawnattr_t *a)
+{
+	alive--;
+	return __real_posix_spawnattr_destroy(a);
+}
+
+int __real_pidfd_open(pid_t pid, unsigned flags);
+int __wrap_pidfd_open(pid_t pid, unsigned flags);
 ssize_t __real_write(int fd, const void *buf, size_t n);
 ssize_t __wrap_write(int fd, const void *buf, size_t n);
 pid_t __real_waitpid(pid_t pid, int *status, int options);
@@ -93,6 +132,24 @@ int __real_kill(pid_t pid, int number);
 int __wrap_kill(pid_t pid, int number);
 int __real_poll(struct pollfd *fds, nfds_t n, int timeout);
 int __wrap_poll(struct pollfd *fds, nfds_t n, int timeout);
+
+static bool pidfd_is_0;
+
+/* Where standard input is closed a descriptor may be 0; what errno is then says nothing. */
+int __wrap_pidfd_open(pid_t pid, unsigned flags)
+{
+	int fd;
+
+	if (fails("pidfd_open"))
+		return -1;
+	fd = __real_pidfd_open(pid, flags);
+	if (!pidfd_is_0)
+		return fd;
+	assert_int_equal(dup2(fd, 0), 0);
+	close(fd);
+	errno = ESRCH;
+	return 0;
+}
 
 /* Fails, or with error 0 takes a byte less. */
 ssize_t __wrap_write(int fd, const void *buf, size_t n)
@@ -154,8 +211,13 @@ static const struct clock_ops clock_of_test = { .now_us = now_us };
 
 static int get(const char *name, struct credentials *c, struct err *e)
 {
+	int r;
+
 	kills = waits = polls = failing.calls = 0;
-	return keychain_get(name, "reg.io", 10, c, e);
+	inits = alive = 0;
+	r = keychain_get(name, "reg.io", 10, c, e);
+	assert_int_equal(alive, -inits);
+	return r;
 }
 
 /* ---- each call ---- */
@@ -255,6 +317,23 @@ static void the_time_runs_down(void **state)
 	assert_int_equal(polls, 2);
 	assert_int_equal(kills, 1);
 	memset(steps, 0, sizeof steps);
+}
+
+/* The end of the program is waited for whatever number its descriptor has. */
+static void a_descriptor_may_be_0(void **state)
+{
+	int input = fcntl(0, F_DUPFD_CLOEXEC, 3);
+	struct credentials c;
+	struct err e;
+
+	now = 1000;
+	pidfd_is_0 = true;
+	assert_int_equal(get("good", &c, &e), 0);
+	pidfd_is_0 = false;
+	assert_int_equal(dup2(input, 0), 0);
+	close(input);
+	assert_int_equal(polls, 3);
+	credentials_release(&c);
 }
 
 /* ---- its name and its answer ---- */
@@ -361,6 +440,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_call_fails_once),
 		cmocka_unit_test(the_time_runs_down),
+		cmocka_unit_test(a_descriptor_may_be_0),
 		cmocka_unit_test(a_name_of_64_bytes_is_the_longest),
 		cmocka_unit_test(an_answer_has_a_limit),
 		cmocka_unit_test(memory_runs_out),

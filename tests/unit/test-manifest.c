@@ -137,7 +137,7 @@ static void a_platform_is_chosen(void **state)
 {
 	char chosen[DIGEST_ANY_TEXT];
 	struct manifest m;
-	struct err e;
+	struct err e = { "" };
 	size_t i;
 
 	for (i = 0; i < sizeof indexes / sizeof *indexes; i++) {
@@ -146,6 +146,7 @@ static void a_platform_is_chosen(void **state)
 		if (strcmp(chosen, indexes[i].chosen) != 0)
 			fail_msg("index %zu: %s", i, chosen);
 		assert_null(m.layers);
+		assert_string_equal(e.msg, "");
 	}
 }
 
