@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/scope.h"
 #include "fetch/answer.h"
-#include "fetch/secret.h"
 
 /* As docker calls its hub when it asks for credentials. */
 #define HUB_KEY "https://index.docker.io/v1/"
@@ -120,20 +120,23 @@ static int copy(const char *text, char **out, struct err *e)
 /* "user:password" in base64 */
 static int read_auth(const char *auth, struct credentials *c, struct err *e)
 {
-	AUTO_SECRET char *pair = calloc(1, strlen(auth) + 1);
+	size_t n = strlen(auth) + 1;
+	AUTO_FREE char *pair = malloc(n);
 	char *colon;
 	int r;
 
 	if (!pair)
 		return err_set(e, ENOMEM, "out of memory");
 	colon = decode64(auth, pair) ? strchr(pair, ':') : NULL;
-	if (!colon)
-		return err_set(e, EINVAL, "'auth' is not base64 of user:password");
-	*colon = '\0'; /* wipes up to here; what follows is wiped below */
-	r = copy(pair, &c->user, e);
-	if (r == 0)
-		r = copy(colon + 1, &c->password, e);
-	explicit_bzero(colon + 1, strlen(colon + 1));
+	if (colon) {
+		*colon = '\0';
+		r = copy(pair, &c->user, e);
+		if (r == 0)
+			r = copy(colon + 1, &c->password, e);
+	} else {
+		r = err_set(e, EINVAL, "'auth' is not base64 of user:password");
+	}
+	explicit_bzero(pair, n); /* all of it: there may be a NUL within */
 	return r;
 }
 

@@ -38,10 +38,9 @@ char *login_basic(const struct credentials *c)
 	if (n < 0)
 		return NULL;
 	header = malloc(sizeof "Basic " + ((size_t)n + 2) / 3 * 4);
-	if (header) {
-		memcpy(header, "Basic ", 6);
-		EVP_EncodeBlock((unsigned char *)header + 6, (const unsigned char *)plain, n);
-	}
+	if (header)
+		EVP_EncodeBlock((unsigned char *)stpcpy(header, "Basic "),
+				(const unsigned char *)plain, n);
 	secret_free(plain);
 	return header;
 }

@@ -62,6 +62,7 @@ static const char *const documents[] = {
 	ENTRY("\"password\":\"s3crett0word\""),
 	ENTRY("\"auth\":\"czNjcmV0dDB3b3Jk\""), /* s3crett0word alone */
 	ENTRY("\"auth\":\"" ME_S3CRET "!\""),
+	ENTRY("\"auth\":\"bWU6AHMzY3JldHQwd29yZA==\""), /* a NUL before it */
 	ENTRY("\"auth\":\"" ME_S3CRET "\",\"registrytoken\":\"s3crett0word \""),
 	"{\"auths\":{\"other.io\":{\"auth\":\"" ME_S3CRET "\"}}}",
 	"{\"auths\":\"s3crett0word " ME_S3CRET "\"}",
