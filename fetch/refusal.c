@@ -152,7 +152,7 @@ static bool read_json(const struct refusal *r, char out[REFUSAL_WORDS])
 static void append_element(const char *body, const char *tag, char out[REFUSAL_WORDS])
 {
 	const char *at = strstr(body, tag);
-	char text[REFUSAL_WORDS];
+	char text[sizeof "" + REFUSAL_WORDS]; /* more than has room: append sees that it cuts it */
 
 	if (!at)
 		return;

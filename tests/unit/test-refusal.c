@@ -136,14 +136,18 @@ static void long_words_are_cut(void **state)
 {
 	struct refusal r = { 0 };
 	char body[400], words[REFUSAL_WORDS];
-	size_t n, shift;
+	size_t i, n;
 
 	/* of two bytes each: whole ones are left, wherever the cut falls */
-	for (shift = 0; shift < 2; shift++) {
-		n = (size_t)snprintf(body, sizeof body, "{\"details\":\"%s", shift ? "x" : "");
+	for (i = 0; i < 4; i++) {
+		bool xml = i / 2 == 1;
+		size_t shift = i % 2;
+
+		n = (size_t)snprintf(body, sizeof body, "%s%s",
+				     xml ? "<Error><Code>" : "{\"details\":\"", shift ? "x" : "");
 		while (n < 360)
 			n += (size_t)snprintf(body + n, sizeof body - n, "\xc3\xa9");
-		n += (size_t)snprintf(body + n, sizeof body - n, "\"}");
+		n += (size_t)snprintf(body + n, sizeof body - n, xml ? "</Code>" : "\"}");
 		refusal_take(&r, body, n);
 		refusal_words(&r, NULL, words);
 		assert_in_range(strlen(words), REFUSAL_WORDS - 3, REFUSAL_WORDS - 1);
@@ -209,6 +213,34 @@ static void words_end_where_their_room_ends(void **state)
 		}
 }
 
+/* Words of nothing but what is taken away at their end, with the same before them in memory. */
+static void nothing_is_taken_away_before_the_words(void **state)
+{
+	static const struct {
+		char before, within;
+	} edges[] = { { '\x80', '\x80' }, { '\xff', '\x80' }, { ' ', '.' }, { '.', '.' } };
+	struct {
+		char before[16], words[REFUSAL_WORDS];
+	} out;
+	char body[400];
+	size_t i, k;
+
+	for (i = 0; i < COUNT_OF(edges); i++) {
+		struct refusal r = { 0 };
+		size_t n = (size_t)sprintf(body, "<Error><Code>");
+
+		memset(body + n, edges[i].within, 300);
+		body[n + 300] = '\0';
+		refusal_take(&r, body, n + 300);
+		memset(&out, edges[i].before, sizeof out);
+		refusal_words(&r, NULL, out.words);
+		refusal_release(&r);
+		assert_string_equal(out.words, "");
+		for (k = 0; k < sizeof out.before; k++)
+			assert_int_equal(out.before[k], edges[i].before);
+	}
+}
+
 /* A body that has no memory is none. */
 static void a_refusal_does_without_memory(void **state)
 {
@@ -254,6 +286,7 @@ int main(void)
 		cmocka_unit_test(long_words_are_cut),
 		cmocka_unit_test(long_passwords_are_found),
 		cmocka_unit_test(words_end_where_their_room_ends),
+		cmocka_unit_test(nothing_is_taken_away_before_the_words),
 		cmocka_unit_test(a_refusal_does_without_memory),
 		cmocka_unit_test(a_long_body_is_looked_at_in_part),
 	};
