@@ -97,6 +97,21 @@ static void optional_parts_come_and_go(void **state)
 	image_manifest_release(&m);
 }
 
+static void an_acceleration_layer_says_so(void **state)
+{
+	const struct image_manifest_layer layers[] = { two[0], { OTHER, 4096, 0, true } };
+	struct image_manifest m = build(layers, 2, "linux/amd64", "ext4");
+	const char *at = strstr(m.manifest.text, "acceleration-layer");
+
+	assert_non_null(strstr(m.manifest.text,
+			       "\"annotations\":{\"" KEY "blob-digest\":\"" OTHER "\",\"" KEY
+			       "blob-size\":\"4096\",\"" KEY "version\":\"0.1.0\",\"" KEY
+			       "acceleration-layer\":\"yes\"}"));
+	assert_true(at && !strstr(at + 1, "acceleration-layer"));
+	assert_non_null(strstr(m.manifest.text, "\"" KEY "blob-fs-type\":\"ext4\"}"));
+	image_manifest_release(&m);
+}
+
 static void vsize_is_rounded_up_to_gib(void **state)
 {
 	static const struct {
@@ -309,6 +324,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_small_image_to_the_byte),
 		cmocka_unit_test(optional_parts_come_and_go),
+		cmocka_unit_test(an_acceleration_layer_says_so),
 		cmocka_unit_test(vsize_is_rounded_up_to_gib),
 		cmocka_unit_test(wrong_input_is_refused),
 		cmocka_unit_test(too_many_layers_are_refused),

@@ -67,7 +67,7 @@ static const char *const documents[] = {
 	"{\"auths\":{\"other.io\":{\"auth\":\"" ME_S3CRET "\"}}}",
 	"{\"auths\":\"s3crett0word " ME_S3CRET "\"}",
 	"[\"s3crett0word " ME_S3CRET "\"]",
-	"s3crett0word " ME_S3CRET,
+	("s3crett0word " ME_S3CRET),
 };
 
 /* With so many allocations that succeed; -1: all do. */
