@@ -176,9 +176,12 @@ static void bring_8_bytes(struct request *q)
 
 static void pieces_are_put_together(void **state)
 {
+	struct err e = { "as before" };
+
 	d = (struct document){ .limit = 8 };
 	on_submit = bring_8_bytes;
-	assert_int_equal(document_fetch(&d, NULL), 0);
+	assert_int_equal(document_fetch(&d, &e), 0);
+	assert_string_equal(e.msg, "as before");
 	assert_string_equal(d.text, "12345678");
 	assert_int_equal(d.n, 8);
 	assert_true(fences_is_tight(d.text));
