@@ -249,6 +249,13 @@ static const struct {
 	  .failed = 2,
 	  .rather = 1 + 1,
 	  .chosen = 0 },
+	{ "a good one, when the others are no longer waited for",
+	  2,
+	  { { 0 } },
+	  .avoid = 2,
+	  .avoid_until = T(0),
+	  .rather = 1 + 1,
+	  .chosen = 0 },
 	{ "none of them rather", 3, { { 0 } }, .avoid = 7, .failed = 1, .chosen = 1 },
 };
 
