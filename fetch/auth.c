@@ -218,7 +218,7 @@ static void settle(struct auth *a, int r, const struct err *e)
 	if (r == 0)
 		a->failures = 0;
 	/* What the host said it wants may have been wrong, or have changed: it is asked again. */
-	if (r < 0 && a->state == AUTH_HAVE && !has_good_header(a))
+	if (a->state == AUTH_HAVE && !has_good_header(a))
 		a->state = AUTH_UNKNOWN;
 	if (r == -EACCES) {
 		a->refusal = *e;
@@ -311,7 +311,7 @@ static void explain_answer(struct auth *a, char out[REFUSAL_TEXT])
 	struct refusal said = { 0 };
 	char again[REFUSAL_TEXT];
 
-	if (a->inquiry.n > 0)
+	if (a->inquiry.text)
 		refusal_take(&said, a->inquiry.text, a->inquiry.n);
 	refusal_text(&said, a->inquiry.x.answer.status, header, out);
 	refusal_text(&said, a->inquiry.x.answer.status, token, again);
@@ -479,9 +479,7 @@ static void *look_up(void *arg)
 
 	if (a->user && a->password)
 		find_given(a);
-	else if (a->anonymous)
-		a->lookup_result = 1;
-	else
+	else if (!a->anonymous)
 		a->lookup_result = credentials_find(&a->source, a->host, a->repository, a->blob_url,
 						    &a->found, &a->lookup_error);
 	http_post_held(a->http, &a->looked_up);
@@ -500,7 +498,6 @@ static void start_lookup(struct auth *a)
 	}
 	a->step = STEP_LOOKUP;
 	a->looked_up.run = on_looked_up;
-	a->found = (struct credentials){ 0 };
 	http_hold(a->http);
 	code = clock_thread_detached(look_up, a);
 	a->no_thread = code != 0;
@@ -510,7 +507,8 @@ static void start_lookup(struct auth *a)
 	http_post_held(a->http, &a->looked_up);
 }
 
-static int take_challenge(struct auth *a, const struct challenge *c)
+/* False: no memory. */
+static bool take_challenge(struct auth *a, const struct challenge *c)
 {
 	struct challenge copy = { .scheme = c->scheme, .basic = c->basic };
 
@@ -520,11 +518,11 @@ static int take_challenge(struct auth *a, const struct challenge *c)
 	if ((c->realm && !copy.realm) || (c->service && !copy.service) ||
 	    (c->scope && !copy.scope)) {
 		challenge_release(&copy);
-		return -ENOMEM;
+		return false;
 	}
 	challenge_release(&a->challenge);
 	a->challenge = copy;
-	return 0;
+	return true;
 }
 
 /* What the registry's first address says to those who are not logged in, as docker asks it: some
@@ -564,7 +562,7 @@ static void note_digest(struct auth *a, const char *path)
 	const char *at = path ? strstr(path, "sha") : NULL;
 	char digest[DIGEST_ANY_TEXT];
 
-	for (; at; at = strstr(at + 1, "sha")) {
+	for (; at; at = strstr(at + strlen("sha"), "sha")) {
 		snprintf(digest, sizeof digest, "%.*s", (int)strspn(at, "sha:0123456789abcdef"),
 			 at);
 		if (digest_is_any(digest))
@@ -629,9 +627,7 @@ enum auth_answer auth_ask(struct auth *a, struct auth_wait *w, const char **head
 	}
 	if (a->step != STEP_IDLE)
 		return wait_for(a, w);
-	if (clock_ms() < a->refused_until)
-		return say_refused(a, e); /* the renewal ended at once */
-	if (is_paused(a))
+	if (is_paused(a)) /* or the renewal ended at once, for lack of memory */
 		return say_paused(a, e);
 	/* Nothing is known; or a pause has ended since the beginning of this call, and its answer
 	 * will tell. */
@@ -669,16 +665,17 @@ static int say_unauthorized(const struct auth *a, const char *header, struct err
 }
 
 /* Where both ways were offered and the token of one was refused, the other one is tried. */
-static int choose_challenge(struct auth *a, const struct challenge *c, const char *header,
-			    unsigned strike)
+static bool choose_challenge(struct auth *a, const struct challenge *c, const char *header,
+			     unsigned strike)
 {
+	static const char bearer[] = "Bearer ";
 	const struct challenge basic = { .scheme = CHALLENGE_BASIC, .basic = true };
 
 	if (strike > 0 && c->scheme == CHALLENGE_BEARER && c->basic && a->credentials.user &&
-	    header && strncmp(header, "Bearer ", 7) == 0)
+	    header && strncmp(header, bearer, strlen(bearer)) == 0)
 		return take_challenge(a, &basic);
 	/* One that says nothing we know leaves what was said before. */
-	return c->scheme == CHALLENGE_NONE ? 0 : take_challenge(a, c);
+	return c->scheme == CHALLENGE_NONE || take_challenge(a, c);
 }
 
 int auth_challenged(struct auth *a, struct auth_wait *w, const struct challenge *c,
@@ -703,11 +700,9 @@ int auth_challenged(struct auth *a, struct auth_wait *w, const struct challenge 
 	a->spoiled = a->state == AUTH_HAVE;
 	if (a->step != STEP_IDLE)
 		return 0;
-	if (is_paused(a)) {
-		auth_leave(w); /* it will be told to wait, as all are */
-		return 0;
-	}
-	if (choose_challenge(a, c, header, strike) < 0) {
+	if (is_paused(a))
+		return 0; /* it will be told to wait, as all are; nobody goes ahead now */
+	if (!choose_challenge(a, c, header, strike)) {
 		auth_leave(w);
 		return err_set(e, ENOMEM, "%s: out of memory", a->host);
 	}
@@ -770,7 +765,6 @@ void auth_close(struct auth *a)
 {
 	if (!a)
 		return;
-	inquiry_cancel(&a->inquiry);
 	challenge_release(&a->challenge);
 	credentials_release(&a->credentials);
 	clear_secret(&a->header);

@@ -3,12 +3,11 @@
 #include "fetch/auths.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/scope.h"
 #include "fetch/answer.h"
-#include "fetch/secret.h"
 
 /* As docker calls its hub when it asks for credentials. */
 #define HUB_KEY "https://index.docker.io/v1/"
@@ -61,7 +60,7 @@ static int fit(const char *key, const char *host, const char *repository)
 		return 0;
 	if (strncmp(path, repository, n) != 0 || (repository[n] != '/' && repository[n] != '\0'))
 		return -1;
-	return n < INT16_MAX ? (int)n : -1; /* longer than any name */
+	return (int)n; /* of a document of at most ANSWER_MAX bytes */
 }
 
 /* ---- entries ---- */
@@ -121,20 +120,23 @@ static int copy(const char *text, char **out, struct err *e)
 /* "user:password" in base64 */
 static int read_auth(const char *auth, struct credentials *c, struct err *e)
 {
-	AUTO_SECRET char *pair = calloc(1, strlen(auth) + 1);
+	size_t n = strlen(auth) + 1;
+	AUTO_FREE char *pair = malloc(n);
 	char *colon;
 	int r;
 
 	if (!pair)
 		return err_set(e, ENOMEM, "out of memory");
 	colon = decode64(auth, pair) ? strchr(pair, ':') : NULL;
-	if (!colon)
-		return err_set(e, EINVAL, "'auth' is not base64 of user:password");
-	*colon = '\0'; /* wipes up to here; what follows is wiped below */
-	r = copy(pair, &c->user, e);
-	if (r == 0)
-		r = copy(colon + 1, &c->password, e);
-	explicit_bzero(colon + 1, strlen(colon + 1));
+	if (colon) {
+		*colon = '\0';
+		r = copy(pair, &c->user, e);
+		if (r == 0)
+			r = copy(colon + 1, &c->password, e);
+	} else {
+		r = err_set(e, EINVAL, "'auth' is not base64 of user:password");
+	}
+	explicit_bzero(pair, n); /* all of it: there may be a NUL within */
 	return r;
 }
 

@@ -111,7 +111,7 @@ static int write_config(const struct image_manifest_layer *layers, size_t count,
 
 static json_t *annotations_json(const struct image_manifest_layer *layer, const char *fs_type)
 {
-	char size[24], vsize[24];
+	char size[sizeof "9223372036854775807"], vsize[sizeof size];
 	json_t *o;
 	int r;
 

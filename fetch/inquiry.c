@@ -92,8 +92,11 @@ static int follow(struct inquiry *q, struct err *e)
 		free(url);
 		return err_set(e, ELOOP, "too many redirects");
 	}
-	if (!address_parse(q->url, &from) || !address_parse(url, &to) ||
-	    !(address_same_origin(&from, &to) || (to.tls && address_same_host(&from, &to)))) {
+	(void)address_parse(q->url, &from); /* address_resolve has taken both for addresses */
+	(void)address_parse(url, &to);
+	if (!address_same_origin(&from, &to))
+		q->x.route = &q->away;
+	if (!address_same_origin(&from, &to) && !(to.tls && address_same_host(&from, &to))) {
 		clear_secret(&q->authorization);
 		if (q->form) {
 			free(url);
@@ -102,9 +105,6 @@ static int follow(struct inquiry *q, struct err *e)
 				       "host, to which none is sent");
 		}
 	}
-	if (!address_parse(q->url, &from) || !address_parse(url, &to) ||
-	    !address_same_origin(&from, &to))
-		q->x.route = &q->away;
 	free(q->url);
 	q->url = url;
 	clear_answer(q);

@@ -24,6 +24,8 @@
 #include "core/base/scope.h"
 #include "fetch/answer.h"
 
+enum { NAME_LONGEST = 64 };
+
 #define NOT_FOUND "credentials not found in native keychain"
 
 /* Waits until there is something to read (or the process of a pidfd has ended). */
@@ -232,7 +234,7 @@ static int read_answer(char *answer, int status, struct credentials *out, struct
 
 static bool is_plain_word(const char *name)
 {
-	return name[0] != '\0' && strlen(name) <= 64 &&
+	return name[0] != '\0' && strlen(name) <= NAME_LONGEST &&
 	       name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 				 "0123456789._-")] == '\0';
 }
@@ -241,13 +243,13 @@ int keychain_get(const char *name, const char *server, unsigned seconds, struct 
 		 struct err *e)
 {
 	int64_t deadline = (int64_t)clock_ms() + (int64_t)seconds * 1000;
-	char program[96], *answer;
+	char program[sizeof "docker-credential-" + NAME_LONGEST], *answer;
 	int status, r;
 
 	*out = (struct credentials){ 0 };
 	if (!is_plain_word(name))
-		return err_set(e, EINVAL, "'%.64s' cannot be the name of a credential program",
-			       name);
+		return err_set(e, EINVAL, "'%.*s' cannot be the name of a credential program",
+			       NAME_LONGEST, name);
 	snprintf(program, sizeof program, "docker-credential-%s", name);
 	answer = calloc(1, KEYCHAIN_MAX + 1);
 	if (!answer)

@@ -32,16 +32,15 @@ char *login_bearer(const char *token)
 
 char *login_basic(const struct credentials *c)
 {
-	char *plain, *header = NULL;
+	char *plain, *header;
 	int n = asprintf(&plain, "%s:%s", c->user, c->password);
 
 	if (n < 0)
 		return NULL;
-	header = malloc(sizeof "Basic " + ((size_t)n + 2) / 3 * 4 + 1);
-	if (header) {
-		memcpy(header, "Basic ", 6);
-		EVP_EncodeBlock((unsigned char *)header + 6, (const unsigned char *)plain, n);
-	}
+	header = malloc(sizeof "Basic " + ((size_t)n + 2) / 3 * 4);
+	if (header)
+		EVP_EncodeBlock((unsigned char *)stpcpy(header, "Basic "),
+				(const unsigned char *)plain, n);
 	secret_free(plain);
 	return header;
 }

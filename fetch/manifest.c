@@ -127,14 +127,13 @@ static bool parse_platform(const char *text, struct platform *p)
 	int end = 0;
 
 	*p = (struct platform){ 0 };
-	if (sscanf(text, "%31[^/]/%31[^/]%n", p->os, p->arch, &end) != 2 || end == 0)
+	if (sscanf(text, "%31[^/]/%31[^/]%n", p->os, p->arch, &end) != 2)
 		return false;
 	if (text[end] == '\0')
 		return true;
 	if (text[end] != '/')
 		return false;
 	text += end + 1;
-	end = 0;
 	return sscanf(text, "%31[^/]%n", p->variant, &end) == 1 && text[end] == '\0';
 }
 
@@ -193,7 +192,7 @@ static void list_platform(const json_t *entry, char *list, size_t room)
 {
 	const json_t *has = json_object_get(entry, "platform");
 	const char *variant = word(has, "variant"), *at;
-	char text[3 * WORD + 3];
+	char text[sizeof "//" + WORD + WORD + WORD];
 	size_t used = strlen(list), n;
 
 	n = (size_t)snprintf(text, sizeof text, "%.*s/%.*s%s%.*s", WORD, word(has, "os"), WORD,

@@ -21,7 +21,7 @@
 
 enum {
 	SECONDS = 60, /* that a request may take, tries included */
-	PATH = 64 + DIGEST_ANY_TEXT, /* bytes of a path */
+	PATH = sizeof "/manifests/" + DIGEST_ANY_TEXT, /* bytes of the longest path */
 	TAG_DIGITS = 64, /* of a digest in a tag, as the distribution spec cuts it */
 };
 

@@ -94,8 +94,10 @@ static void append(char out[REFUSAL_WORDS], const char *separator, const char *t
 	text += strspn(text, " \t\r\n");
 	if (*text == '\0')
 		return;
+	if (n > 0 && n + strlen(separator) >= REFUSAL_WORDS - 1)
+		return; /* there is no room for a word */
 	if (n > 0)
-		n += (size_t)snprintf(out + n, REFUSAL_WORDS - n, "%s", separator);
+		n = (size_t)(stpcpy(out + n, separator) - out);
 	for (; n < REFUSAL_WORDS - 1 && *text != '\0'; text++)
 		out[n++] = (unsigned char)*text < ' ' || *text == 0x7f ? ' ' : *text;
 	while (n > 0 && (out[n - 1] == ' ' || out[n - 1] == '.'))
@@ -150,7 +152,7 @@ static bool read_json(const struct refusal *r, char out[REFUSAL_WORDS])
 static void append_element(const char *body, const char *tag, char out[REFUSAL_WORDS])
 {
 	const char *at = strstr(body, tag);
-	char text[REFUSAL_WORDS];
+	char text[sizeof "" + REFUSAL_WORDS]; /* more than has room: append sees that it cuts it */
 
 	if (!at)
 		return;

@@ -18,20 +18,20 @@ static const char *absolute_variable(const char *name)
 	return value && value[0] == '/' ? value : NULL;
 }
 
-static int default_cache(char **out)
+/* NULL: no memory. */
+static char *default_cache(void)
 {
 	const char *xdg = absolute_variable("XDG_CACHE_HOME"), *home = absolute_variable("HOME");
+	char *path;
 	int n;
 
 	if (xdg)
-		n = asprintf(out, "%s/overlaybd", xdg);
+		n = asprintf(&path, "%s/overlaybd", xdg);
 	else if (geteuid() == 0 || !home)
-		n = asprintf(out, "/var/cache/overlaybd");
+		n = asprintf(&path, "/var/cache/overlaybd");
 	else
-		n = asprintf(out, "%s/.cache/overlaybd", home);
-	if (n < 0)
-		*out = NULL;
-	return n < 0 ? -ENOMEM : 0;
+		n = asprintf(&path, "%s/.cache/overlaybd", home);
+	return n < 0 ? NULL : path;
 }
 
 int fetch_settings_init(struct fetch_settings *s, struct err *e)
@@ -49,7 +49,8 @@ int fetch_settings_init(struct fetch_settings *s, struct err *e)
 			      .block_size = 262144 },
 		.trace = { .seconds = FETCH_TRACE_SECONDS, .idle = FETCH_TRACE_IDLE },
 	};
-	return default_cache(&s->cache_dir) < 0 ? err_set(e, ENOMEM, "out of memory") : 0;
+	s->cache_dir = default_cache();
+	return s->cache_dir ? 0 : err_set(e, ENOMEM, "out of memory");
 }
 
 void fetch_settings_release(struct fetch_settings *s)

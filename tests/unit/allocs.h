@@ -38,6 +38,8 @@ int __wrap_vasprintf(char **out, const char *fmt, va_list ap) __attribute__((for
 
 static long allocs_left = -1; /* allocations that still succeed; negative: all do */
 
+static bool allocs_once; /* one alone is refused, not all after it */
+
 static bool allocs_refused; /* at least one, since the test said that none was */
 
 static atomic_size_t allocs_total; /* bytes asked for by malloc and calloc */
@@ -46,7 +48,7 @@ static bool allocs_refuse(void)
 {
 	if (allocs_left < 0 || allocs_left-- > 0)
 		return false;
-	allocs_left = 0; /* and all after it */
+	allocs_left = allocs_once ? -1 : 0;
 	allocs_refused = true;
 	errno = ENOMEM;
 	return true;

@@ -34,8 +34,8 @@
 #include "core/base/scope.h"
 #include "fetch/auth.h"
 #include "fetch/http_transport.h"
+#include "tests/unit/fenced_secrets.h"
 #include "tests/unit/leftovers.h"
-#include "tests/unit/allocs.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -300,8 +300,8 @@ static const char *form(void)
 
 static const char *take_event(const char *event)
 {
+	const char *arg = strchr(event, ' '), *secret = fences_secret;
 	struct asker *a = NULL;
-	const char *arg = strchr(event, ' ');
 
 	arg = arg ? arg + 1 : "";
 	if (strncmp(event, "ask ", 4) == 0 || strncmp(event, "ok ", 3) == 0 ||
@@ -331,7 +331,9 @@ static const char *take_event(const char *event)
 	} else if (strncmp(event, "clock", 5) == 0) {
 		w.now_ms += strtoul(arg, NULL, 10);
 	} else if (strncmp(event, "file", 4) == 0) {
+		fences_secret = NULL; /* not for the test's own buffers */
 		assert_int_equal(io_replace_file(w.file, arg, strlen(arg), NULL), 0);
+		fences_secret = secret;
 	} else if (strncmp(event, "no threads", 10) == 0) {
 		w.no_threads = true;
 	} else if (strncmp(event, "threads", 7) == 0) {
@@ -374,6 +376,11 @@ static void run(const char *name, const struct step *steps, size_t n)
 
 static const struct http_route route;
 
+/* A user and a password that are given, and whether nobody is to be logged in: for the next
+ * open_world. */
+static const char *given_user, *given_password;
+static bool anonymous;
+
 static void open_world(const char *base, const char *scope)
 {
 	struct auth_options o = {
@@ -383,6 +390,9 @@ static void open_world(const char *base, const char *scope)
 		.repository = "app",
 		.blobs = "https://reg.io/v2/app/blobs/",
 		.scope = scope,
+		.user = given_user,
+		.password = given_password,
+		.anonymous = anonymous,
 	};
 	struct err e;
 	size_t i;

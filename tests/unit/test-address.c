@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fetch/address.h"
+#include "tests/unit/fenced_secrets.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -126,12 +127,138 @@ static void origins_are_compared(void **state)
 	}
 }
 
+/* ---- this machine ---- */
+
+#define V6_LONGEST "abcd:abcd:abcd:abcd:abcd:abcd:123.123.123.123"
+
+static const struct {
+	const char *host;
+	bool local;
+} hosts[] = {
+	{ "localhost", true },
+	{ "LocalHost:1", true },
+	{ "a.localhost", true },
+	{ ".localhost", true },
+	{ "alocalhost", false },
+	{ "localhost.a", false },
+	{ "ocalhost", false },
+	{ "l", false },
+	{ "localhos", false },
+	{ "127.0.0.0", true },
+	{ "127.255.255.255", true },
+	{ "126.255.255.255", false },
+	{ "128.0.0.0", false },
+	{ "127.0.0.1.a", false },
+	{ "127.0.0", false },
+	{ "[::1]", true },
+	{ "[0:0:0:0:0:0:0:1]", true },
+	{ "[::2]", false },
+	{ "[::]", false },
+	{ "[::ffff:127.0.0.1]", false },
+	{ "[" V6_LONGEST "]", false },
+};
+
+static void this_machine_is_known(void **state)
+{
+	char long_name[256];
+	struct address a;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(hosts); i++) {
+		assert_true(address_parse_host(hosts[i].host, &a));
+		if (address_is_local(&a) != hosts[i].local)
+			fail_msg("%s", hosts[i].host);
+	}
+	memset(long_name, 'a', 255);
+	memcpy(long_name + 245, ".localhost", 11);
+	assert_true(address_parse_host(long_name, &a));
+	assert_true(address_is_local(&a));
+}
+
+/* An address of 45 bytes is the longest there is. */
+static void ipv6_addresses_have_a_length(void **state)
+{
+	struct address a;
+
+	assert_int_equal(strlen(V6_LONGEST), 45);
+	assert_true(address_parse("http://[" V6_LONGEST "]:1/x", &a));
+	assert_int_equal(a.host_n, 47);
+	assert_false(address_parse("http://[" V6_LONGEST "1]/x", &a));
+	assert_false(address_parse("http://[0" V6_LONGEST "1]/x", &a));
+}
+
+/* ---- what a Location means ---- */
+
+static const struct {
+	const char *base, *location;
+	bool may_leave_tls;
+	const char *url; /* NULL: refused */
+} locations[] = {
+	{ "https://a.io/x/y?z", "https://b.io/1", false, "https://b.io/1" },
+	{ "https://a.io/x/y?z", "/1?2", false, "https://a.io/1?2" },
+	{ "https://a.io/x/y?z", "1", false, "https://a.io/x/1" },
+	{ "https://a.io/x/y?z", "../1", false, "https://a.io/1" },
+	{ "https://a.io/x/y?z", "?1", false, "https://a.io/x/y?1" },
+	{ "https://a.io/x", "//b.io:1/1", false, "https://b.io:1/1" },
+	{ "https://a.io/x", "/1#2", false, "https://a.io/1" },
+	{ "https://a.io/x", "/ 1? 2 ", false, "https://a.io/%201?%202%20" },
+	{ "https://a.io/x", "/a+b?c+d%2Be", false, "https://a.io/a+b?c+d%2Be" },
+	{ "https://a.io/x", "http://a.io/1", false, NULL },
+	{ "https://a.io/x", "http://a.io/1", true, "http://a.io/1" },
+	{ "http://a.io/x", "http://a.io/1", false, "http://a.io/1" },
+	{ "http://a.io/x", "https://a.io/1", false, "https://a.io/1" },
+	{ "https://a.io/x", "ftp://a.io/1", true, NULL },
+	{ "https://a.io/x", "file:///etc/passwd", true, NULL },
+	{ "https://a.io/x", "https://me:secret@a.io/1", true, NULL },
+	{ "https://a.io/x", "https://a.io:0/1", true, NULL },
+	{ "https://me@a.io/x", "/1", true, NULL },
+	{ "ftp://a.io/x", "https://a.io/1", true, NULL },
+	{ "a.io/x", "https://a.io/1", true, NULL },
+	{ "nothing", "/1", true, NULL },
+};
+
+static void locations_are_made_absolute(void **state)
+{
+	size_t i;
+	long k;
+
+	for (i = 0; i < COUNT_OF(locations); i++) {
+		char *url;
+
+		for (k = 0; k < 2; k++) {
+			allocs_left = k;
+			assert_null(address_resolve(locations[i].base, locations[i].location,
+						    locations[i].may_leave_tls));
+			allocs_left = -1;
+		}
+		url = address_resolve(locations[i].base, locations[i].location,
+				      locations[i].may_leave_tls);
+		if (!url != !locations[i].url || (url && strcmp(url, locations[i].url) != 0))
+			fail_msg("%s, %s: %s", locations[i].base, locations[i].location,
+				 url ? url : "NULL");
+		free(url);
+	}
+}
+
+/* The fence behind it is not touched. */
+static void blanks_are_three_bytes_each(void **state)
+{
+	char *url = address_resolve("https://a.io/x", "?          ", false);
+
+	assert_string_equal(url, "https://a.io/x?%20%20%20%20%20%20%20%20%20%20");
+	free(url);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(addresses_are_taken_apart),
 		cmocka_unit_test(hosts_of_255_bytes_are_the_longest),
 		cmocka_unit_test(origins_are_compared),
+		cmocka_unit_test(this_machine_is_known),
+		cmocka_unit_test(ipv6_addresses_have_a_length),
+		cmocka_unit_test(locations_are_made_absolute),
+		cmocka_unit_test(blanks_are_three_bytes_each),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -323,7 +323,7 @@ static void expect_user(const char *source, const char *user)
 	if (user && r != 0)
 		fail_msg("%s: %d, %s", user, r, e.msg);
 	if (user)
-		assert_string_equal(c.user, user);
+		assert_true(strcmp(c.user, user) == 0 && e.msg[0] == '\0');
 	else
 		assert_int_equal(r, 1);
 	credentials_release(&c);
@@ -559,6 +559,7 @@ static void expect_helper(const char *address, const char *what, int result, con
 	    (r < 0 && strncmp(e.msg, "credential helper ", 18) != 0) || strstr(e.msg, "secret"))
 		fail_msg("%s: %d, %s", what, r, r == 0 ? c.user : e.msg);
 	assert_true(r == 0 || (!c.user && !c.password));
+	assert_int_equal(e.msg[0] != '\0', r < 0);
 	credentials_release(&c);
 }
 

@@ -97,6 +97,21 @@ static void optional_parts_come_and_go(void **state)
 	image_manifest_release(&m);
 }
 
+static void an_acceleration_layer_says_so(void **state)
+{
+	const struct image_manifest_layer layers[] = { two[0], { OTHER, 4096, 0, true } };
+	struct image_manifest m = build(layers, 2, "linux/amd64", "ext4");
+	const char *at = strstr(m.manifest.text, "acceleration-layer");
+
+	assert_non_null(strstr(m.manifest.text,
+			       "\"annotations\":{\"" KEY "blob-digest\":\"" OTHER "\",\"" KEY
+			       "blob-size\":\"4096\",\"" KEY "version\":\"0.1.0\",\"" KEY
+			       "acceleration-layer\":\"yes\"}"));
+	assert_true(at && !strstr(at + 1, "acceleration-layer"));
+	assert_non_null(strstr(m.manifest.text, "\"" KEY "blob-fs-type\":\"ext4\"}"));
+	image_manifest_release(&m);
+}
+
 static void vsize_is_rounded_up_to_gib(void **state)
 {
 	static const struct {
@@ -185,6 +200,47 @@ static void too_many_layers_are_refused(void **state)
 	assert_non_null(strstr(e.msg, "the manifest of 20000 layers has "));
 }
 
+static size_t size_of(const struct image_manifest_layer *layers, size_t count)
+{
+	struct image_manifest m = build(layers, count, "linux/amd64", NULL);
+	size_t n = m.manifest.n;
+
+	image_manifest_release(&m);
+	return n;
+}
+
+/* A manifest of 4 MiB to the byte, and one of a byte more. */
+static void four_mebibytes_are_the_limit(void **state)
+{
+	enum { MANY = 20000, GIB = 1024 * 1024 * 1024 };
+	AUTO_FREE struct image_manifest_layer *layers = calloc(MANY, sizeof *layers);
+	struct image_manifest m = { 0 };
+	char text[128];
+	size_t i, each, count, left, digits;
+	struct err e;
+
+	assert_non_null(layers);
+	for (i = 0; i < MANY; i++)
+		layers[i] = (struct image_manifest_layer){ DIGEST, 1, i == 0 ? GIB : 0, false };
+	each = size_of(layers, 101) - size_of(layers, 100);
+	count = (4194304 - size_of(layers, 100)) / each + 99;
+	left = 4194304 - size_of(layers, count);
+	if (left % 2 == 1) { /* a digit of a layer's size stands there twice */
+		layers[0].vsize *= 10;
+		left--;
+	}
+	for (i = 0; left > 0; i++)
+		for (digits = 1; digits < 18 && left > 0; digits++, left -= 2)
+			layers[i].size *= 10;
+	assert_int_equal(size_of(layers, count), 4194304);
+	layers[0].vsize *= 10;
+	assert_int_equal(image_manifest_build(layers, count, "linux/amd64", NULL, &m, &e), -EFBIG);
+	snprintf(text, sizeof text,
+		 "the manifest of %zu layers has 4194305 bytes, registries take 4194304", count);
+	assert_string_equal(e.msg, text);
+	assert_true(!m.config.text && !m.manifest.text);
+}
+
 /* Whether the allocation that was to be refused was ever asked for; all others succeed again. */
 static bool was_refused(void)
 {
@@ -268,9 +324,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_small_image_to_the_byte),
 		cmocka_unit_test(optional_parts_come_and_go),
+		cmocka_unit_test(an_acceleration_layer_says_so),
 		cmocka_unit_test(vsize_is_rounded_up_to_gib),
 		cmocka_unit_test(wrong_input_is_refused),
 		cmocka_unit_test(too_many_layers_are_refused),
+		cmocka_unit_test(four_mebibytes_are_the_limit),
 		cmocka_unit_test(allocations_fail_one_by_one),
 		cmocka_unit_test(digests_run_out_of_memory),
 	};

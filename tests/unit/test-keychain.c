@@ -106,6 +106,7 @@ static void programs_answer(void **state)
 		if (r < 0 && (strncmp(e.msg, answers[i].text, strlen(answers[i].text)) != 0 ||
 			      strstr(e.msg, "secret")))
 			fail_msg("%s: %s", answers[i].name, e.msg);
+		assert_int_equal(e.msg[0] != '\0', r < 0);
 		if (r == 0)
 			assert_string_equal(c.identity_token ? c.identity_token : pair,
 					    answers[i].text);

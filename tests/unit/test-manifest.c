@@ -137,7 +137,7 @@ static void a_platform_is_chosen(void **state)
 {
 	char chosen[DIGEST_ANY_TEXT];
 	struct manifest m;
-	struct err e;
+	struct err e = { "" };
 	size_t i;
 
 	for (i = 0; i < sizeof indexes / sizeof *indexes; i++) {
@@ -146,6 +146,7 @@ static void a_platform_is_chosen(void **state)
 		if (strcmp(chosen, indexes[i].chosen) != 0)
 			fail_msg("index %zu: %s", i, chosen);
 		assert_null(m.layers);
+		assert_string_equal(e.msg, "");
 	}
 }
 
@@ -214,6 +215,8 @@ static const struct {
 	  "layer 0: size '0' is not a number from 1 to 2^63-1" },
 	{ "size 2^63", IMAGE(LAYER(D(0), "9223372036854775808")), NULL, "layer 0: size '92233" },
 	{ "size 2^64", IMAGE(LAYER(D(0), "18446744073709551617")), NULL, "layer 0: size '18446" },
+	{ "size of 20 digits", IMAGE(LAYER(D(0), "00000000000000000001")), NULL,
+	  "layer 0: size '000" },
 	{ "size -1", IMAGE(LAYER(D(0), "-1")), NULL, "layer 0: size '-1'" },
 	{ "size 1k", IMAGE(LAYER(D(0), "1k")), NULL, "layer 0: size '1k'" },
 	{ "size +1", IMAGE(LAYER(D(0), "+1")), NULL, "layer 0: size '+1'" },
@@ -240,6 +243,10 @@ static const struct {
 	{ "another system", INDEX(AMD64), "windows/amd64", "no manifest for platform windows" },
 	{ "long names", INDEX(ENTRY(D(0), OS(W31 "xyz", "a"))), W31 "/a",
 	  "no manifest for platform " W31 "/a; there is: " W31 "x/a" },
+	{ "three long names",
+	  INDEX(ENTRY(D(0), OS(W31 "xyz", W31 "xyz") ",\"variant\":\"" W31 "xyz\"")), "linux/a",
+	  "no manifest for platform linux/a; there is: " W31 "x/" W31 "x/" W31
+	  "x; choose one with platform=" },
 	{ "sha512 in an index", INDEX(AMD64 "," ENTRY("sha512:1", OS("linux", "arm64"))),
 	  "linux/arm64", "manifest 1 of the index: digest 'sha512:1' is not" },
 	{ "no digest in an index", INDEX("{}"), NULL, "manifest 0 of the index: has no digest" },
@@ -310,6 +317,7 @@ static void sizes_and_depths_are_limited(void **state)
 {
 	static const char least[] = "{\"annotations\":{\"" MARK "blob-digest\":\"" D(0) "\"}}";
 	AUTO_FREE char *many = repeat("{\"layers\":[", "0", 65535, "]}");
+	AUTO_FREE char *allowed = repeat("{\"layers\":[", "0", 65534, "]}");
 	AUTO_FREE char *large = repeat("{\"layers\":[", least, 40000, "]}");
 	AUTO_FREE char *deep = repeat("{\"layers\":", "[0", 3000, "");
 	AUTO_FREE char *most = repeat("{\"manifests\":[", AMD64, 30000, "]}");
@@ -319,6 +327,8 @@ static void sizes_and_depths_are_limited(void **state)
 
 	assert_int_equal(parse(many, NULL, &m, chosen, &e), -EINVAL);
 	assert_string_equal(e.msg, "65535 layers, more than the limit of 65534");
+	assert_int_equal(parse(allowed, NULL, &m, chosen, &e), -EINVAL);
+	assert_non_null(strstr(e.msg, "layer 0 has no overlaybd annotation"));
 	assert_int_equal(parse(large, NULL, &m, chosen, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, " bytes of JSON, more than the limit of 4194304"));
 	for (p = deep + 10; *p; p++)
@@ -345,6 +355,29 @@ static void a_long_list_of_platforms_fits(void **state)
 	assert_int_equal(parse(text, "linux/arm64", &m, chosen, &e), -EINVAL);
 	assert_non_null(strstr(e.msg, "there is: linux/cpu000, linux/cpu001, "));
 	assert_true(strlen(e.msg) > 600 && strlen(e.msg) < 700);
+}
+
+/* 599 bytes of it: a platform that needs one more is left out. */
+static void a_list_of_platforms_is_full(void **state)
+{
+	char text[20000], *end, chosen[DIGEST_ANY_TEXT];
+	struct manifest m;
+	struct err e;
+	int first, i;
+
+	for (first = 19; first <= 20; first++) { /* bytes of the first name */
+		end = text + sprintf(text,
+				     "{\"manifests\":[{\"platform\":{" OS("linux", "%0*d") "}}",
+				     first, 0);
+		for (i = 0; i < 60; i++)
+			end += sprintf(end, ",{\"platform\":{" OS("linux", "cpu%03d") "}}", i);
+		strcpy(end, "]}");
+		assert_int_equal(parse(text, "linux/arm64", &m, chosen, &e), -EINVAL);
+		/* 25 or 26 bytes, and then 14 for each */
+		if (!strstr(e.msg,
+			    first == 19 ? ", linux/cpu040; choose" : ", linux/cpu039; choose"))
+			fail_msg("%d: %s", first, e.msg);
+	}
 }
 
 static void allocations_fail_one_by_one(void **state)
@@ -377,6 +410,7 @@ int main(void)
 		cmocka_unit_test(sha512_digests_are_read),
 		cmocka_unit_test(sizes_and_depths_are_limited),
 		cmocka_unit_test(a_long_list_of_platforms_fits),
+		cmocka_unit_test(a_list_of_platforms_is_full),
 		cmocka_unit_test(allocations_fail_one_by_one),
 	};
 

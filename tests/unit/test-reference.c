@@ -200,6 +200,43 @@ static void bad_references_are_refused(void **state)
 	}
 }
 
+/* Of a long text 300 bytes are quoted, from its beginning or from its last '@' on. */
+static void long_texts_are_quoted_in_part(void **state)
+{
+	struct reference ref;
+	char text[400], expected[400];
+	struct err e;
+
+	memset(text, 'A', sizeof text);
+	text[399] = '\0';
+	assert_int_equal(reference_parse(text, &ref, &e), -EINVAL);
+	snprintf(expected, sizeof expected, "image reference '%.300s': " BAD_NAME, text);
+	assert_int_equal(strncmp(e.msg, expected, strlen(expected)), 0);
+	text[10] = '@';
+	assert_int_equal(reference_parse(text, &ref, &e), -EINVAL);
+	snprintf(expected, sizeof expected, "image reference '...%.300s': " BAD_DIGEST, text + 10);
+	assert_int_equal(strncmp(e.msg, expected, strlen(expected)), 0);
+}
+
+/* 255 bytes, the port among them. */
+static void hosts_have_a_length(void **state)
+{
+	struct reference ref;
+	char text[300];
+	struct err e;
+	int n;
+
+	for (n = 249; n <= 250; n++) {
+		memset(text, 'a', sizeof text);
+		strcpy(text + n, ":65535/app");
+		assert_int_equal(reference_parse(text, &ref, &e), n == 249 ? 0 : -EINVAL);
+		if (n == 249)
+			reference_release(&ref);
+		else
+			assert_non_null(strstr(e.msg, BAD_HOST));
+	}
+}
+
 static const struct {
 	const char *url;
 	enum reference_scheme scheme;
@@ -334,6 +371,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_references_are_read),
 		cmocka_unit_test(bad_references_are_refused),
+		cmocka_unit_test(long_texts_are_quoted_in_part),
+		cmocka_unit_test(hosts_have_a_length),
 		cmocka_unit_test(blob_urls_are_read),
 		cmocka_unit_test(this_machine_is_known),
 		cmocka_unit_test(allocations_fail_one_by_one),
