@@ -185,7 +185,8 @@ static int check_layer_name(const struct snapshot *s, struct err *e)
 	if (there.st_dev != data.st_dev || there.st_ino != data.st_ino ||
 	    is_own_name(s->old->data_path, s->layer, &parent))
 		return err_set(e, EEXIST, "%s: %s", s->layer, strerror(EEXIST));
-	return unlink(s->layer) < 0 ? err_set(e, errno, "%s: %s", s->layer, strerror(errno)) : 0;
+	r = file_ops_system.unlink(s->layer);
+	return r < 0 ? err_set(e, -r, "%s: %s", s->layer, strerror(-r)) : 0;
 }
 
 /* Holds nothing but a header and, in an index file that was opened, what says so. */
@@ -217,8 +218,8 @@ static void remove_leftover(const struct snapshot *s, const char *data, const ch
 			strcasecmp(header.parent_uuid, uuid) == 0);
 	source_close(file);
 	if (ours) {
-		(void)unlink(index);
-		(void)unlink(data);
+		(void)file_ops_system.unlink(index);
+		(void)file_ops_system.unlink(data);
 	}
 	close(fd);
 }
@@ -245,8 +246,8 @@ static int make_pair(struct snapshot *s, const char *data, const char *index, st
 		return r;
 	r = open_pair(s, data, index, e);
 	if (r < 0) {
-		(void)unlink(index);
-		(void)unlink(data);
+		(void)file_ops_system.unlink(index);
+		(void)file_ops_system.unlink(data);
 	}
 	return r;
 }
@@ -376,9 +377,10 @@ static int sync_folder_of(const char *path, struct err *e)
 
 static int link_layer(struct snapshot *s, struct err *e)
 {
-	/* Of a symbolic link, the file: the link alone would not keep it. */
-	if (linkat(AT_FDCWD, s->old->data_path, AT_FDCWD, s->layer, AT_SYMLINK_FOLLOW) < 0)
-		return err_set(e, errno, "%s: %s", s->layer, strerror(errno));
+	int r = upper_log_link(s->old->log, s->layer, e);
+
+	if (r < 0)
+		return r;
 	s->linked = true;
 	return sync_folder_of(s->layer, e);
 }
@@ -435,7 +437,7 @@ static void take_back(struct snapshot *s)
 	struct err e;
 
 	if (s->linked)
-		(void)unlink(s->layer);
+		(void)file_ops_system.unlink(s->layer);
 	if (s->sealed && upper_seal_undo(s->old->log, &e) < 0)
 		log_warn("%s: %s", s->image->config->path, e.msg);
 }
@@ -477,8 +479,8 @@ static void drop_fresh(struct snapshot *s)
 	data = TAKE_PTR(s->fresh->data_path);
 	index = TAKE_PTR(s->fresh->index_path);
 	image_drop_upper(s->fresh);
-	(void)unlink(index);
-	(void)unlink(data);
+	(void)file_ops_system.unlink(index);
+	(void)file_ops_system.unlink(data);
 }
 
 /* The index of all layers below, with that of the new one on top. */

@@ -296,14 +296,15 @@ static int open_pair(int fd, const struct log_files *f, size_t number, struct la
 	return open_sparse(fd, f->data, number, out, e);
 }
 
-/* Opens the data file once: its holes and its bytes must be those of one file. */
-static int open_data(const char *path, int *fd, struct source **data, struct err *e)
+/* Opens a file of a layer.  The data file is opened once: its holes and its bytes must be those of
+ * one file. */
+static int open_file(const char *path, int *fd, struct source **data, struct err *e)
 {
 	int r;
 
-	*fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	*fd = upper_file_open(&file_ops_system, path, O_RDONLY, e);
 	if (*fd < 0)
-		return err_set(e, errno, "%s: %s", path, strerror(errno));
+		return *fd;
 	r = source_open_fd(*fd, data, e);
 	if (r < 0) {
 		close(*fd);
@@ -314,15 +315,16 @@ static int open_data(const char *path, int *fd, struct source **data, struct err
 
 int upper_look(const char *data_path, enum upper_form *form, struct err *e)
 {
-	AUTO_CLOSE int writable = open(data_path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-	int r = writable < 0 && errno != EROFS ? -errno : 0, fd;
+	struct err why;
+	AUTO_CLOSE int writable = upper_file_open(&file_ops_system, data_path, O_RDWR, &why);
+	int r = writable < 0 && writable != -EROFS ? writable : 0, fd;
 	struct format_header header;
 	struct source *data;
 
 	*form = writable < 0 ? UPPER_ON_READ_ONLY : UPPER_LOG;
 	if (r < 0)
-		return err_set(e, -r, "%s: %s", data_path, strerror(-r));
-	r = open_data(data_path, &fd, &data, e);
+		return err_set(e, -r, "%s", why.msg);
+	r = open_file(data_path, &fd, &data, e);
 	if (r < 0)
 		return r;
 	r = format_read_header(&header, data, 0, FORMAT_PART_LOG_DATA, e);
@@ -341,7 +343,7 @@ static int read_intent(const char *data_path, struct upper_intent *intent, struc
 
 	if (r < 0 || intent->kind == UPPER_INTENT_NONE)
 		return r;
-	r = open_data(data_path, &fd, &data, e);
+	r = open_file(data_path, &fd, &data, e);
 	if (r < 0)
 		return r;
 	r = upper_intent_header(intent, data, FORMAT_PART_LOG_DATA, &header, e);
@@ -368,14 +370,14 @@ static int open_at(const char *data_place, const char *index_place, struct log_f
 		   size_t number, struct layer *out, struct upper_findings *findings, struct err *e)
 {
 	struct layer t = { 0 };
-	int fd, r = open_data(data_place, &fd, &f->data, e);
+	int index_fd, fd, r = open_file(data_place, &fd, &f->data, e);
 
 	if (r < 0)
 		return r;
-	r = source_open_file(index_place, &f->index, e);
+	r = open_file(index_place, &index_fd, &f->index, e);
 	if (r < 0) {
 		source_close(f->data);
-		return err_wrap(e, r, "%s", index_place);
+		return r;
 	}
 	f->uuid = t.header.uuid;
 	r = open_pair(fd, f, number, &t, findings, e);

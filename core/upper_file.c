@@ -10,9 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/base/io.h"
@@ -29,49 +31,97 @@ static int result(int r)
 /* As many symbolic links as the kernel follows. */
 enum { LINKS_MAX = 40 };
 
-static int walk(int at, const char *path, size_t n, unsigned *links);
+/* What was met on the way. */
+struct way {
+	unsigned links;
+	bool led; /* by a link of another user's: `..` is his choice as well */
+};
 
-/* Of another user's link, only to what is that user's: else it would lend our rights. */
-static bool may_follow(const struct stat *link, const struct stat *target)
+static int walk(int at, const char *path, size_t n, struct way *way);
+
+/* In a user namespace the links of the machine's root, and of everybody who has no number there,
+ * seem to be the overflow user's. */
+static bool is_roots(uid_t uid)
 {
-	return link->st_uid == geteuid() || link->st_uid == 0 || target->st_uid == link->st_uid;
+	enum { OVERFLOW_UID = 65534 };
+	unsigned inside = 0, outside = 0, count = UINT_MAX;
+	FILE *map;
+
+	if (uid != OVERFLOW_UID)
+		return uid == 0;
+	map = fopen("/proc/self/uid_map", "re");
+	if (!map)
+		return false;
+	if (fscanf(map, "%u %u %u", &inside, &outside, &count) != 3)
+		count = UINT_MAX;
+	fclose(map);
+	return inside != 0 || outside != 0 || count != UINT_MAX;
 }
 
-/* Opens what a symbolic link in the folder `at` leads to. */
-static int follow(int at, int link, const char *target, size_t n, unsigned *links)
+/* Of another user's link, only to what is that user's: else it would lend our rights. */
+static bool may_follow(uid_t link, uid_t target)
+{
+	return link == geteuid() || link == target || is_roots(link);
+}
+
+/* Opens what the symbolic link `link` in the folder `at` leads to. */
+static int follow(int at, int link, const char *target, size_t n, struct way *way)
 {
 	struct stat of_link, of_target;
 	int fd;
 
-	if (++*links > LINKS_MAX)
+	if (++way->links > LINKS_MAX)
 		return -ELOOP;
-	fd = walk(at, target, n, links);
-	if (fd < 0 || (fstat(link, &of_link) == 0 && fstat(fd, &of_target) == 0 &&
-		       may_follow(&of_link, &of_target)))
+	fd = walk(at, target, n, way);
+	if (fd < 0)
 		return fd;
-	close(fd);
-	return -ELOOP;
+	if (fstat(link, &of_link) < 0 || fstat(fd, &of_target) < 0 ||
+	    !may_follow(of_link.st_uid, of_target.st_uid)) {
+		close(fd);
+		return -ELOOP;
+	}
+	way->led = way->led || (of_link.st_uid != geteuid() && !is_roots(of_link.st_uid));
+	return fd;
+}
+
+/* Whether the open link is one of the kernel's own, as /proc/PID/root: its text is not where it
+ * leads. */
+static bool is_magic(int link)
+{
+	struct statfs fs;
+
+	return fstatfs(link, &fs) == 0 && fs.f_type == PROC_SUPER_MAGIC;
 }
 
 /* Opens one part of a path in the folder `at`. */
-static int step(int at, const char *name, unsigned *links)
+static int step(int at, const char *name, struct way *way)
 {
-	int fd = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC), to;
+	int fd, link;
 	char target[PATH_MAX]; /* longer than any */
 	ssize_t n;
 
-	if (fd < 0)
-		return -errno;
-	n = readlinkat(fd, "", target, sizeof target);
+	if (way->led && strcmp(name, "..") == 0)
+		return -ELOOP;
+	/* O_DIRECTORY: what is mounted when it is used is. */
+	fd = result(openat(at, name, O_PATH | O_NOFOLLOW | O_DIRECTORY | O_CLOEXEC));
+	if (fd != -ENOTDIR)
+		return fd;
+	link = result(openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+	if (link < 0)
+		return link;
+	n = readlinkat(link, "", target, sizeof target);
 	if (n < 0)
-		return fd; /* no link */
-	to = follow(at, fd, target, (size_t)n, links);
-	close(fd);
-	return to;
+		fd = -ENOTDIR;
+	else if (is_magic(link))
+		fd = result(openat(at, name, O_PATH | O_DIRECTORY | O_CLOEXEC));
+	else
+		fd = follow(at, link, target, (size_t)n, way);
+	close(link);
+	return fd;
 }
 
 /* Opens the n bytes of `path` from the folder `at` on, which stays open. */
-static int walk(int at, const char *path, size_t n, unsigned *links)
+static int walk(int at, const char *path, size_t n, struct way *way)
 {
 	int fd = n > 0 && path[0] == '/' ? open("/", O_PATH | O_CLOEXEC)
 					 : openat(at, ".", O_PATH | O_CLOEXEC);
@@ -92,7 +142,7 @@ static int walk(int at, const char *path, size_t n, unsigned *links)
 		}
 		if (length <= NAME_MAX) {
 			memcpy(name, path, length);
-			next = step(fd, name, links);
+			next = step(fd, name, way);
 		}
 		close(fd);
 		fd = next;
@@ -105,10 +155,10 @@ static int walk(int at, const char *path, size_t n, unsigned *links)
 static int open_folder(const char *path, const char **base)
 {
 	const char *slash = strrchr(path, '/');
-	unsigned links = 0;
+	struct way way = { 0 };
 
 	*base = slash ? slash + 1 : path;
-	return walk(AT_FDCWD, path, (size_t)(*base - path), &links);
+	return walk(AT_FDCWD, path, (size_t)(*base - path), &way);
 }
 
 static int system_open(const char *path, int flags, mode_t mode)
@@ -116,9 +166,11 @@ static int system_open(const char *path, int flags, mode_t mode)
 	const char *base;
 	AUTO_CLOSE int folder = open_folder(path, &base);
 
-	/* O_NONBLOCK: the name of a pipe must not make us wait. */
+	/* O_NONBLOCK: the name of a pipe must not make us wait.  O_NOCTTY: nor one of a terminal
+	 * give somebody a key that ends us. */
 	return folder < 0 ? folder
-			  : result(openat(folder, base, flags | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW,
+			  : result(openat(folder, base,
+					  flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW,
 					  mode));
 }
 
@@ -195,20 +247,70 @@ static int system_is_named(int fd, const char *path)
 	return opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
 }
 
+/* Where the symbolic link of that name leads, one step, and whose it is: a name that the caller
+ * frees.  NULL with 0: it is no link. */
+static int read_link(const char *path, char **out, uid_t *owner)
+{
+	const char *base;
+	AUTO_CLOSE int folder = open_folder(path, &base);
+	AUTO_CLOSE int link =
+		folder < 0 ? folder : result(openat(folder, base, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+	char target[PATH_MAX];
+	struct stat st;
+	ssize_t n;
+
+	*out = NULL;
+	if (link < 0)
+		return link;
+	if (fstat(link, &st) < 0)
+		return -errno;
+	*owner = st.st_uid;
+	if (!S_ISLNK(st.st_mode))
+		return 0;
+	n = readlinkat(link, "", target, sizeof target);
+	if (n < 0)
+		return -errno;
+	*out = text_format("%.*s%.*s", target[0] == '/' ? 0 : (int)(base - path), path, (int)n,
+			   target);
+	return *out ? 0 : -ENOMEM;
+}
+
 static char *system_true_name(const char *path)
 {
-	struct stat st, target = { 0 };
-	char *name;
+	char *name = strdup(path), *next;
+	uid_t owners[LINKS_MAX + 1], owner = 0;
+	unsigned n = 0, i;
+	int r = name ? 0 : -ENOMEM;
 
-	if (lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
-		return strdup(path);
-	name = realpath(path, NULL);
-	if (name && (stat(name, &target) < 0 || !may_follow(&st, &target))) {
+	while (r == 0) {
+		r = read_link(name, &next, &owner);
+		if (r < 0 || !next)
+			break;
 		free(name);
-		return strdup(path);
+		name = next;
+		owners[n++] = owner;
+		if (n > LINKS_MAX)
+			r = -ELOOP;
 	}
-	/* One that leads nowhere: opening says so. */
-	return name || errno == ENOMEM ? name : strdup(path);
+	for (i = 0; i < n && r == 0; i++)
+		if (!may_follow(owners[i], owner))
+			r = -ELOOP;
+	if (r == 0)
+		return name;
+	free(name);
+	/* One that is not followed, or leads nowhere: opening says so. */
+	return r == -ENOMEM ? NULL : strdup(path);
+}
+
+static int system_link(int fd, const char *path)
+{
+	const char *base;
+	AUTO_CLOSE int folder = open_folder(path, &base);
+	char open_file[32];
+
+	snprintf(open_file, sizeof open_file, "/proc/self/fd/%d", fd);
+	return folder < 0 ? folder
+			  : result(linkat(AT_FDCWD, open_file, folder, base, AT_SYMLINK_FOLLOW));
 }
 
 static int system_status(int fd, struct file_status *out)
@@ -330,6 +432,7 @@ const struct file_ops file_ops_system = {
 	.status = system_status,
 	.list = system_list,
 	.make_like = system_make_like,
+	.link = system_link,
 	.rename = system_rename,
 	.unlink = system_unlink,
 	.sync_folder = system_sync_folder,

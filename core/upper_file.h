@@ -26,7 +26,8 @@ struct file_status {
 struct file_ops {
 	/* A descriptor.  O_CLOEXEC is added, and O_NOFOLLOW: ELOOP for a symbolic link, which
 	 * whoever owns the folder may have put there.  Who means to follow links asks true_name
-	 * first. */
+	 * first.  As in all that takes a path, a link among its folders is followed when it is
+	 * ours or root's, or its owner's folder is what it leads to, else ELOOP. */
 	int (*open)(const char *path, int flags, mode_t mode);
 	void (*close)(int fd);
 	/* At most n bytes; may be short.  0: the file ends there. */
@@ -45,11 +46,13 @@ struct file_ops {
 	 * owner's file is what it leads to.  The caller frees it; NULL: no memory. */
 	char *(*true_name)(const char *path);
 	int (*status)(int fd, struct file_status *out);
-	/* Calls `take` for the names in path's folder that begin as path's last part does, whole
-	 * paths.  What `take` does to the folder meanwhile may be seen or not. */
+	/* Calls `take` for the names in path's folder that begin as path's last part does, with the
+	 * folder as path has it.  What `take` does to the folder meanwhile may be seen or not. */
 	int (*list)(const char *path, void (*take)(void *arg, const char *name), void *arg);
 	/* Gives a file the mode of another, and the owner as far as we may. */
 	int (*make_like)(int fd, int model);
+	/* Gives the open file one more name.  ENOENT: it has none any more. */
+	int (*link)(int fd, const char *path);
 	int (*rename)(const char *from, const char *to);
 	int (*unlink)(const char *path);
 	int (*sync_folder)(const char *path); /* the folder that holds path */

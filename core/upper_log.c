@@ -306,6 +306,13 @@ int upper_log_open(const char *data_path, const char *index_path,
 	return 0;
 }
 
+int upper_log_link(const struct upper_log *u, const char *path, struct err *e)
+{
+	int r = u->ops->link(u->data_fd, path);
+
+	return r < 0 ? err_set(e, -r, "%s: %s", path, strerror(-r)) : 0;
+}
+
 int upper_log_make_like(struct upper_log *u, const struct upper_log *model, struct err *e)
 {
 	int r = u->ops->make_like(u->data_fd, model->data_fd);

@@ -64,6 +64,9 @@ int upper_log_open(const char *data_path, const char *index_path,
 		   const struct upper_log_options *options, struct upper_log **out,
 		   struct upper_findings *findings, struct err *e);
 
+/* Gives the data file one more name: this very file, whatever its old name leads to now. */
+int upper_log_link(const struct upper_log *u, const char *path, struct err *e);
+
 /* Gives the files of a log that was made just now the owners and modes of another one's. */
 int upper_log_make_like(struct upper_log *u, const struct upper_log *model, struct err *e);
 

@@ -58,7 +58,7 @@ int cache_open_map(struct cache *c, const char *path, const char *digest, uint64
 		   bool create, const struct cache_map_counters *counters, struct cache_map **out,
 		   struct err *e)
 {
-	struct err why;
+	struct err why = { .msg = "it is wrong, and cannot be removed" };
 	int tries, r = 0;
 
 	for (tries = 0; tries < TRIES; tries++) {

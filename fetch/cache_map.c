@@ -448,7 +448,8 @@ uint64_t cache_map_claim(struct cache_map *m, uint64_t first, uint64_t count, un
 			continue; /* gone by now */
 		if ((uint64_t)other.l_start <= start)
 			return 0;
-		count = (uint64_t)other.l_start - start; /* less: it begins within */
+		/* Less in any case, whatever a file system says. */
+		count = min_u64(count - 1, (uint64_t)other.l_start - start);
 	}
 	return count;
 }

@@ -450,6 +450,7 @@ static void on_done(struct request *q, int r, const struct err *e)
 	}
 	if (f->hint) {
 		f->hint->flights--;
+		f->hint->unkept = f->hint->unkept || f->refused;
 		if (r < 0 && f->hint->r == 0) {
 			f->hint->r = r;
 			f->hint->why = *e;
@@ -637,6 +638,7 @@ static struct flight *next_flight_locked(struct hint *h, uint64_t most)
 		if (n == 0)
 			continue;
 		f = make_one_locked(b, first, n, rank, h->feeder.priority);
+		h->skipped = h->skipped || !f;
 		if (!f && rank != CLAIM_NONE)
 			cache_blob_unclaim(b->cache, first, n, rank);
 		return f;

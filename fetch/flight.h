@@ -89,7 +89,8 @@ struct hint {
 	bool exhausted; /* (L) it makes no more */
 	bool awaited; /* blob_fill waits for it and frees it */
 	unsigned rank; /* as which fetcher its flights claim; CLAIM_NONE: without */
-	bool skipped; /* (L) another process had claimed some of it */
+	bool skipped; /* (L) some was not asked for: another process had claimed it, no memory */
+	bool unkept; /* (L) the cache did not take all that came */
 	int r; /* (L) the first failure */
 	struct err why;
 };

@@ -12,7 +12,9 @@
 
 enum {
 	VERDICT_EVERY = 50, /* ms between two looks for the cache's verdict on the whole */
-	PAUSE = 10 * 1000, /* ms after the first that was wrong; doubled each time... */
+	PAUSE = 10 *
+		1000, /* ms after one that the cache did not keep, or the first that was wrong; for
+			    * these doubled each time... */
 	DOUBLINGS = 9, /* ...up to 85 minutes */
 	AGAIN = 1000, /* ms after one that did not bring all of it */
 };
@@ -62,9 +64,15 @@ static void end_locked(struct blob *b)
 		m->not_before = clock_ms() + AGAIN;
 		m->beside_others += m->hint->skipped;
 		m->forgiven = m->hint->r == 0 && !m->hint->skipped;
+		return;
+	}
+	m->beside_others = 0;
+	m->forgiven = false;
+	if (m->hint->unkept) {
+		/* Nobody could judge it: that says nothing of the registry. */
+		m->not_before = clock_ms() + PAUSE;
+		err_set(&m->failure, ENOSPC, "the cache did not keep all of them");
 	} else {
-		m->beside_others = 0;
-		m->forgiven = false;
 		m->wrong++;
 	}
 }

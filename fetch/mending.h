@@ -8,7 +8,8 @@
  * followed by another a second later, which goes on with what is there: several processes mend
  * one cache folder together, so none of them discards anything.  What is left in the end goes
  * when the folder is next opened and nobody else has it open (cache.c), as no verdict on it was
- * reached.
+ * reached.  One of which the cache did not keep all, as on a full disk, is followed by another
+ * after a pause that does not grow.
  *
  * Part of struct blob, whose lock protects it.  Any thread may call these; who calls
  * mending_await does not have the lock. */

@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The state after n more bytes, from state `crc`. */
+/* The state after n more bytes, below 2 GiB, from state `crc`. */
 uint32_t crc32c_raw(uint32_t crc, const void *bytes, size_t n);
 
 #endif

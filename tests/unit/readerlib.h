@@ -40,14 +40,14 @@ static struct {
 	int flags; /* of the last open of the data file */
 } fake;
 
-int __real_open64(const char *path, int flags, ...);
+int __real_openat64(int folder, const char *name, int flags, ...);
 off_t __real_lseek64(int fd, off_t off, int whence);
 int __real_fstat64(int fd, struct stat *st);
-int __wrap_open64(const char *path, int flags, ...);
+int __wrap_openat64(int folder, const char *name, int flags, ...);
 off_t __wrap_lseek64(int fd, off_t off, int whence);
 int __wrap_fstat64(int fd, struct stat *st);
 
-int __wrap_open64(const char *path, int flags, ...)
+int __wrap_openat64(int folder, const char *name, int flags, ...)
 {
 	va_list ap;
 	mode_t mode;
@@ -55,14 +55,14 @@ int __wrap_open64(const char *path, int flags, ...)
 	va_start(ap, flags);
 	mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
-	if (strcmp(path, upper_data) == 0) {
+	if (strcmp(name, "u.data") == 0 && !(flags & O_PATH)) {
 		fake.flags = flags;
 		if (fake.open_error && (flags & O_ACCMODE) == O_RDWR) {
 			errno = fake.open_error;
 			return -1;
 		}
 	}
-	return __real_open64(path, flags, mode);
+	return __real_openat64(folder, name, flags, mode);
 }
 
 /* The power stays: nothing waits for the disk. */

@@ -145,6 +145,14 @@ WRAP(int, unlink, (const char *path))
 	return -1;
 }
 
+WRAP(int, unlinkat, (int in, const char *name, int flags))
+{
+	if (!fail_unlink)
+		return __real_unlinkat(in, name, flags);
+	errno = EPERM;
+	return -1;
+}
+
 WRAP(int, rename, (const char *from, const char *to))
 {
 	if (!at_rename || !strstr(to, "/c"))

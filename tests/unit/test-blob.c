@@ -611,9 +611,47 @@ static void test_many_pieces(void **state)
 	close_scene();
 }
 
+static void comes_to_a_full_disk(unsigned turn, uint64_t until)
+{
+	answer_all();
+}
+
+static void comes_right(unsigned turn, uint64_t until)
+{
+	answer_all();
+	shelf.state = CACHE_WHOLE;
+	stage_pass(50);
+}
+
+/* What the cache does not keep is not the registry's fault: each pause is as long as the first. */
+static void test_full(void **state)
+{
+	uint64_t began;
+	unsigned i;
+
+	open_scene(&(struct scene){ .size = 40 * CHUNK });
+	shelf.state = CACHE_WRONG;
+	shelf.refused = UINT64_MAX;
+	on_wait = comes_to_a_full_disk;
+	for (i = 0; i < 12; i++) {
+		assert_int_equal(read_at(0, 10), -EIO);
+		assert_non_null(strstr(why.msg, "the cache did not keep all of them"));
+		assert_true(blob->mending.not_before - clock_ms() <= 10000);
+		stage_pass(blob->mending.not_before - clock_ms());
+	}
+	shelf.refused = SHELF; /* there is room again */
+	on_wait = comes_right;
+	began = clock_ms();
+	while (read_at(0, 10) < 0)
+		stage_pass(1000);
+	assert_true(clock_ms() - began <= 11000);
+	close_scene();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_reads),
 		cmocka_unit_test(test_promotes),
 		cmocka_unit_test(test_taken_back),

@@ -387,6 +387,27 @@ static void a_config_that_may_have_been_replaced(void **state)
 	assert_int_equal(image_layer_count(disk.image), 3);
 }
 
+static void replace_data(void)
+{
+	assert_int_equal(__real_rename(in_folder("u.data"), in_folder("sealed")), 0);
+	assert_int_equal(link(in_folder("lower"), in_folder("u.data")), 0);
+}
+
+/* What is sealed becomes the layer, whatever has its name by then. */
+static void another_file_under_the_name(void **state)
+{
+	struct err e;
+
+	at_seal = replace_data;
+	assert_int_equal(image_snapshot(disk.image, in_folder("l"), &blocked, &e), 0);
+	at_seal = NULL;
+	compare(disk.image);
+	close_image(&disk);
+	disk = open_image(true);
+	compare(disk.image);
+	__real_unlink(in_folder("sealed"));
+}
+
 static void texts_that_name_something_else(void **state)
 {
 	static const struct {
@@ -413,12 +434,19 @@ static void texts_that_name_something_else(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(flushes_before_the_gate),		TEST(each_flush_fails_once),
-		TEST(a_writer_that_does_not_end),	TEST(a_layer_that_comes_later),
-		TEST(what_is_looked_at_stays),		TEST(who_looks_leaves),
-		TEST(each_sync_of_a_folder_fails_once), TEST(what_becomes_of_the_config_meanwhile),
-		TEST(a_config_that_cannot_be_replaced), TEST(a_config_that_may_have_been_replaced),
-		TEST(texts_that_name_something_else),	TEST(a_name_that_is_taken_meanwhile),
+		TEST(another_file_under_the_name),
+		TEST(flushes_before_the_gate),
+		TEST(each_flush_fails_once),
+		TEST(a_writer_that_does_not_end),
+		TEST(a_layer_that_comes_later),
+		TEST(what_is_looked_at_stays),
+		TEST(who_looks_leaves),
+		TEST(each_sync_of_a_folder_fails_once),
+		TEST(what_becomes_of_the_config_meanwhile),
+		TEST(a_config_that_cannot_be_replaced),
+		TEST(a_config_that_may_have_been_replaced),
+		TEST(texts_that_name_something_else),
+		TEST(a_name_that_is_taken_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

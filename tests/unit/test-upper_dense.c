@@ -12,6 +12,7 @@
 #include "core/base/le.h"
 #include "core/upper_dense.h"
 #include "core/upper_log.h"
+#include "tests/unit/leftovers.h"
 #include "tests/unit/memfs.h"
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
@@ -590,6 +591,8 @@ static int free_from(void **state)
 	return 0;
 }
 
+static const char *const warnings[] = { "acknowledged writes of a layer that is gone", NULL };
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -604,5 +607,6 @@ int main(void)
 		cmocka_unit_test(so_many_mappings_at_most),
 	};
 
+	leftovers_warnings = warnings;
 	return cmocka_run_group_tests(tests, make_header, free_from);
 }
