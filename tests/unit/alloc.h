@@ -50,13 +50,13 @@ static struct {
 	unsigned char *bytes;
 	size_t alignment, n;
 } alloc_blocks[ALLOC_BLOCKS]; /* the last ones, alloc_count in all */
-static unsigned alloc_count;
+static atomic_uint alloc_count;
 
 void *__real_aligned_alloc(size_t alignment, size_t n);
 void *__wrap_aligned_alloc(size_t alignment, size_t n);
 void *__wrap_aligned_alloc(size_t alignment, size_t n)
 {
-	unsigned i = alloc_count % ALLOC_BLOCKS;
+	unsigned i = atomic_fetch_add(&alloc_count, 1) % ALLOC_BLOCKS;
 	unsigned char *p =
 		alloc_refused_of(n) ? NULL : __real_aligned_alloc(alignment, n + alignment);
 
@@ -66,7 +66,6 @@ void *__wrap_aligned_alloc(size_t alignment, size_t n)
 	alloc_blocks[i].bytes = p;
 	alloc_blocks[i].alignment = alignment;
 	alloc_blocks[i].n = n;
-	alloc_count++;
 	return p;
 }
 
