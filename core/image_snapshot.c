@@ -368,13 +368,6 @@ static int prepare(struct snapshot *s, struct err *e)
 
 /* ---- while writers wait ---- */
 
-static int sync_folder_of(const char *path, struct err *e)
-{
-	int r = file_ops_system.sync_folder(path);
-
-	return r < 0 ? err_set(e, -r, "%s: syncing its folder: %s", path, strerror(-r)) : 0;
-}
-
 static int link_layer(struct snapshot *s, struct err *e)
 {
 	int r = upper_log_link(s->old->log, s->layer, e);
@@ -382,7 +375,7 @@ static int link_layer(struct snapshot *s, struct err *e)
 	if (r < 0)
 		return r;
 	s->linked = true;
-	return sync_folder_of(s->layer, e);
+	return upper_file_sync_folder(&file_ops_system, s->layer, e);
 }
 
 /* After a failed try.  When nobody can tell, the config may name the fresh pair. */
@@ -578,7 +571,7 @@ static void clean_up(struct snapshot *s)
 
 	upper_log_retire(s->old->log);
 	s->old->layer_path = strdup(s->layer);
-	if (sync_folder_of(s->old->data_path, &e) < 0)
+	if (upper_file_sync_folder(&file_ops_system, s->old->data_path, &e) < 0)
 		log_warn("%s: %s", s->image->config->path, e.msg);
 	if (open_and_absorb(s->image, &e) < 0)
 		log_warn("%s: snapshot: the new layer is read through its log until the next "

@@ -55,9 +55,9 @@ int upper_map_init(struct upper_map *m, uint64_t sectors)
 
 	memset(m, 0, sizeof *m);
 	m->sectors = sectors;
-	m->block_regions = (size_t)min_u64(regions, BLOCK_REGIONS);
+	m->block_regions = (size_t)min_u64(max_u64(regions, 1), BLOCK_REGIONS);
 	m->block_count = (size_t)((regions + m->block_regions - 1) / m->block_regions);
-	m->blocks = calloc(m->block_count, sizeof *m->blocks);
+	m->blocks = calloc(m->block_count + 1, sizeof *m->blocks);
 	if (!m->blocks)
 		return -ENOMEM;
 	for (i = 0; i < UPPER_MAP_LOCKS; i++)

@@ -69,11 +69,14 @@ void upper_records_encode_mark(enum upper_mark mark, uint32_t crc, uint8_t raw[F
 
 enum upper_mark upper_records_parse_mark(const uint8_t raw[FORMAT_ENTRY], uint32_t *crc)
 {
+	uint64_t kind = le64_get(raw) >> KIND_SHIFT;
 	uint8_t expected[FORMAT_ENTRY];
 	unsigned mark;
 
 	*crc = le32_get(raw + 8);
 	for (mark = UPPER_MARK_CHECK; mark <= UPPER_MARK_OPEN; mark++) {
+		if (kind != kinds[mark])
+			continue;
 		upper_records_encode_mark(mark, *crc, expected);
 		if (memcmp(raw, expected, sizeof expected) == 0)
 			return mark;

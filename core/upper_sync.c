@@ -105,11 +105,11 @@ static int failed(struct upper_log *u, int r, const char *path, struct err *e)
  * left goes on without. */
 static void add_room(struct upper_log *u, uint64_t entries)
 {
-	uint64_t room = min_u64(u->room_records, u->max_records - entries);
-	AUTO_FREE uint8_t *raw = malloc((size_t)room * FORMAT_ENTRY);
+	uint64_t room = min_u64(u->room_records, u->max_records - min_u64(entries, u->max_records));
+	AUTO_FREE uint8_t *raw = malloc((size_t)room * FORMAT_ENTRY + 1);
 	uint64_t at = FORMAT_SPACE + entries * FORMAT_ENTRY, i;
 
-	if (!raw)
+	if (!raw || room == 0)
 		return;
 	for (i = 0; i < room; i++)
 		upper_records_encode_mark(UPPER_MARK_NONE, 0, raw + i * FORMAT_ENTRY);
@@ -159,7 +159,8 @@ static int check_rest(struct upper_log *u, uint32_t *crc, struct err *e)
  * with its running CRC. */
 static int append_records(struct upper_log *u, size_t n, uint32_t *crc, struct err *e)
 {
-	AUTO_FREE uint8_t *raw = malloc((size_t)(PIECE_RECORDS + 1 + TAIL) * FORMAT_ENTRY);
+	AUTO_FREE uint8_t *raw =
+		malloc(((size_t)min_u64(n, PIECE_RECORDS) + 1 + TAIL) * FORMAT_ENTRY);
 	uint64_t at = upper_index_end(u);
 	size_t done = 0, piece, entries;
 	int r = 0;

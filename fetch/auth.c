@@ -218,7 +218,7 @@ static void settle(struct auth *a, int r, const struct err *e)
 	if (r == 0)
 		a->failures = 0;
 	/* What the host said it wants may have been wrong, or have changed: it is asked again. */
-	if (a->state == AUTH_HAVE && !has_good_header(a))
+	if (r < 0 && a->state == AUTH_HAVE && !has_good_header(a))
 		a->state = AUTH_UNKNOWN;
 	if (r == -EACCES) {
 		a->refusal = *e;

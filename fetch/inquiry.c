@@ -83,6 +83,7 @@ static int follow(struct inquiry *q, struct err *e)
 	const char *location = q->x.answer.location;
 	char *url = location ? address_resolve(q->url, location, q->x.route->unchecked) : NULL;
 	struct address from, to;
+	bool known;
 
 	if (!url)
 		return err_set(e, EPROTO,
@@ -92,11 +93,11 @@ static int follow(struct inquiry *q, struct err *e)
 		free(url);
 		return err_set(e, ELOOP, "too many redirects");
 	}
-	(void)address_parse(q->url, &from); /* address_resolve has taken both for addresses */
-	(void)address_parse(url, &to);
-	if (!address_same_origin(&from, &to))
+	known = address_parse(q->url, &from) && address_parse(url, &to);
+	if (!known || !address_same_origin(&from, &to))
 		q->x.route = &q->away;
-	if (!address_same_origin(&from, &to) && !(to.tls && address_same_host(&from, &to))) {
+	if (!known ||
+	    (!address_same_origin(&from, &to) && !(to.tls && address_same_host(&from, &to)))) {
 		clear_secret(&q->authorization);
 		if (q->form) {
 			free(url);

@@ -401,9 +401,8 @@ static bool quiesce(struct queue *k)
 	take_given(&k->take_given);
 	while (k->live)
 		request_abort(k->live);
-	/* Each says that there is no more. */
-	(void)take_fed(k, REQUEST_PREFETCH, 0);
-	(void)take_fed(k, REQUEST_BACKGROUND, 0);
+	for (i = 0; i < REQUEST_PRIORITIES; i++) /* each says that there is no more */
+		(void)take_fed(k, (enum request_priority)i, 0);
 	for (i = 0; i < k->endpoints->count; i++)
 		quiet = endpoint_quiesce(&k->endpoints->items[i]) && quiet;
 	return quiet;

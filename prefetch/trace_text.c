@@ -85,7 +85,7 @@ static bool take_time(struct cursor *c, uint32_t *out)
 {
 	uint64_t ms, us = 0, unit = 1000;
 
-	if (!take_number(c, UINT32_MAX, &ms))
+	if (!take_number(c, UINT32_MAX / 1000, &ms))
 		return false;
 	if (c->p < c->end && *c->p == '.')
 		for (c->p++; c->p < c->end && is_digit(*c->p) && unit > 1; c->p++) {
