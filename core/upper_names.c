@@ -31,23 +31,28 @@ static const char *base_of(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-/* Whether two absolute paths lie in one folder. */
-static bool is_same_folder(const char *x, const char *y)
+/* 1: two absolute paths lie in one folder; 0: they do not; -ENOMEM. */
+static int is_same_folder(const char *x, const char *y)
 {
 	AUTO_FREE char *x_folder = io_parent(x);
 	AUTO_FREE char *y_folder = io_parent(y);
 
-	return x_folder && y_folder && is_same_file(x_folder, y_folder);
+	if (!x_folder || !y_folder)
+		return -ENOMEM;
+	return is_same_file(x_folder, y_folder);
 }
 
-/* The same, or the same name in the same folder where there is no file yet. */
-static bool is_same_name(const char *a, const char *b)
+/* 1: the same file, or the same name in the same folder where there is no file yet; 0; -ENOMEM. */
+static int is_same_name(const char *a, const char *b)
 {
 	AUTO_FREE char *x = io_absolute_path(NULL, a);
 	AUTO_FREE char *y = io_absolute_path(NULL, b);
 
-	return is_same_file(a, b) ||
-	       (x && y && strcmp(base_of(x), base_of(y)) == 0 && is_same_folder(x, y));
+	if (is_same_file(a, b))
+		return 1;
+	if (!x || !y)
+		return -ENOMEM;
+	return strcmp(base_of(x), base_of(y)) == 0 ? is_same_folder(x, y) : 0;
 }
 
 /* ---- what nobody else may have ---- */
@@ -84,16 +89,18 @@ static bool is_reserved(const char *rest)
 	return *rest == '.' && upper_file_is_temporary(rest);
 }
 
-/* Whether `path` is in the folder of the data file and has a name that one of its kind may need. */
-static bool takes_a_name(const char *data, const char *path)
+/* 1: `path` is in the folder of the data file and has a name that one of its kind may need.
+ * -ENOMEM. */
+static int takes_a_name(const char *data, const char *path)
 {
 	AUTO_FREE char *x = io_absolute_path(NULL, data);
 	AUTO_FREE char *y = io_absolute_path(NULL, path);
 	unsigned number;
 	size_t stem;
+	int r = x && y ? is_same_folder(x, y) : -ENOMEM;
 
-	if (!x || !y || !is_same_folder(x, y))
-		return false;
+	if (r <= 0)
+		return r;
 	stem = upper_names_stem(x, &number) - (size_t)(base_of(x) - x);
 	return strncmp(base_of(x), base_of(y), stem) == 0 && is_reserved(base_of(y) + stem);
 }
@@ -101,10 +108,11 @@ static bool takes_a_name(const char *data, const char *path)
 int upper_names_refuse_kept(const char *data_path, const char *path, struct err *e)
 {
 	AUTO_FREE char *data = file_ops_system.true_name(data_path);
+	int r = data ? takes_a_name(data, path) : -ENOMEM;
 
-	if (!data)
-		return err_set(e, ENOMEM, "out of memory");
-	if (!takes_a_name(data, path))
+	if (r < 0)
+		return err_set(e, -r, "out of memory");
+	if (r == 0)
 		return 0;
 	return err_set(e, EINVAL,
 		       "'%s' is a name under which the writable layer, or the next one, keeps "
@@ -125,11 +133,12 @@ int upper_names_refuse(const char *data_path, const char *index_path, const char
 	size_t i;
 	int r = 0;
 
-	for (i = 0; i < sizeof own / sizeof own[0]; i++) {
-		if (r == 0 && !own[i])
-			r = err_set(e, ENOMEM, "out of memory");
-		else if (r == 0 && is_same_name(path, own[i]))
+	for (i = 0; r == 0 && i < sizeof own / sizeof own[0]; i++) {
+		r = own[i] ? is_same_name(path, own[i]) : -ENOMEM;
+		if (r > 0)
 			r = err_set(e, EINVAL, "'%s' is a file of the image: %s", path, own[i]);
+		else if (r < 0)
+			r = err_set(e, -r, "out of memory");
 	}
 	for (i = 0; i < sizeof own / sizeof own[0]; i++)
 		free(own[i]);

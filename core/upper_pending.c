@@ -311,22 +311,24 @@ static int look(const struct file_ops *ops, const char *path, struct header *h)
 	return r < 0 ? r : 1;
 }
 
-/* Whether the file at `path` is a pending file of the log with this uuid, whole or damaged: magic
- * or uuid may be what is damaged. */
-static bool is_of(const struct file_ops *ops, const char *path, const char *uuid)
+/* 1: the file at `path` is a pending file of the log with this uuid, whole or damaged: magic or
+ * uuid may be what is damaged.  0: it is not, or there is none. */
+static int is_of(const struct file_ops *ops, const char *path, const char *uuid)
 {
 	int fd = ops->open(path, O_RDONLY, 0), r;
 	uint8_t raw[HEADER] = { 0 };
 	uint64_t size = 0;
 
 	if (fd < 0)
-		return false;
+		return fd == -ENOENT ? 0 : fd;
 	r = ops->size(fd, &size);
 	if (r == 0)
 		r = upper_file_read(ops, fd, raw, (size_t)min_u64(size, sizeof raw), 0, NULL);
 	ops->close(fd);
-	return r == 0 && (is_magic(raw) ||
-			  strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0);
+	if (r < 0)
+		return r;
+	return is_magic(raw) ||
+	       strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0;
 }
 
 int upper_pending_discard(const struct file_ops *ops, const char *data_path, const char *uuid,
@@ -339,12 +341,15 @@ int upper_pending_discard(const struct file_ops *ops, const char *data_path, con
 	int r = path && older ? 0 : err_set(e, ENOMEM, "out of memory");
 
 	*removed = false;
-	if (r == 0 && is_of(ops, path, uuid)) {
+	if (r < 0)
+		return r;
+	r = is_of(ops, path, uuid);
+	if (r > 0) {
 		r = ops->unlink(path);
 		*removed = r == 0;
 	}
 	if (r < 0)
-		return path && older ? err_set(e, -r, "%s: %s", path, strerror(-r)) : r;
+		return err_set(e, -r, "%s: %s", path, strerror(-r));
 	f.fd = is_another ? ops->open(older, O_RDONLY, 0) : -ENOENT;
 	if (f.fd < 0)
 		return 0;

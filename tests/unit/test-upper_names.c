@@ -4,6 +4,7 @@
 #include "tests/unit/upperlib.h"
 
 #include "core/upper_names.h"
+#include "tests/unit/allocs.h"
 #include "tests/unit/loglib.h"
 #include "tests/unit/memfs.h"
 
@@ -360,6 +361,36 @@ static void what_cannot_be_removed_stays(void **state)
 	memfs_free(memfs);
 }
 
+/* Whatever allocation fails: a name that is taken is never told to be free. */
+static void without_memory_no_name_is_free(void **state)
+{
+	static const char *const taken[] = { "u.pending", "u-3.index.new", "u.index" };
+	char data[96], index[96], path[96];
+	struct err e;
+	size_t i;
+	int r;
+
+	snprintf(data, sizeof data, "%s/u.data", upper_folder);
+	snprintf(index, sizeof index, "%s/u.index", upper_folder);
+	for (i = 0; i < COUNT_OF(taken); i++) {
+		long k = 0;
+
+		snprintf(path, sizeof path, "%s/%s", upper_folder, taken[i]);
+		allocs_once = true;
+		do {
+			allocs_left = k++;
+			allocs_refused = false;
+			r = upper_names_refuse(data, index, path, &e);
+			allocs_left = -1;
+			if (r != -EINVAL && r != -ENOMEM)
+				fail_msg("%s, allocation %ld: %d", taken[i], k, r);
+		} while (allocs_refused);
+		allocs_once = false;
+		assert_int_equal(r, -EINVAL);
+		assert_true(k > 6);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -371,6 +402,7 @@ int main(void)
 		cmocka_unit_test(zeroes_at_the_beginning_are_enough),
 		cmocka_unit_test(only_names_of_ours_are_looked_at),
 		cmocka_unit_test(what_cannot_be_removed_stays),
+		cmocka_unit_test(without_memory_no_name_is_free),
 	};
 
 	return cmocka_run_group_tests(tests, upper_make_folder, upper_remove_folder);
