@@ -213,12 +213,7 @@ static int system_truncate(int fd, uint64_t size)
 /* Interrupted, it has not failed: nothing was reported as lost. */
 static int system_datasync(int fd)
 {
-	int r;
-
-	do
-		r = result(fdatasync(fd));
-	while (r == -EINTR);
-	return r;
+	return result((int)TEMP_FAILURE_RETRY(fdatasync(fd)));
 }
 
 static int system_punch(int fd, uint64_t off, uint64_t n)
@@ -393,14 +388,8 @@ static int system_sync_folder(const char *path)
 	AUTO_CLOSE int fd =
 		folder < 0 ? folder
 			   : result(openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-	int r;
 
-	if (fd < 0)
-		return fd;
-	do
-		r = result(fsync(fd));
-	while (r == -EINTR);
-	return r;
+	return fd < 0 ? fd : result((int)TEMP_FAILURE_RETRY(fsync(fd)));
 }
 
 static int system_boot_id(char out[FILE_BOOT_ID])

@@ -186,7 +186,7 @@ static int system_touch(int fd)
 
 static int system_datasync(int fd)
 {
-	return result(fdatasync(fd));
+	return result((int)TEMP_FAILURE_RETRY(fdatasync(fd)));
 }
 
 static int system_lock(int fd, short type, uint64_t off, uint64_t n)

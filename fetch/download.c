@@ -243,7 +243,7 @@ static int write_copy(struct job *j, int fd, const char *from, const char *to, s
 		return r;
 	if (strcmp(digest, blob_digest(j->blob)) != 0)
 		return err_set(e, EBADMSG, "what came has the digest %s", digest);
-	if (fsync(fd) < 0 || rename(from, to) < 0)
+	if (TEMP_FAILURE_RETRY(fsync(fd)) < 0 || rename(from, to) < 0)
 		return err_set(e, errno, "%s: %s", to, strerror(errno));
 	return 0;
 }

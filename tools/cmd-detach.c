@@ -88,7 +88,7 @@ static int hold_device(struct detach *d, struct err *e)
 
 static int flush_device(struct detach *d, struct err *e)
 {
-	if (fsync(d->device) == 0)
+	if (TEMP_FAILURE_RETRY(fsync(d->device)) == 0)
 		return 0;
 	return err_set(e, errno,
 		       "/dev/nbd%u: what was written cannot be flushed: %s (--force "

@@ -58,6 +58,11 @@ int io_pwrite(int fd, const void *buf, size_t n, uint64_t off, struct err *e)
 		if (r < 0)
 			return err_set(e, errno, "writing %zu bytes at %" PRIu64 ": %s", n, off,
 				       strerror(errno));
+		if (r == 0)
+			return err_set(e, EIO,
+				       "writing %zu bytes at %" PRIu64
+				       ": the file system takes none from %" PRIu64 " on",
+				       n, off, off + done);
 		done += (size_t)r;
 	}
 	return 0;

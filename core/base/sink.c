@@ -196,7 +196,7 @@ static int file_appear(struct file_sink *f, struct err *e)
 		return file_fail(f, "rename", e);
 	free(TAKE_PTR(f->temporary));
 	/* The folders of some file systems cannot be synced: the file is there all the same. */
-	if (folder >= 0 && fsync(folder) < 0 && errno != EINVAL)
+	if (folder >= 0 && TEMP_FAILURE_RETRY(fsync(folder)) < 0 && errno != EINVAL)
 		return file_fail(f, "syncing its folder", e);
 	return 0;
 }
@@ -213,7 +213,7 @@ static int file_finish(struct sink *s, struct err *e)
 		if (r < 0)
 			return err_set(e, -r, "%s: fchmod: %s", f->path, strerror(-r));
 	}
-	if (fsync(f->fd) < 0)
+	if (TEMP_FAILURE_RETRY(fsync(f->fd)) < 0)
 		return file_fail(f, "fsync", e);
 	return file_appear(f, e);
 }

@@ -242,6 +242,8 @@ int __wrap_fsync(int fd)
 	syncs++;
 	if (sync_error) {
 		errno = sync_error;
+		if (sync_error == EINTR)
+			sync_error = 0; /* a signal comes once */
 		return -1;
 	}
 	return __real_fsync(fd);

@@ -26,6 +26,7 @@ static struct {
 	unsigned after; /* calls of that name that succeed before */
 	bool for_good; /* and all that follow fail too */
 	size_t piece; /* bytes that a read or write moves at most; 0: any */
+	bool takes_none; /* each write moves 0 bytes */
 	bool block_device; /* what fstat says that each file is */
 	char temporary[512]; /* the last name given by linkat, or opened with O_EXCL */
 	char opened[512]; /* the last path that was opened */
@@ -103,7 +104,10 @@ SYSTEM_CALL(ssize_t, pread64, (int fd, void *buf, size_t n, off_t off))
 
 SYSTEM_CALL(ssize_t, pwrite64, (int fd, const void *buf, size_t n, off_t off))
 {
-	return system_calls_take("write") ? -1 : __real_pwrite64(fd, buf, system_calls_cut(n), off);
+	if (system_calls_take("write"))
+		return -1;
+	n = system_calls.on && system_calls.takes_none ? 0 : system_calls_cut(n);
+	return __real_pwrite64(fd, buf, n, off);
 }
 
 SYSTEM_CALL(int, fsync, (int fd))

@@ -16,7 +16,7 @@
 
 /* ---- the system's ---- */
 
-static unsigned syncs;
+static unsigned syncs, interrupted; /* the first calls that a signal interrupts */
 static int synced_fd = -1;
 
 int __real_fdatasync(int fd);
@@ -26,6 +26,11 @@ int __wrap_fdatasync(int fd)
 {
 	syncs++;
 	synced_fd = fd;
+	if (interrupted > 0) {
+		interrupted--;
+		errno = EINTR;
+		return -1;
+	}
 	return __real_fdatasync(fd);
 }
 
@@ -42,6 +47,10 @@ static void real_sync(void **state)
 	assert_int_equal(syncs, 1);
 	assert_int_equal(synced_fd, f.fd);
 	assert_int_equal(f.ops->datasync(-1), -EBADF);
+	syncs = 0;
+	interrupted = 2;
+	assert_int_equal(f.ops->datasync(f.fd), 0);
+	assert_int_equal(syncs, 3);
 	cache_disk_close(&f);
 	assert_false(cache_disk_is_open(f));
 	cachelib_remove_folder();

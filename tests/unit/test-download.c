@@ -350,6 +350,16 @@ static void not_synced(void **state)
 	assert_int_equal(size_of(".download"), UINT64_MAX);
 }
 
+static void interrupted_sync(void **state)
+{
+	struct err e;
+
+	sync_error = EINTR;
+	assert_int_equal(now(folder, &e), 0);
+	assert_int_equal(syncs, 2);
+	assert_int_equal(size_of("overlaybd.commit"), SIZE);
+}
+
 static void wrong_bytes(void **state)
 {
 	struct err e;
@@ -453,6 +463,7 @@ int main(void)
 		TEST(done_by_another),
 		TEST(no_memory),
 		TEST(not_synced),
+		TEST(interrupted_sync),
 		TEST(wrong_bytes),
 		TEST(a_rest),
 		TEST(locked),

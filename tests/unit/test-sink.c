@@ -87,6 +87,26 @@ static void a_named_file_has_the_same_order(void **state)
 	}
 }
 
+/* A signal that comes while the bytes, or the name, go to disk is no reason to give up. */
+static void an_interrupted_sync_is_begun_anew(void **state)
+{
+	static const char *const syncs[] = { "sync-file", "sync-folder" };
+	size_t i;
+
+	for (i = 0; i < 2; i++) {
+		unlink(path);
+		system_calls_refuse(syncs[i], 0, EINTR);
+		assert_int_equal(io_replace_file(path, "new", 3, NULL), 0);
+		assert_string_equal(system_calls.log,
+				    i == 0 ? "open-unnamed write sync-file sync-file "
+					     "open-folder link rename sync-folder"
+					   : "open-unnamed write sync-file open-folder link "
+					     "rename sync-folder sync-folder");
+		assert_left("new", entries_of("/proc/self/fd"));
+	}
+	system_calls_end();
+}
+
 static void what_fails_leaves_the_old_file(void **state)
 {
 	static const struct {
@@ -442,6 +462,12 @@ static void short_and_interrupted_calls_go_on(void **state)
 	system_calls.piece = 4;
 	assert_int_equal(io_pwrite(fd, "0123456789", 10, 3, &e), -EIO);
 	assert_string_equal(e.msg, "writing 10 bytes at 3: Input/output error");
+	system_calls_begin();
+	system_calls.takes_none = true; /* as POSIX lets a file system answer */
+	assert_int_equal(io_pwrite(fd, "0123456789", 10, 3, &e), -EIO);
+	assert_string_equal(e.msg,
+			    "writing 10 bytes at 3: the file system takes none from 3 on");
+	assert_string_equal(system_calls.log, "write");
 	system_calls_refuse("read", 0, EIO);
 	assert_int_equal(io_pread(fd, buf, 10, 3, &e), -EIO);
 	assert_string_equal(e.msg, "reading 10 bytes at 3: Input/output error");
@@ -604,6 +630,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_name_comes_after_its_bytes),
 		TEST(a_named_file_has_the_same_order),
+		TEST(an_interrupted_sync_is_begun_anew),
 		TEST(what_fails_leaves_the_old_file),
 		TEST(what_cannot_be_synced_or_given_away_is_borne),
 		TEST(an_error_of_an_early_write_is_told),
