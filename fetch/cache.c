@@ -384,6 +384,15 @@ bool cache_blob_is_filling(const struct cache_blob *b)
 	return cache_is_filling(b->cache);
 }
 
+bool cache_blob_has_map(const struct cache_blob *b)
+{
+	pthread_rwlock_t *lock = use_levels(b);
+	bool has = b->shared || (b->own && cache_map_is_made(b->own));
+
+	pthread_rwlock_unlock(lock);
+	return has;
+}
+
 uint64_t cache_blob_bad_chunks(const struct cache_blob *b)
 {
 	return atomic_load_explicit(&b->bad, memory_order_relaxed);

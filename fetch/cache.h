@@ -152,6 +152,9 @@ bool cache_is_filling(const struct cache *c);
 
 bool cache_blob_is_filling(const struct cache_blob *b); /* the same of its cache */
 
+/* Whether the folder has a map of the blob: who made it knew its size. */
+bool cache_blob_has_map(const struct cache_blob *b);
+
 /* Small files beside the blobs: manifests by digest (`name` "sha256:..", checked when read) and
  * what a tag meant last.  `origin` NULL: shared by all origins.  Replaced as a whole.  get: -ENOENT
  * when there is none; the caller frees *out. */

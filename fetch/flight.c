@@ -9,6 +9,7 @@
 #include "core/base/clock.h"
 #include "core/base/le.h"
 #include "core/base/scope.h"
+#include "fetch/range.h"
 
 enum {
 	LOW_SECONDS = 60, /* that a request nobody waits for may take */
@@ -213,13 +214,21 @@ bool flight_was_dropped_locked(const struct blob *b, uint64_t first, uint64_t en
 	return false;
 }
 
+/* The cache's map takes space in proportion to the size, and whoever makes manifests can claim any:
+ * before an answer has confirmed it nothing is given to the cache. */
+static bool is_confirmed_locked(struct blob *b)
+{
+	b->confirmed = b->confirmed || cache_blob_has_map(b->cache);
+	return b->confirmed;
+}
+
 bool flight_publish(struct flight *f, uint64_t chunk, const uint8_t *bytes)
 {
 	struct blob *b = f->blob;
 	int r;
 
 	pthread_mutex_lock(&b->lock);
-	if (!flight_has_cache(b) || f->dropped ||
+	if (!flight_has_cache(b) || !is_confirmed_locked(b) || f->dropped ||
 	    flight_was_dropped_locked(b, chunk, chunk + 1, f->drops)) {
 		pthread_mutex_unlock(&b->lock);
 		return false;
@@ -296,11 +305,12 @@ void flight_wake_all(struct blob *b)
 }
 
 /* What was found wrong before is not what this exchange gives. */
-static void note_drops(struct flight *f)
+static void note_exchange(struct flight *f)
 {
 	WITH_LOCK(&f->blob->lock);
 	f->drops = f->blob->drops;
 	f->noted = false;
+	f->blob->confirmed = f->blob->confirmed || range_confirms_size(&f->request);
 }
 
 static int on_bytes(struct request *q, uint64_t off, const void *buf, size_t n, struct err *e)
@@ -309,7 +319,7 @@ static int on_bytes(struct request *q, uint64_t off, const void *buf, size_t n, 
 	bool goes_on;
 
 	if (f->request.x.received == n) /* the first of this exchange */
-		note_drops(f);
+		note_exchange(f);
 	goes_on = q->whole && whole_take(f, off, buf, n);
 
 	if (q->held)

@@ -130,6 +130,7 @@ struct blob {
 	struct chunk_range dropped[DROPPED]; /* (L) a ring: the last that were found wrong */
 	atomic_uint drops; /* how many were; changes under the lock */
 	bool publishing; /* (L) the engine gives a chunk to the cache */
+	bool confirmed; /* (L) somebody else than the manifest says how large the blob is */
 
 	struct mending mending; /* (L) */
 	struct whole whole; /* the engine's */

@@ -72,6 +72,13 @@ int range_check(struct request *q, struct err *e)
 	return check_whole(q, e);
 }
 
+bool range_confirms_size(const struct request *q)
+{
+	const struct http_answer *a = &q->x.answer;
+
+	return q->whole || a->total == q->total || a->last + 1 == q->total;
+}
+
 uint64_t range_last(const struct request *q)
 {
 	return q->most ? min_u64(q->last, q->first + (q->most - 1)) : q->last;

@@ -193,6 +193,7 @@ void __wrap_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t co
 enum cache_state __wrap_cache_blob_state(const struct cache_blob *b);
 bool __wrap_cache_blob_is_sealed(const struct cache_blob *b);
 bool __wrap_cache_blob_is_filling(const struct cache_blob *b);
+bool __wrap_cache_blob_has_map(const struct cache_blob *b);
 uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b);
 
 int __real_cache_blob_open(struct cache *c, const char *origin, const char *digest, uint64_t size,
@@ -208,6 +209,7 @@ void __real_cache_blob_unclaim(struct cache_blob *b, uint64_t first, uint64_t co
 enum cache_state __real_cache_blob_state(const struct cache_blob *b);
 bool __real_cache_blob_is_sealed(const struct cache_blob *b);
 bool __real_cache_blob_is_filling(const struct cache_blob *b);
+bool __real_cache_blob_has_map(const struct cache_blob *b);
 uint64_t __real_cache_blob_bad_chunks(const struct cache_blob *b);
 
 /* A blob of the real cache goes there. */
@@ -360,4 +362,10 @@ uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b)
 bool __wrap_cache_blob_is_filling(const struct cache_blob *b)
 {
 	return is_ours(b) ? !shelf.full : __real_cache_blob_is_filling(b);
+}
+
+/* As one whose size nobody has told yet. */
+bool __wrap_cache_blob_has_map(const struct cache_blob *b)
+{
+	return is_ours(b) ? false : __real_cache_blob_has_map(b);
 }

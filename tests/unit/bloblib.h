@@ -43,6 +43,7 @@ static struct {
 	enum cache_state state;
 	bool sealed, closed, undroppable;
 	bool idle; /* it keeps nothing at the moment */
+	bool has_map;
 	int open_result;
 	bool spoils; /* a read finds the whole wrong */
 	void (*on_publish)(uint64_t chunk);
@@ -63,6 +64,7 @@ enum cache_state __wrap_cache_blob_state(const struct cache_blob *b);
 bool __wrap_cache_blob_is_sealed(const struct cache_blob *b);
 uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b);
 bool __wrap_cache_blob_is_filling(const struct cache_blob *b);
+bool __wrap_cache_blob_has_map(const struct cache_blob *b);
 
 int __wrap_cache_blob_open(struct cache *c, const char *origin, const char *digest, uint64_t size,
 			   struct cache_blob **out, struct err *e)
@@ -173,6 +175,11 @@ uint64_t __wrap_cache_blob_bad_chunks(const struct cache_blob *b)
 bool __wrap_cache_blob_is_filling(const struct cache_blob *b)
 {
 	return !shelf.idle;
+}
+
+bool __wrap_cache_blob_has_map(const struct cache_blob *b)
+{
+	return shelf.has_map;
 }
 
 /* The chunks that are there, as "0-2,5"; "": none. */

@@ -345,9 +345,12 @@ static void before_the_map(void **state)
 	assert_int_equal(cache_blob_claim(a.b, 0, 5, 0), 5);
 	assert_int_equal(cache_blob_claim(b.b, 0, 5, 0), 0);
 	assert_int_equal(cachelib_look(b.b, &t, 0), 0);
+	assert_false(cache_blob_has_map(a.b));
 	assert_int_equal(cachelib_publish(a.b, &t, 0), 0);
+	assert_true(cache_blob_has_map(a.b));
 	memcache_sleep(1);
 	assert_true(cache_blob_has(b.b, 0));
+	assert_true(cache_blob_has_map(b.b));
 	assert_int_equal(cachelib_look(b.b, &t, 0), 1);
 	assert_int_equal(cache_blob_claim(b.b, 0, 5, 0), 0); /* still */
 	cache_blob_close(a.b);

@@ -307,6 +307,32 @@ static void answers_are_judged(void **state)
 	}
 }
 
+/* An answer that names no total confirms the size by giving the last byte. */
+static void a_size_is_confirmed_or_not(void **state)
+{
+	static const struct {
+		bool whole;
+		uint64_t last, total;
+		bool confirms;
+	} sizes[] = {
+		{ false, 199, 1000, true },	    { false, 199, UINT64_MAX, false },
+		{ false, 999, UINT64_MAX, true },   { false, 998, UINT64_MAX, false },
+		{ false, 1000, UINT64_MAX, false }, { true, 0, 0, true },
+	};
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(sizes); i++) {
+		const struct request q = {
+			.total = 1000,
+			.whole = sizes[i].whole,
+			.x.answer = { .last = sizes[i].last, .total = sizes[i].total },
+		};
+
+		if (range_confirms_size(&q) != sizes[i].confirms)
+			fail_msg("row %zu", i);
+	}
+}
+
 /* ---- how much ---- */
 
 enum { KIB = 1024 };
@@ -391,6 +417,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_are_judged),
+		cmocka_unit_test(a_size_is_confirmed_or_not),
 		cmocka_unit_test(no_more_is_asked_for_than_that),
 		cmocka_unit_test(less_is_asked_for_after_a_cut),
 		cmocka_unit_test(more_is_asked_for_after_a_good_one),
