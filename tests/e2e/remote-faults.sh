@@ -133,6 +133,8 @@ each slow-headers:'"ms": 2' 0
 for status in 401 429 500 502 503 504; do
 	each $status 0
 done
+# Given up for its pace, which takes as long as silence does.
+wrong trickle '{"kind": "trickle", "every": 7, "times": 1, "ms": 300}' 15 0
 wrong retry-after '{"kind": "429", "every": 7, "times": 1, "retry_after": 1}' 4 0
 wrong retry-date '{"kind": "503", "every": 7, "times": 1, "retry_after": 1, "date": true}' 4 0
 
