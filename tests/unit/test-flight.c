@@ -771,46 +771,6 @@ static void test_not_kept(void **state)
 	close_scene();
 }
 
-/* ---- how large it is ---- */
-
-/* A manifest can claim any size, and the cache's map is as large in proportion: nothing is given to
- * the cache before an answer has told the size, or has the last byte. */
-static void test_size(void **state)
-{
-	static const struct {
-		const char *head;
-		bool has_map, is_confirmed;
-	} rows[] = {
-		{ "206|Content-Range: bytes 16384-49151/131072", false, true },
-		{ "206|Content-Range: bytes 16384-49151/*", false, false },
-		{ "206|Content-Range: bytes 16384-49151/*", true, true },
-		{ "200|Content-Length: 131072", false, true },
-	};
-	struct flight *f, *last;
-	size_t i;
-
-	for (i = 0; i < COUNT_OF(rows); i++) {
-		open_scene(&(struct scene){ .size = 8 * CHUNK });
-		shelf.has_map = rows[i].has_map;
-		f = make_flight(1, 3, REQUEST_DEMAND);
-		stage_answer(stage_next(), rows[i].head, i == 3 ? 8 * CHUNK : 2 * CHUNK, 0);
-		assert_true(f->done);
-		assert_int_equal(f->r, 0);
-		assert_int_equal(f->arrived, 2 * CHUNK); /* readers have it at any rate */
-		assert_int_equal(f->kept, !rows[i].is_confirmed);
-		assert_string_equal(shelved(), !rows[i].is_confirmed ? "" : i == 3 ? "0-7" : "1-2");
-		if (!rows[i].is_confirmed) {
-			last = make_flight(7, 8, REQUEST_DEMAND);
-			stage_answer(stage_next(), "206|Content-Range: bytes 114688-131071/*",
-				     CHUNK, 0);
-			assert_string_equal(shelved(), "7");
-			leave_flight(last);
-		}
-		leave_flight(f);
-		close_scene();
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -824,7 +784,7 @@ int main(void)
 		cmocka_unit_test(test_kept),	     cmocka_unit_test(test_not_kept),
 		cmocka_unit_test(test_less),	     cmocka_unit_test(test_any_pieces),
 		cmocka_unit_test(test_given),	     cmocka_unit_test(test_suspects_are_forgotten),
-		cmocka_unit_test(test_drop_touches), cmocka_unit_test(test_size),
+		cmocka_unit_test(test_drop_touches),
 	};
 
 	loops_seed();

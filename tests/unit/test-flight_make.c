@@ -4,6 +4,8 @@
 #include "tests/unit/alloc.h"
 #include "tests/unit/bloblib.h"
 
+#define COUNT_OF(array) (sizeof(array) / sizeof *(array))
+
 static struct request *made; /* flights that are to be sent */
 
 static int make(uint64_t first, uint64_t end, unsigned rank, enum request_priority priority)
@@ -374,14 +376,54 @@ static void test_hints_max(void **state)
 
 #define TEST(name) cmocka_unit_test(name)
 
+/* ---- how large it is ---- */
+
+/* A manifest can claim any size, and the cache's map is as large in proportion: nothing is given to
+ * the cache before an answer has told the size, or has the last byte. */
+static void test_size(void **state)
+{
+	static const struct {
+		const char *head;
+		bool has_map, is_confirmed;
+	} rows[] = {
+		{ "206|Content-Range: bytes 16384-49151/131072", false, true },
+		{ "206|Content-Range: bytes 16384-49151/*", false, false },
+		{ "206|Content-Range: bytes 16384-49151/*", true, true },
+		{ "200|Content-Length: 131072", false, true },
+	};
+	struct flight *f, *last;
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		open_scene(&(struct scene){ .size = 8 * CHUNK });
+		shelf.has_map = rows[i].has_map;
+		f = make_flight(1, 3, REQUEST_DEMAND);
+		stage_answer(stage_next(), rows[i].head, i == 3 ? 8 * CHUNK : 2 * CHUNK, 0);
+		assert_true(f->done);
+		assert_int_equal(f->r, 0);
+		assert_int_equal(f->arrived, 2 * CHUNK); /* readers have it at any rate */
+		assert_int_equal(f->kept, !rows[i].is_confirmed);
+		assert_string_equal(shelved(), !rows[i].is_confirmed ? "" : i == 3 ? "0-7" : "1-2");
+		if (!rows[i].is_confirmed) {
+			last = make_flight(7, 8, REQUEST_DEMAND);
+			stage_answer(stage_next(), "206|Content-Range: bytes 114688-131071/*",
+				     CHUNK, 0);
+			assert_string_equal(shelved(), "7");
+			leave_flight(last);
+		}
+		leave_flight(f);
+		close_scene();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_missing),    TEST(test_is_missing), TEST(test_claims),
-		TEST(test_longer),     TEST(test_starting),   TEST(test_promote),
-		TEST(test_not_made),   TEST(test_no_room),    TEST(test_hint),
-		TEST(test_hint_fails), TEST(test_hints_max),  TEST(test_hint_is_late),
-		TEST(test_no_hint),
+		TEST(test_missing),    TEST(test_is_missing),	    TEST(test_claims),
+		TEST(test_longer),     TEST(test_starting),	    TEST(test_promote),
+		TEST(test_not_made),   TEST(test_no_room),	    TEST(test_hint),
+		TEST(test_hint_fails), TEST(test_hints_max),	    TEST(test_hint_is_late),
+		TEST(test_no_hint),    cmocka_unit_test(test_size),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -205,10 +205,12 @@ static void what_found_no_memory_is_not_read_in_part(void **state)
 	}
 }
 
-/* Standard input may be closed. */
+/* Standard input may be closed.  The folders on the way take descriptors in turns, so it depends on
+ * the depth of a path whether a folder gets 0 or the file in it. */
 static void a_descriptor_may_be_zero(void **state)
 {
 	const struct format_entry entry = { .start = 1, .sectors = 1, .moffset = DATA };
+	char deeper_data[128], deeper_index[128];
 	int kept = dup(0);
 	struct upper_findings found;
 	enum upper_form form;
@@ -217,6 +219,12 @@ static void a_descriptor_may_be_zero(void **state)
 	write_log(upper_data, upper_index, BYTES, 1, &entry, 1);
 	assert_int_equal(close(0), 0);
 	open_it("0 is free", &layer, &found);
+	assert_int_equal(layer.run.count, 1);
+	layer_close(&layer);
+	snprintf(deeper_data, sizeof deeper_data, "%s/./u.data", upper_folder);
+	snprintf(deeper_index, sizeof deeper_index, "%s/./u.index", upper_folder);
+	assert_int_equal(
+		upper_open_read_only(deeper_data, deeper_index, NUMBER, &layer, NULL, NULL), 0);
 	assert_int_equal(layer.run.count, 1);
 	layer_close(&layer);
 	assert_int_equal(upper_look(upper_data, &form, NULL), 0);
