@@ -180,6 +180,7 @@ struct change {
 	const struct aligned *data;
 	uint64_t start, sectors, moffset; /* of what is left of it */
 	bool flush; /* it has to be durable before it is acknowledged */
+	bool tight; /* the index file may have no space for it */
 };
 
 /* The CRC of the data of n sectors, from sector `from` of the write on. */
@@ -257,8 +258,14 @@ static int append_or_flush(struct upper_log *u, struct change *c,
 	return r;
 }
 
+static bool has_room(const struct upper_log *u, size_t n)
+{
+	return min_u64(upper_index_needs(u, n), u->max_records) <=
+	       atomic_load_explicit(&u->index_room, memory_order_relaxed);
+}
+
 /* Invariant 3: maps what is left of a change, at most UPPER_PENDING_BATCH records of it.  -errno:
- * then none was published. */
+ * then none was published; -ENOBUFS: the index file has to be longer first. */
 static int publish(struct upper_log *u, struct change *c, struct err *e)
 {
 	struct upper_pending_record records[UPPER_PENDING_BATCH];
@@ -273,6 +280,8 @@ static int publish(struct upper_log *u, struct change *c, struct err *e)
 	 * entries, and a CHECK where there was none. */
 	if (u->index_records + u->queue.count + n + 4 > u->max_records)
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
+	if (!c->tight && !has_room(u, n))
+		return -ENOBUFS;
 	if (upper_map_reserve(&u->map, c->start, sectors) < 0 ||
 	    upper_queue_reserve(&u->queue, n) < 0)
 		return err_set(e, ENOMEM, "out of memory");
@@ -289,6 +298,19 @@ static int publish(struct upper_log *u, struct change *c, struct err *e)
 	return 0;
 }
 
+/* While a flush is under way the next change sees to it.  Zeroing may be what makes room: on a full
+ * disk it goes on without. */
+static int lengthen_index(struct upper_log *u, struct change *c, struct err *e)
+{
+	struct mapping maps[UPPER_PENDING_BATCH];
+	size_t n = upper_queue_cut(c->start, c->sectors, c->moffset, !c->data, maps,
+				   UPPER_PENDING_BATCH);
+	int r = upper_sync_make_room(u, n, e);
+
+	c->tight = r == -EBUSY || (!c->data && (r == -ENOSPC || r == -EDQUOT));
+	return c->tight ? 0 : r;
+}
+
 static int publish_all(struct upper_log *u, struct change *c, struct err *e)
 {
 	int r = 0;
@@ -297,6 +319,8 @@ static int publish_all(struct upper_log *u, struct change *c, struct err *e)
 		r = publish(u, c, e);
 		if (r == -EAGAIN)
 			r = upper_log_flush(u, e);
+		else if (r == -ENOBUFS)
+			r = lengthen_index(u, c, e);
 	}
 	return r == 0 && c->flush ? upper_log_flush(u, e) : r;
 }

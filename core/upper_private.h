@@ -109,7 +109,8 @@ struct upper_log {
 	uint32_t index_crc; /* running, of those; the one who syncs changes it with publish_lock */
 	uint32_t open_as; /* for the OPEN entry */
 	bool apply_older; /* see struct upper_log_options */
-	uint64_t index_room; /* with padding for later ones; the one who syncs */
+	/* Entries for which the index file has space, by padding; the one who syncs sets it. */
+	_Atomic uint64_t index_room;
 	bool unchecked; /* the one who syncs: the last of them are records that no CHECK covers */
 	bool confirmed; /* the one who syncs: behind them stands a CONFIRM */
 	bool has_pending; /* the one who syncs: there was a pending file when it began */
@@ -157,6 +158,23 @@ void upper_sync_confirm(struct upper_log *u);
 /* Cuts the index file behind what is confirmed, or else what it holds: nothing says any more that
  * the log is open.  By the one who syncs. */
 int upper_sync_unmark(struct upper_log *u);
+
+/* Entries that the index file will have once the queue and n more records are in it.  With
+ * publish_lock. */
+static inline uint64_t upper_index_needs(const struct upper_log *u, uint64_t n)
+{
+	/* Each of two flushes ends with a CHECK, the last one with CONFIRM and OPEN too, and what
+	 * has no CHECK yet gets one. */
+	return u->index_records + u->queue.count + n + 5;
+}
+
+/* Makes the index file longer by padding, if it has no space for the queue and n more records: what
+ * is acknowledged can be flushed when the disk is full.  -ENOSPC and the like.  By the one who
+ * syncs. */
+int upper_sync_add_room(struct upper_log *u, uint64_t n, struct err *e);
+
+/* The same, by anybody else.  -EBUSY: a flush is under way, which nobody should wait for here. */
+int upper_sync_make_room(struct upper_log *u, uint64_t n, struct err *e);
 
 /* The pending file begins with what stood at flushed_end.  With publish_lock. */
 void upper_sync_moved(struct upper_log *u);

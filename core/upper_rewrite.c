@@ -246,8 +246,10 @@ int upper_rewrite_index(struct upper_log *u, struct err *e)
 	/* Until the name is durable, power loss brings back the old file, which records that are
 	 * flushed from now on would not be in. */
 	r = u->ops->sync_folder(u->index_path);
-	if (r == 0)
+	if (r == 0) {
+		(void)upper_sync_add_room(u, 0, NULL); /* else for the next record, or not at all */
 		return 0;
+	}
 	upper_sync_fail(u);
 	return err_set(
 		e, EIO,

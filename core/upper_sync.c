@@ -99,24 +99,79 @@ static int failed(struct upper_log *u, int r, const char *path, struct err *e)
 }
 
 /* Padding entries, which count for nothing, take the place of the next flushes' records: these
- * change neither the file's size nor where it lies, so their sync is spared a commit of the file
+ * change no size then, and syncing them is a write of one page, not a change of the file
  * system's journal.  They point past the data's end: a reader beside the server that meets a record
- * of which only the first half is there takes it for one that is not yet there.  Who has no space
- * left goes on without. */
-static void add_room(struct upper_log *u, uint64_t entries)
+ * of which only the first half is there takes it for one that is not yet there.  Entries from `at`
+ * up to `end`. */
+static int add_padding(struct upper_log *u, uint64_t at, uint64_t end, struct err *e)
 {
-	uint64_t room = min_u64(u->room_records, u->max_records - min_u64(entries, u->max_records));
-	AUTO_FREE uint8_t *raw = malloc((size_t)room * FORMAT_ENTRY + 1);
-	uint64_t at = FORMAT_SPACE + entries * FORMAT_ENTRY, i;
+	size_t n = (size_t)(end - at), i;
+	AUTO_FREE uint8_t *raw = malloc(n * FORMAT_ENTRY);
+	uint64_t off = FORMAT_SPACE + at * FORMAT_ENTRY;
+	int r;
 
-	if (!raw || room == 0)
-		return;
-	for (i = 0; i < room; i++)
+	if (!raw)
+		return err_set(e, ENOMEM, "out of memory");
+	for (i = 0; i < n; i++)
 		upper_records_encode_mark(UPPER_MARK_NONE, 0, raw + i * FORMAT_ENTRY);
-	if (upper_file_write(u->ops, u->index_fd, raw, (size_t)room * FORMAT_ENTRY, at, NULL) == 0)
-		u->index_room = entries + room;
+	r = upper_file_write(u->ops, u->index_fd, raw, n * FORMAT_ENTRY, off, e);
+	if (r == 0)
+		atomic_store(&u->index_room, end);
 	else
-		(void)u->ops->truncate(u->index_fd, at);
+		(void)u->ops->truncate(u->index_fd, off);
+	return r;
+}
+
+static int add_room(struct upper_log *u, uint64_t needs, struct err *e)
+{
+	uint64_t end = min_u64(needs + u->room_records, u->max_records), room = u->index_room;
+
+	if (u->failed)
+		return err_set(e, EIO, "an earlier sync failed");
+	if (min_u64(needs, u->max_records) <= room)
+		return 0; /* another thread was first */
+	/* What is behind the records may be less than what stands there while the log is open. */
+	if (room < u->index_records + TAIL) {
+		upper_sync_confirm(u);
+		if (!u->confirmed)
+			return err_set(e, ENOSPC, "it cannot be made longer");
+		room = u->index_records + TAIL;
+		atomic_store(&u->index_room, room);
+	}
+	return room < end ? add_padding(u, room, end, e) : 0;
+}
+
+int upper_sync_add_room(struct upper_log *u, uint64_t n, struct err *e)
+{
+	uint64_t needs;
+	int r;
+
+	pthread_mutex_lock(&u->publish_lock);
+	needs = upper_index_needs(u, n);
+	pthread_mutex_unlock(&u->publish_lock);
+	r = add_room(u, needs, e);
+	return r < 0 ? err_wrap(e, r, "%s", u->index_path) : 0;
+}
+
+static bool try_to_enter(struct upper_sync *s)
+{
+	WITH_LOCK(&s->lock);
+
+	if (s->running)
+		return false;
+	s->running = true;
+	return true;
+}
+
+int upper_sync_make_room(struct upper_log *u, uint64_t n, struct err *e)
+{
+	int r;
+
+	if (!try_to_enter(&u->sync))
+		return -EBUSY;
+	r = upper_sync_add_room(u, n, e);
+	upper_sync_leave(&u->sync);
+	return r;
 }
 
 /* ---- flushing ---- */
@@ -183,8 +238,6 @@ static int append_records(struct upper_log *u, size_t n, uint32_t *crc, struct e
 		r = upper_file_write(u->ops, u->index_fd, raw, entries * FORMAT_ENTRY, at, e);
 		at += entries * FORMAT_ENTRY;
 	} while (r == 0 && done < n);
-	if (r == 0 && u->index_records + n + 1 + TAIL > u->index_room)
-		add_room(u, u->index_records + n + 1 + TAIL);
 	return r < 0 ? err_wrap(e, r, "%s", u->index_path) : 0;
 }
 

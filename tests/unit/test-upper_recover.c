@@ -571,9 +571,9 @@ static void repair_keeps_what_can_be_trusted(void **state)
 		  "LSMT index record 0: its length is 0", 0, 6, 0, false, "..." },
 		/* The pending file has the record too, and follows on an empty index. */
 		{ "a record, killed", true, RECORD, UPPER_ACKNOWLEDGED_JUDGE, 0, "",
-		  "LSMT index record 0: its length is 0", 0, 5, 0, false, "abc" },
+		  "LSMT index record 0: its length is 0", 0, 9, 0, false, "abc" },
 		{ "a record, killed, and dropping", true, RECORD, UPPER_ACKNOWLEDGED_DROP, 0, "",
-		  "LSMT index record 0: its length is 0", 0, 5, 0, true, "..." },
+		  "LSMT index record 0: its length is 0", 0, 9, 0, true, "..." },
 		{ "a fragment", false, FRAGMENT, UPPER_ACKNOWLEDGED_JUDGE, 0, "", "", 3, 0, 0,
 		  false, "abc" },
 		{ "a record of the pending file", true, PENDING, UPPER_ACKNOWLEDGED_JUDGE, 0, "",
@@ -628,7 +628,7 @@ static void repair_cuts_no_more_than_it_must(void **state)
 	} cases[] = {
 		{ false, NONE, 6, false }, { false, FRAGMENT, 5, true },
 		{ true, NONE, 2, true }, /* it says that it is open */
-		{ true, RECORD, 0, true }, { true, STALE, 6, false },
+		{ true, RECORD, 0, true }, { true, STALE, 10, false },
 	};
 	struct upper_repair done;
 	struct err e;

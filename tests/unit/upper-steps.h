@@ -80,6 +80,8 @@ static const struct upper_step tidy_steps[] = {
 	{ "write u.pending", "u.pending: writing 256 bytes at 0" IO "\n" },
 	{ "sync folder of i/u.index",
 	  "i/u.index: syncing its folder" IO "; the upper is read-only until it is opened again" },
+	{ "write i/u.index", "" },
+	{ "write i/u.index", "" },
 };
 
 /* Behind those of opening. */
@@ -88,7 +90,6 @@ static const struct upper_step seal_steps[] = {
 	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "the upper is read-only until it is opened again: i/u.index: writing "
 			     "64 bytes at 4448" IO },
-	{ "write i/u.index", "" },
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "" },
@@ -111,7 +112,6 @@ static const struct upper_step compact_steps[] = {
 	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "the upper is read-only until it is opened again: i/u.index: writing "
 			     "64 bytes at 4448" IO },
-	{ "write i/u.index", "" },
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "" },
@@ -147,12 +147,13 @@ static const struct upper_step compact_steps[] = {
 
 /* Behind those of opening. */
 static const struct upper_step grow_steps[] = {
+	{ "write i/u.index", "" },
+	{ "write i/u.index", "i/u.index: writing 65616 bytes at 4480" IO },
 	{ "write u.pending", "u.pending: writing 32 bytes at 288" IO },
 	{ "sync u.data",
 	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "the upper is read-only until it is opened again: i/u.index: writing "
 			     "80 bytes at 4448" IO },
-	{ "write i/u.index", "" },
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "" },
@@ -183,7 +184,7 @@ static const struct upper_step look_reads[] = {
 	{ "open i/u.index", "i/u.index" IO },
 	{ "size i/u.index", "i/u.index" IO },
 	{ "size u.data", "i/u.index: the size of u.data" IO },
-	{ "read i/u.index", "i/u.index: reading 448 bytes at 4096" IO },
+	{ "read i/u.index", "i/u.index: reading 480 bytes at 4096" IO },
 	{ "read i/u.index", "i/u.index: reading 352 bytes at 4096" IO },
 	{ "open u.pending", "u.pending" IO },
 	{ "size u.pending", "u.pending" IO },
@@ -204,7 +205,7 @@ static const struct upper_step open_reads[] = {
 	{ "size i/u.index", "u.data, i/u.index" IO },
 	{ "size u.data", "u.data, i/u.index" IO },
 	{ "read i/u.index", "u.data, i/u.index: reading 4096 bytes at 0" IO },
-	{ "read i/u.index", "u.data, i/u.index: reading 448 bytes at 4096" IO },
+	{ "read i/u.index", "u.data, i/u.index: reading 480 bytes at 4096" IO },
 	{ "read i/u.index", "u.data, i/u.index: reading 352 bytes at 4096" IO },
 	{ "size u.data", "u.data, i/u.index" IO },
 	{ "open u.pending", "u.data, i/u.index: u.pending" IO },
@@ -221,7 +222,7 @@ static const struct upper_step tidy_reads[] = {
 	{ "size u.data", "i/u.index: not rewritten: u.data" IO "\n" },
 	{ "size i/u.index", "i/u.index: not rewritten" IO "\n" },
 	{ "read i/u.index", "i/u.index: not rewritten: reading 4096 bytes at 0" IO "\n" },
-	{ "read i/u.index", "i/u.index: not rewritten: reading 448 bytes at 4096" IO "\n" },
+	{ "read i/u.index", "i/u.index: not rewritten: reading 480 bytes at 4096" IO "\n" },
 	{ "read i/u.index", "i/u.index: not rewritten: reading 352 bytes at 4096" IO "\n" },
 };
 
@@ -290,7 +291,6 @@ static const struct upper_step apply_steps[] = {
 	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "the upper is read-only until it is opened again: i/u.index: writing "
 			     "64 bytes at 4448" IO },
-	{ "write i/u.index", "" },
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "" },
@@ -310,7 +310,7 @@ static const struct upper_step scan_reads[] = {
 	{ "size u.data", "i/u.index" IO },
 	{ "size i/u.index", "i/u.index" IO },
 	{ "read i/u.index", "i/u.index: reading 4096 bytes at 0" IO },
-	{ "read i/u.index", "i/u.index: reading 448 bytes at 4096" IO },
+	{ "read i/u.index", "i/u.index: reading 480 bytes at 4096" IO },
 };
 
 static const struct upper_step repair_reads[] = {
@@ -345,9 +345,9 @@ static const struct upper_step repair_reads[] = {
 };
 
 static const struct upper_step drop_reads[] = {
-	{ "open u.pending", "" },
-	{ "size u.pending", "" },
-	{ "read u.pending", "" },
+	{ "open u.pending", "u.pending" IO },
+	{ "size u.pending", "u.pending" IO },
+	{ "read u.pending", "u.pending" IO },
 };
 
 static const struct upper_step apply_reads[] = {
