@@ -380,6 +380,13 @@ static void a_pause_outlasts_a_refused_token(void **state)
 	    { "401 1" BASIC, "0" }, { "ask 1", "refused " REFUSED });
 	assert_int_equal(auth_rests_until(w.auth), w.now_ms + 3000);
 	close_world();
+	/* a password that was refused meanwhile is looked up anew: nobody goes ahead without one */
+	OPEN();
+	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME },
+	    { "clock 1000", "" }, { "no threads", "" }, { "403 1", "0" }, { "ask 1", GO_ME },
+	    { "401 1" BASIC, "0" }, { "ask 1", "...paused reg.io: no thread" }, { "threads", "" },
+	    { "clock 200", "" }, { "ask 1", "wait[1:0]" }, { "ask 1", GO_ME });
+	close_world();
 }
 
 /* A service may ask for a minute, no longer; else a pause is 6.4 s at most, until one succeeds. */

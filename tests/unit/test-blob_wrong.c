@@ -52,6 +52,22 @@ static void test_want_bare(void **state)
 	}
 }
 
+/* Read-ahead hears of what was asked for, not of all that was wanted: the read that goes on from
+ * there is one in order for it. */
+static void test_want_bare_goes_on(void **state)
+{
+	int bare;
+
+	for (bare = 0; bare <= 1; bare++) {
+		open_bare(600 * CHUNK, bare);
+		source_want(source, 0, 600 * CHUNK);
+		answer_all();
+		source_want(source, 256 * CHUNK, CHUNK);
+		assert_string_equal(asked(), "256-511");
+		close_scene();
+	}
+}
+
 static unsigned reads_from, furthest;
 
 static void comes_and_is_measured(unsigned times, uint64_t until)
@@ -749,6 +765,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_want),
 		cmocka_unit_test(test_want_bare),
+		cmocka_unit_test(test_want_bare_goes_on),
 		cmocka_unit_test(test_ahead_bare),
 		cmocka_unit_test(test_ahead),
 		cmocka_unit_test(test_ahead_at_once),

@@ -13,6 +13,7 @@
 
 #include "tests/fault.h"
 #include "tools/args.h"
+#include "tools/settings.h"
 #include "tools/spans.h"
 #include "tools/show.h"
 
@@ -154,6 +155,44 @@ static void option_tables(void **state)
 	assert_string_equal(e.msg, "test: unexpected argument 'c'");
 }
 
+/* What an option sets is handed on as it was written.  What none sets is left to others: a limit of
+ * the cache that a subcommand made up would be the folder's from then on, and prune it. */
+static void settings_are_what_was_given(void **state)
+{
+	static const struct tool_option options[] = {
+		{ "cache-limit", 0, "SIZE", "" },
+		{ "cache-keep-free", 0, "SIZE", "" },
+		{ "foreground", 'f', NULL, "" }, /* of the subcommand alone */
+		SETTINGS_REACH,
+	};
+	static const struct tool_command command = {
+		.name = "test",
+		.options = options,
+		.option_count = sizeof options / sizeof *options,
+	};
+	char none[] = "test -f",
+	     some[] = "test --insecure --service=s.json -f --cache-keep-free 2G --cache-limit 20M";
+	struct settings settings;
+	struct tool_args args;
+	struct err e;
+
+	assert_int_equal(parse(&command, none, &args, &e), 0);
+	settings_take(&command, &args, &settings);
+	assert_int_equal(settings.options.setting_count, 0);
+	assert_null(settings.options.service);
+	assert_int_equal(parse(&command, some, &args, &e), 0);
+	settings_take(&command, &args, &settings);
+	assert_string_equal(settings.options.service, "s.json");
+	assert_ptr_equal(settings.options.settings, settings.items);
+	assert_int_equal(settings.options.setting_count, 3); /* in the table's order */
+	assert_string_equal(settings.items[0].name, "cache-limit");
+	assert_string_equal(settings.items[0].value, "20M");
+	assert_string_equal(settings.items[1].name, "cache-keep-free");
+	assert_string_equal(settings.items[1].value, "2G");
+	assert_string_equal(settings.items[2].name, "insecure");
+	assert_string_equal(settings.items[2].value, "true");
+}
+
 /* What the spans of one run were. */
 struct seen {
 	const uint8_t *bytes;
@@ -249,13 +288,10 @@ static void spans_that_fail(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(escapes),
-		cmocka_unit_test(json_strings),
-		cmocka_unit_test(sizes),
-		cmocka_unit_test(numbers),
-		cmocka_unit_test(option_tables),
-		cmocka_unit_test(spans_in_order),
-		cmocka_unit_test(spans_of_nothing),
+		cmocka_unit_test(escapes),	   cmocka_unit_test(json_strings),
+		cmocka_unit_test(sizes),	   cmocka_unit_test(numbers),
+		cmocka_unit_test(option_tables),   cmocka_unit_test(settings_are_what_was_given),
+		cmocka_unit_test(spans_in_order),  cmocka_unit_test(spans_of_nothing),
 		cmocka_unit_test(spans_that_fail),
 	};
 
