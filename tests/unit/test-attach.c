@@ -409,8 +409,9 @@ static void copy_program(const char *to)
 	free(bytes);
 }
 
-/* Starts a process with these words, NULL at their end, as this user. */
-static pid_t start_process(const char *path, const char *const *words, uid_t user)
+/* Starts a process with these words, NULL at their end, as this user; `real` is who has started it.
+ */
+static pid_t start_process_of(const char *path, const char *const *words, uid_t real, uid_t user)
 {
 	char *copies[16] = { NULL };
 	size_t i;
@@ -424,7 +425,7 @@ static pid_t start_process(const char *path, const char *const *words, uid_t use
 	pid = fork();
 	if (pid == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (setresuid(user, user, user) == 0)
+		if (setresuid(real, user, user) == 0)
 			execv(path, copies);
 		_exit(1);
 	}
@@ -435,6 +436,11 @@ static pid_t start_process(const char *path, const char *const *words, uid_t use
 		free(copies[i]);
 	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
 	return pid;
+}
+
+static pid_t start_process(const char *path, const char *const *words, uid_t user)
+{
+	return start_process_of(path, words, user, user);
 }
 
 /* A device in a folder that others can look into. */
@@ -568,6 +574,28 @@ static void another_users_process_is_left_alone(void **state)
 	attach_state_close(&s);
 }
 
+/* Two users: a program that works with another one's rights is neither's server.  All of its ids
+ * have to be ours. */
+static void a_process_of_two_users_is_left_alone(void **state)
+{
+	enum { NOBODY = 65534 };
+	struct attach_state s;
+
+	if (geteuid() != 0)
+		skip();
+	open_device(&s, 11);
+	{
+		const char *words[] = { "nbdkit", "-U", s.socket, "-P", s.pid, "overlaybd", NULL };
+
+		expect_stop(&s, start_process_of(program, words, NOBODY, 0), false,
+			    "with our rights, started by another user");
+		expect_stop(&s, start_process_of(program, words, 0, NOBODY), false,
+			    "with another user's rights, started by us");
+		expect_stop(&s, start_process_of(program, words, 0, 0), true, "ours");
+	}
+	attach_state_close(&s);
+}
+
 static bool is_chrooted(pid_t pid)
 {
 	char path[64], root[200] = "";
@@ -649,6 +677,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(strays_are_ended),
 		cmocka_unit_test(words_alone_make_no_server),
 		cmocka_unit_test(another_users_process_is_left_alone),
+		cmocka_unit_test(a_process_of_two_users_is_left_alone),
 		cmocka_unit_test(a_containers_process_is_left_alone),
 		cmocka_unit_test(a_start_is_interrupted),
 	};

@@ -442,6 +442,14 @@ static void a_forbidden_answer_may_mean_an_old_token(void **state)
 	snprintf(w.askers[3].header, TEXT, "Bearer a");
 	RUN({ "403 3", "0" }, { "inquiry", "none" });
 	close_world();
+	/* what it was got with may be old as well: that is looked up anew */
+	OPEN();
+	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BEARER, "0" },
+	    { "inquiry", ASKED "Basic bWU6c2VjcmV0" }, { TOKEN("a", "100"), "" },
+	    { "ask 1", "go Bearer a" }, { FILE_NEW, "" }, { "clock 1000", "" }, { "403 1", "0" },
+	    { "inquiry", ASKED "Basic bWU6bmV3" }, { TOKEN("b", "100"), "" },
+	    { "ask 1", "go Bearer b" });
+	close_world();
 	/* a password serves on while it is looked up anew */
 	OPEN();
 	RUN({ FILE_ME, "" }, { "ask 1", "go -" }, { "401 1" BASIC, "0" }, { "ask 1", GO_ME },

@@ -12,6 +12,7 @@
 
 #include "core/base/scope.h"
 #include "fetch/cache_limit.h"
+#include "fetch/cache_whole.h"
 #include "tests/unit/memcache.h"
 
 enum { CHUNKS = 8, SIZE = 7 * CACHE_CHUNK + 1000, MAP_BYTES = 4096 + 8 * CHUNKS };
@@ -360,6 +361,36 @@ static void whole_of_both(void **state)
 	}
 }
 
+/* A piece of the digest that lies in both takes no more than its own bytes from either, though what
+ * follows on it is there too: it would not fit behind them. */
+static void pieces_of_both_end_in_time(void **state)
+{
+	enum { MANY = 1024 * 1024 / CACHE_CHUNK + 2 }; /* more than one piece */
+	const struct test_blob large = cachelib_blob(2, MANY * (uint64_t)CACHE_CHUNK);
+	struct process p = memcache_use(1, GOOD, &large, 0);
+	char digest[DIGEST_ANY_TEXT];
+	uint64_t i, reads;
+	struct err e;
+
+	cachelib_publish_all(p.b, &large);
+	assert_int_equal(verify(&p), 0);
+	punch_shared(&p, 1, MANY - 1);
+	assert_non_null(p.b->own);
+	for (i = 1; i < MANY; i++)
+		assert_int_equal(cachelib_publish(p.b, &large, i), 0);
+	for (i = 0; i < 2; i++) {
+		const struct cache_whole whole = { .levels = { i == 0 ? p.b->own : p.b->shared,
+							       i == 0 ? p.b->shared : p.b->own } };
+
+		reads = memdisk_calls(MEMDISK_PREAD);
+		assert_int_equal(cache_whole_digest(&whole, large.digest, large.size, digest, &e),
+				 0);
+		assert_string_equal(digest, large.digest);
+		assert_int_equal(memdisk_calls(MEMDISK_PREAD) - reads, MANY);
+	}
+	memcache_leave(&p);
+}
+
 /* What an origin adds is wrong: its folder is emptied, v1/sha256 spared. */
 static void wrong_part_of_own(void **state)
 {
@@ -532,6 +563,7 @@ int main(void)
 		TEST(hard_links_of_the_folder),
 		TEST(without_holes),
 		TEST(whole_of_both),
+		TEST(pieces_of_both_end_in_time),
 		TEST(wrong_part_of_own),
 		TEST(wrong_shared),
 		TEST(wrong_shared_beside_an_empty_own),

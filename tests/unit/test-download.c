@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test-download.c - filling a blob, stopping in the midst of it, and the reference's folder layout;
  * in the background: test-download_background.c. */
+#include <sys/wait.h>
+
 #include "tests/unit/allocs.h"
 #include "tests/unit/downloadlib.h"
 
@@ -443,6 +445,108 @@ static void another_users(void **state)
 	assert_int_equal(size_of(".download"), 0);
 }
 
+enum { SOMEBODY = 12345 };
+
+/* Does `that` as another user, in the folder, which is his. */
+static void as_somebody(int (*that)(void))
+{
+	pid_t child;
+	int status;
+
+	assert_int_equal(chown(folder, SOMEBODY, SOMEBODY), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(chdir(folder) == 0 && setresgid(SOMEBODY, SOMEBODY, SOMEBODY) == 0 &&
+				      setresuid(SOMEBODY, SOMEBODY, SOMEBODY) == 0 && that() == 0
+			      ? 0
+			      : 1);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static char roots[] = "/tmp/test-download-roots.XXXXXX", victim[64], missing[64];
+
+static int links_to_the_victim(void)
+{
+	return symlink(victim, ".download");
+}
+
+static int links_to_what_is_missing(void)
+{
+	return symlink(missing, ".download");
+}
+
+static int makes_a_pipe(void)
+{
+	return mkfifo(".download", 0666);
+}
+
+static int makes_a_file(void)
+{
+	int fd = open(".download", O_RDWR | O_CREAT, 0666);
+
+	return fd < 0 ? -1 : close(fd);
+}
+
+static int makes_nothing(void)
+{
+	return 0;
+}
+
+/* Root downloads into the folder of somebody who prepared it.  Whatever lies there, no file of
+ * root's is written to or made, and root is not kept waiting. */
+static void traps_of_another_user(void **state)
+{
+	static const struct {
+		const char *what;
+		int (*set)(void);
+		int code;
+	} rows[] = {
+		{ "a link to a file of root's", links_to_the_victim, -ELOOP },
+		{ "a link into a folder of root's", links_to_what_is_missing, -ELOOP },
+		{ "a pipe that nobody reads", makes_a_pipe, -EPERM },
+		{ "a file of his own", makes_a_file, -EPERM },
+	};
+	struct stat st;
+	struct err e;
+	size_t i;
+	int fd, r;
+
+	if (geteuid() != 0) {
+		print_message("SKIP: only root can be two users\n");
+		skip();
+	}
+	assert_non_null(mkdtemp(roots)); /* with nobody's rights but root's */
+	snprintf(victim, sizeof victim, "%s/victim", roots);
+	snprintf(missing, sizeof missing, "%s/missing", roots);
+	fd = open(victim, O_WRONLY | O_CREAT, 0600);
+	assert_int_equal(write(fd, "root's", 6), 6);
+	close(fd);
+	for (i = 0; i < COUNT_OF(rows); i++) {
+		as_somebody(rows[i].set);
+		r = now(folder, &e);
+		if (r != rows[i].code || !strstr(e.msg, ".download: "))
+			fail_msg("%s: %d, %s", rows[i].what, r, r < 0 ? e.msg : "");
+		assert_int_equal(size_of("overlaybd.commit"), UINT64_MAX);
+		assert_int_equal(unlink(in_folder(".download")), 0);
+	}
+	/* A name more for a file of root's.  Most kernels forbid him to make one: root does it. */
+	assert_int_equal(link(victim, in_folder(".download")), 0);
+	assert_int_equal(now(folder, &e), -EPERM);
+	assert_int_equal(unlink(in_folder(".download")), 0);
+	assert_int_equal(stat(victim, &st), 0);
+	assert_int_equal(st.st_size, 6);
+	assert_int_equal(stat(missing, &st), -1);
+	/* A folder of his without a trap is served. */
+	as_somebody(makes_nothing);
+	assert_int_equal(now(folder, &e), 0);
+	assert_int_equal(size_of("overlaybd.commit"), SIZE);
+	assert_int_equal(unlink(victim), 0);
+	assert_int_equal(rmdir(roots), 0);
+	assert_int_equal(chown(folder, 0, 0), 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -469,6 +573,7 @@ int main(void)
 		TEST(locked),
 		TEST(others_files),
 		TEST(another_users),
+		TEST(traps_of_another_user),
 		TEST(cache_keeps_nothing),
 	};
 

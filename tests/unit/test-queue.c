@@ -333,6 +333,11 @@ static void test_closing(void **state)
 	assert_true(other.ended);
 	assert_int_equal(asked[0].r, -ESHUTDOWN);
 	assert_int_equal(stage.count, 0);
+	/* A thread that comes after that is told at once, and does not wait for the second time. */
+	request_submit(make(1, REQUEST_DEMAND, 16));
+	stage_run();
+	assert_true(asked[1].done);
+	assert_int_equal(asked[1].r, -ESHUTDOWN);
 	close_queue();
 	queue_close(NULL);
 }

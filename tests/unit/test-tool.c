@@ -1,19 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test-tool.c - the parts of `overlaybd` that its subcommands share: escaping, sizes, option
- * tables, spans in order whatever goes wrong. */
+ * tables, spans in order whatever goes wrong, files that are replaced. */
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "core/base/io.h"
 #include "tests/fault.h"
 #include "tools/args.h"
 #include "tools/settings.h"
+#include "tools/live.h"
 #include "tools/spans.h"
 #include "tools/show.h"
 
@@ -285,6 +291,44 @@ static void spans_that_fail(void **state)
 	free(bytes);
 }
 
+/* A tool reads an image once more when its config is another file than it was, and only then: else
+ * what is missing would be looked for a hundred times. */
+static void replaced_files_are_told(void **state)
+{
+	char folder[] = "/tmp/test-tool.XXXXXX", path[64], other[64];
+	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = 7, .tv_nsec = 7 } };
+	struct live_file before, none;
+
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/image.yaml", folder);
+	snprintf(other, sizeof other, "%s/other", folder);
+	live_look(path, &none);
+	assert_false(none.known);
+	assert_false(live_was_replaced(path, &none));
+	assert_int_equal(io_replace_file(path, "old", 3, NULL), 0);
+	assert_true(live_was_replaced(path, &none)); /* it has come meanwhile */
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+	live_look(path, &before);
+	assert_false(live_was_replaced(path, &before));
+	/* Another file, though it has the old one's times. */
+	assert_int_equal(rename(path, other), 0);
+	assert_false(live_was_replaced(path, &before)); /* it is gone: no use to read it again */
+	assert_int_equal(io_replace_file(path, "new", 3, NULL), 0);
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+	assert_true(live_was_replaced(path, &before));
+	/* The same file, edited in place: a number may be given anew, its times tell. */
+	assert_int_equal(rename(other, path), 0);
+	assert_false(live_was_replaced(path, &before));
+	times[1].tv_nsec = 8;
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+	assert_true(live_was_replaced(path, &before));
+	times[1] = (struct timespec){ .tv_sec = 8, .tv_nsec = 7 };
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+	assert_true(live_was_replaced(path, &before));
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(folder), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -292,7 +336,7 @@ int main(void)
 		cmocka_unit_test(sizes),	   cmocka_unit_test(numbers),
 		cmocka_unit_test(option_tables),   cmocka_unit_test(settings_are_what_was_given),
 		cmocka_unit_test(spans_in_order),  cmocka_unit_test(spans_of_nothing),
-		cmocka_unit_test(spans_that_fail),
+		cmocka_unit_test(spans_that_fail), cmocka_unit_test(replaced_files_are_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

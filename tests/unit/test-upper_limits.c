@@ -102,8 +102,7 @@ static void the_index_has_room_ahead(void **state)
 	fake.index_error = -ENOSPC;
 	fake.index_bytes = 12 * FORMAT_ENTRY;
 	assert_int_equal(put(0, &e), -ENOSPC);
-	assert_string_equal(e.msg,
-			    "i/u.index: writing 192 bytes at 4128: No space left on device");
+	assert_string_equal(e.msg, "i/u.index: writing 192 bytes at 4128: No space left on device");
 	assert_int_equal(entries_of_index(), 2);
 	assert_int_equal(upper_log_trim(u, 0, SECTOR, 0, NULL), 0);
 	assert_int_equal(upper_log_flush(u, NULL), 0);

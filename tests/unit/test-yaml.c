@@ -61,6 +61,9 @@ static const struct {
 	{ "empty key twice", BYTES("{\"\": 1,\n\"\": 2}"),
 	  "f.yaml:2: duplicate key '', first in line 1" },
 	{ "no UTF-8", BYTES("a: 1\nb: \xff\n"), "f.yaml:2: invalid leading UTF-8 octet" },
+	/* the byte at fault may be the line's end: it belongs to its line */
+	{ "UTF-8 cut by a line's end", BYTES("a: 1\nb: \xc3\n"),
+	  "f.yaml:2: invalid trailing UTF-8 octet" },
 	{ "cut UTF-8", BYTES("a: 1\n\nb: \xe2\x82"), "f.yaml:3: incomplete UTF-8 octet sequence" },
 	{ "UTF-16",
 	  BYTES("\xff\xfe"
