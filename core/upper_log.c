@@ -16,10 +16,10 @@
  * (3) In the critical section that publishes a write in memory, its record goes to the pending file
  *     by write(2), before anything is acknowledged; on a full disk a record of zeroes is flushed
  *     instead.  The index file has space for it by then, so that flushing takes none, but for a
- *     flush that goes on meanwhile and keeps others from making it.  Opening takes up those of this
- *     boot that no flush reached, if the log is as the pending file says (upper_replay.h), and drops
- *     them otherwise.  The pending file is made anew only when all that it loses is durable in the
- *     index file.
+ *     flush that goes on meanwhile and keeps others from making it.  Opening takes up those of
+ *     this boot that no flush reached, if the log is as the pending file says (upper_replay.h), and
+ *     drops them otherwise.  The pending file is made anew only when all that it loses is durable
+ *     in the index file.
  *
  * (4) After power loss all that was flushed is there; of what was not, each sector is there or not.
  *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses;
