@@ -258,9 +258,16 @@ static int append_or_flush(struct upper_log *u, struct change *c,
 	return r;
 }
 
-static bool has_room(const struct upper_log *u, size_t n)
+/* Entries that a change of n records wants in the index file.  Some are for zeroing alone, which
+ * may be what makes space on a full disk. */
+static uint64_t wanted_room(const struct upper_log *u, const struct change *c, size_t n)
 {
-	return min_u64(upper_index_needs(u, n), u->max_records) <=
+	return n + (c->data ? u->room_records / 4 : 0);
+}
+
+static bool has_room(const struct upper_log *u, const struct change *c, size_t n)
+{
+	return min_u64(upper_index_needs(u, wanted_room(u, c, n)), u->max_records) <=
 	       atomic_load_explicit(&u->index_room, memory_order_relaxed);
 }
 
@@ -280,7 +287,7 @@ static int publish(struct upper_log *u, struct change *c, struct err *e)
 	 * entries, and a CHECK where there was none. */
 	if (u->index_records + u->queue.count + n + 4 > u->max_records)
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
-	if (!c->tight && !has_room(u, n))
+	if (!c->tight && !has_room(u, c, n))
 		return -ENOBUFS;
 	if (upper_map_reserve(&u->map, c->start, sectors) < 0 ||
 	    upper_queue_reserve(&u->queue, n) < 0)
@@ -298,16 +305,18 @@ static int publish(struct upper_log *u, struct change *c, struct err *e)
 	return 0;
 }
 
-/* While a flush is under way the next change sees to it.  Zeroing may be what makes room: on a full
- * disk it goes on without. */
+/* A flush that is under way makes room itself.  Zeroing goes on without, when what has the room is
+ * durable. */
 static int lengthen_index(struct upper_log *u, struct change *c, struct err *e)
 {
 	struct mapping maps[UPPER_PENDING_BATCH];
 	size_t n = upper_queue_cut(c->start, c->sectors, c->moffset, !c->data, maps,
 				   UPPER_PENDING_BATCH);
-	int r = upper_sync_make_room(u, n, e);
+	int r = upper_sync_make_room(u, wanted_room(u, c, n), e);
 
-	c->tight = r == -EBUSY || (!c->data && (r == -ENOSPC || r == -EDQUOT));
+	c->tight = r == -EBUSY || (r < 0 && !c->data);
+	if (r < 0 && r != -EBUSY && c->tight)
+		return upper_log_flush(u, e);
 	return c->tight ? 0 : r;
 }
 

@@ -320,13 +320,13 @@ static int is_of(const struct file_ops *ops, const char *path, const char *uuid)
 	uint64_t size = 0;
 
 	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
+		return fd == -ENOENT || fd == -ELOOP ? 0 : fd;
 	r = ops->size(fd, &size);
 	if (r == 0)
 		r = upper_file_read(ops, fd, raw, (size_t)min_u64(size, sizeof raw), 0, NULL);
 	ops->close(fd);
 	if (r < 0)
-		return r;
+		return r == -EISDIR ? 0 : r; /* no file */
 	return is_magic(raw) ||
 	       strncasecmp((const char *)raw + OFF_UUID, uuid, FORMAT_UUID - 1) == 0;
 }

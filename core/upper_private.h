@@ -111,6 +111,7 @@ struct upper_log {
 	bool apply_older; /* see struct upper_log_options */
 	/* Entries for which the index file has space, by padding; the one who syncs sets it. */
 	_Atomic uint64_t index_room;
+	bool room_is_short; /* the one who syncs: there was no space for it since the last flush */
 	bool unchecked; /* the one who syncs: the last of them are records that no CHECK covers */
 	bool confirmed; /* the one who syncs: behind them stands a CONFIRM */
 	bool has_pending; /* the one who syncs: there was a pending file when it began */
@@ -152,8 +153,9 @@ void upper_sync_leave(struct upper_sync *s);
 void upper_sync_fail(struct upper_log *u);
 
 /* Confirms that all of the index file is durable, and says that the log is open: see
- * upper_records.h.  Not synced.  By the one who syncs. */
-void upper_sync_confirm(struct upper_log *u);
+ * upper_records.h.  Not synced.  -errno, which nobody has to tell: damage of the last append would
+ * be taken for a crash.  By the one who syncs. */
+int upper_sync_confirm(struct upper_log *u);
 
 /* Cuts the index file behind what is confirmed, or else what it holds: nothing says any more that
  * the log is open.  By the one who syncs. */

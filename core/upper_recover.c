@@ -192,7 +192,7 @@ static int recover(struct upper_log *u, struct source *index, struct upper_recor
 		return r;
 	/* All of it was synced just now. */
 	u->has_pending = u->pending.fd >= 0;
-	upper_sync_confirm(u);
+	(void)upper_sync_confirm(u);
 	cut_data(u, data_size);
 	return 0;
 }

@@ -55,18 +55,21 @@ static enum upper_mark open_mark(const struct upper_log *u)
 	return u->has_pending ? UPPER_MARK_OPEN : UPPER_MARK_NONE;
 }
 
-void upper_sync_confirm(struct upper_log *u)
+int upper_sync_confirm(struct upper_log *u)
 {
 	uint8_t raw[TAIL * FORMAT_ENTRY];
 	struct err e;
+	int r;
 
 	upper_records_encode_mark(UPPER_MARK_CONFIRM, u->index_crc, raw);
 	upper_records_encode_mark(open_mark(u), u->open_as, raw + FORMAT_ENTRY);
-	/* Without it nothing is wrong: damage of the last append would be taken for a crash. */
-	u->confirmed =
-		upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u), &e) == 0;
-	if (!u->confirmed)
+	r = upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u), &e);
+	u->confirmed = r == 0;
+	if (r == 0)
+		u->index_room = max_u64(u->index_room, u->index_records + TAIL);
+	else
 		log_debug("%s: the last flush is not confirmed: %s", u->index_path, e.msg);
+	return r;
 }
 
 int upper_sync_unmark(struct upper_log *u)
@@ -122,23 +125,36 @@ static int add_padding(struct upper_log *u, uint64_t at, uint64_t end, struct er
 	return r;
 }
 
+static bool lacks_space(int r)
+{
+	return r == -ENOSPC || r == -EDQUOT;
+}
+
 static int add_room(struct upper_log *u, uint64_t needs, struct err *e)
 {
-	uint64_t end = min_u64(needs + u->room_records, u->max_records), room = u->index_room;
+	uint64_t least = min_u64(needs, u->max_records), room = u->index_room;
+	uint64_t most = min_u64(needs + u->room_records, u->max_records);
+	int r = 0;
 
 	if (u->failed)
 		return err_set(e, EIO, "an earlier sync failed");
-	if (min_u64(needs, u->max_records) <= room)
+	if (least <= room)
 		return 0; /* another thread was first */
 	/* What is behind the records may be less than what stands there while the log is open. */
 	if (room < u->index_records + TAIL) {
-		upper_sync_confirm(u);
-		if (!u->confirmed)
-			return err_set(e, ENOSPC, "it cannot be made longer");
-		room = u->index_records + TAIL;
-		atomic_store(&u->index_room, room);
+		r = upper_sync_confirm(u);
+		if (r < 0)
+			return err_set(e, -r, "%s", strerror(-r));
+		room = u->index_room;
 	}
-	return room < end ? add_padding(u, room, end, e) : 0;
+	if (room < most && !u->room_is_short) {
+		r = add_padding(u, room, most, e);
+		u->room_is_short = lacks_space(r);
+	}
+	/* The last of the space is for what is needed. */
+	if (room < least && u->room_is_short)
+		r = add_padding(u, room, least, e);
+	return r;
 }
 
 int upper_sync_add_room(struct upper_log *u, uint64_t n, struct err *e)
@@ -251,7 +267,7 @@ static int take_back(struct upper_log *u)
 	if (r == 0)
 		r = u->ops->datasync(u->index_fd);
 	if (r == 0)
-		upper_sync_confirm(u);
+		(void)upper_sync_confirm(u);
 	return r;
 }
 
@@ -378,9 +394,13 @@ static int sync_once(struct upper_log *u, struct err *e)
 	thaw(u, n, &dying, r, crc);
 	if (r == 0) {
 		if (n > 0)
-			upper_sync_confirm(u);
+			(void)upper_sync_confirm(u);
 		u->synced = true;
 		upper_garbage_add(&u->garbage, &dying);
+		/* Who publishes finds no moment for it where flush follows flush. */
+		u->room_is_short = false;
+		if (n > 0)
+			(void)upper_sync_add_room(u, u->room_records / 2, NULL);
 	}
 	upper_ranges_release(&dying);
 	return r;

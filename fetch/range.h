@@ -12,7 +12,8 @@
 int range_check(struct request *q, struct err *e);
 
 /* Whether a good answer, checked by range_check, says that the blob has q->total bytes: by its
- * length, or by giving the last of them.  One that ends with "slash star" may know no total. */
+ * length or digest, or by giving the last of them.  One that ends with "slash star" may know no
+ * total. */
 bool range_confirms_size(const struct request *q);
 
 /* The last byte to ask for now. */

@@ -328,9 +328,9 @@ static void padding_is_cut(void **state)
 	memset(bytes, 7, sizeof bytes);
 	assert_int_equal(upper_log_pwrite(u, bytes, 1024, 0, 0, NULL), 0);
 	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + (6 + 100) * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (31 + 100) * 16);
 	assert_int_equal(upper_log_pwrite(u, bytes, 512, 4096, UPPER_FUA, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + (6 + 100) * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (31 + 100) * 16);
 	/* A reader comes when the half of a record is written. */
 	patch(upper_index, 4096 + 4 * 16, 16);
 	for (i = 1; i < 8; i++)
@@ -339,7 +339,7 @@ static void padding_is_cut(void **state)
 	assert_int_equal(upper_open_read_only(upper_data, upper_index, 0, &layer, &found, &e), 0);
 	layer_close(&layer);
 	assert_int_equal(found.records, 2);
-	assert_int_equal(found.ignored_records, 6 + 100 - 4);
+	assert_int_equal(found.ignored_records, 31 + 100 - 4);
 	upper_close(u);
 	assert_int_equal(upper_file_size(upper_index), 4096 + 5 * 16);
 
@@ -646,7 +646,7 @@ static void a_dead_index_is_rewritten(void **state)
 		assert_int_equal(upper_log_pwrite(u, disk + off, 512, off, 0, NULL), 0);
 	}
 	assert_int_equal(upper_log_flush(u, NULL), 0);
-	assert_int_equal(upper_file_size(upper_index), 4096 + (1000 + 4 + 1) * 16);
+	assert_int_equal(upper_file_size(upper_index), 4096 + (1001 + 5 + 1) * 16);
 	/* One that is not flushed yet does not enter it. */
 	assert_int_equal(upper_log_pwrite(u, "y", 1, 0, 0, NULL), 0);
 	disk[0] = 'y';

@@ -93,6 +93,7 @@ static const struct upper_step seal_steps[] = {
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "" },
+	{ "write i/u.index", "" },
 	{ "truncate u.data", "u.data: resizing" IO },
 	{ "write u.data", "u.data: writing 64 bytes at 14848" IO },
 	{ "write u.data", "u.data: writing 448 bytes at 14912" IO },
@@ -114,6 +115,7 @@ static const struct upper_step compact_steps[] = {
 			     "64 bytes at 4448" IO },
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
+	{ "write i/u.index", "" },
 	{ "write i/u.index", "" },
 	{ "make u.data.new.tmp", "making a file beside u.data.new" IO },
 	{ "mode of u.data.new.tmp", "owner and mode of a file beside u.data.new" IO },
@@ -148,7 +150,6 @@ static const struct upper_step compact_steps[] = {
 /* Behind those of opening. */
 static const struct upper_step grow_steps[] = {
 	{ "write i/u.index", "" },
-	{ "write i/u.index", "i/u.index: writing 65616 bytes at 4480" IO },
 	{ "write u.pending", "u.pending: writing 32 bytes at 288" IO },
 	{ "sync u.data",
 	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
@@ -184,7 +185,7 @@ static const struct upper_step look_reads[] = {
 	{ "open i/u.index", "i/u.index" IO },
 	{ "size i/u.index", "i/u.index" IO },
 	{ "size u.data", "i/u.index: the size of u.data" IO },
-	{ "read i/u.index", "i/u.index: reading 480 bytes at 4096" IO },
+	{ "read i/u.index", "i/u.index: reading 528 bytes at 4096" IO },
 	{ "read i/u.index", "i/u.index: reading 352 bytes at 4096" IO },
 	{ "open u.pending", "u.pending" IO },
 	{ "size u.pending", "u.pending" IO },
@@ -205,7 +206,7 @@ static const struct upper_step open_reads[] = {
 	{ "size i/u.index", "u.data, i/u.index" IO },
 	{ "size u.data", "u.data, i/u.index" IO },
 	{ "read i/u.index", "u.data, i/u.index: reading 4096 bytes at 0" IO },
-	{ "read i/u.index", "u.data, i/u.index: reading 480 bytes at 4096" IO },
+	{ "read i/u.index", "u.data, i/u.index: reading 528 bytes at 4096" IO },
 	{ "read i/u.index", "u.data, i/u.index: reading 352 bytes at 4096" IO },
 	{ "size u.data", "u.data, i/u.index" IO },
 	{ "open u.pending", "u.data, i/u.index: u.pending" IO },
@@ -222,7 +223,7 @@ static const struct upper_step tidy_reads[] = {
 	{ "size u.data", "i/u.index: not rewritten: u.data" IO "\n" },
 	{ "size i/u.index", "i/u.index: not rewritten" IO "\n" },
 	{ "read i/u.index", "i/u.index: not rewritten: reading 4096 bytes at 0" IO "\n" },
-	{ "read i/u.index", "i/u.index: not rewritten: reading 480 bytes at 4096" IO "\n" },
+	{ "read i/u.index", "i/u.index: not rewritten: reading 528 bytes at 4096" IO "\n" },
 	{ "read i/u.index", "i/u.index: not rewritten: reading 352 bytes at 4096" IO "\n" },
 };
 
@@ -294,6 +295,7 @@ static const struct upper_step apply_steps[] = {
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "" },
+	{ "write i/u.index", "" },
 	{ "truncate i/u.index", "i/u.index: resizing" IO },
 	{ "truncate u.pending", "" },
 	{ "unlink u.pending", "u.pending: it is empty, but cannot be removed" IO "\n" },
@@ -310,7 +312,7 @@ static const struct upper_step scan_reads[] = {
 	{ "size u.data", "i/u.index" IO },
 	{ "size i/u.index", "i/u.index" IO },
 	{ "read i/u.index", "i/u.index: reading 4096 bytes at 0" IO },
-	{ "read i/u.index", "i/u.index: reading 480 bytes at 4096" IO },
+	{ "read i/u.index", "i/u.index: reading 528 bytes at 4096" IO },
 };
 
 static const struct upper_step repair_reads[] = {
