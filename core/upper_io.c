@@ -299,6 +299,7 @@ static int publish(struct upper_log *u, struct change *c, struct err *e)
 	for (i = 0; i < n; i++)
 		upper_queue_push(&u->queue, records[i].map);
 	upper_map_set(&u->map, c->start, sectors, c->moffset, !c->data, &u->dying);
+	c->tight = false; /* each batch asks for itself */
 	c->start += sectors;
 	c->sectors -= sectors;
 	c->moffset += c->data ? sectors : 0;
@@ -314,10 +315,10 @@ static int lengthen_index(struct upper_log *u, struct change *c, struct err *e)
 				   UPPER_PENDING_BATCH);
 	int r = upper_sync_make_room(u, wanted_room(u, c, n), e);
 
-	c->tight = r == -EBUSY || (r < 0 && !c->data);
-	if (r < 0 && r != -EBUSY && c->tight)
-		return upper_log_flush(u, e);
-	return c->tight ? 0 : r;
+	if (r != -EBUSY && (c->data || (r != -ENOSPC && r != -EDQUOT)))
+		return r;
+	c->tight = true;
+	return r == -EBUSY ? 0 : upper_log_flush(u, e);
 }
 
 static int publish_all(struct upper_log *u, struct change *c, struct err *e)

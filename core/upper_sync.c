@@ -125,11 +125,6 @@ static int add_padding(struct upper_log *u, uint64_t at, uint64_t end, struct er
 	return r;
 }
 
-static bool lacks_space(int r)
-{
-	return r == -ENOSPC || r == -EDQUOT;
-}
-
 static int add_room(struct upper_log *u, uint64_t needs, struct err *e)
 {
 	uint64_t least = min_u64(needs, u->max_records), room = u->index_room;
@@ -149,7 +144,7 @@ static int add_room(struct upper_log *u, uint64_t needs, struct err *e)
 	}
 	if (room < most && !u->room_is_short) {
 		r = add_padding(u, room, most, e);
-		u->room_is_short = lacks_space(r);
+		u->room_is_short = r < 0;
 	}
 	/* The last of the space is for what is needed. */
 	if (room < least && u->room_is_short)
