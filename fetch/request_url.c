@@ -66,8 +66,12 @@ static int set_referer(struct request *q, const struct endpoint *p)
 
 int request_url_set(struct request *q, const struct endpoint *p)
 {
-	const char *known = q->targets ? q->targets->url[q->place] : NULL;
+	const char *known;
 
+	/* Wrong bytes came from there, or from what its redirect led to: it is asked where now. */
+	if (!q->following && q->avoid & 1u << q->place)
+		request_url_forget(q);
+	known = q->targets ? q->targets->url[q->place] : NULL;
 	if (q->following) {
 		q->following = q->remembered = false;
 	} else {

@@ -141,6 +141,25 @@ static void nothing_is_known_without_targets(void **state)
 	release(&q);
 }
 
+/* The redirect that is remembered may be what gave wrong bytes. */
+static void a_place_that_was_wrong_is_asked_itself(void **state)
+{
+	const struct endpoint p = make_endpoint(0);
+	unsigned place;
+
+	for (place = 0; place < 2; place++) {
+		struct request q = { .path = "/blobs/x", .place = 1, .targets = &targets };
+
+		targets.url[1] = copy(STORE);
+		q.avoid = 1u << place;
+		assert_int_equal(request_url_set(&q, &p), 0);
+		assert_string_equal(q.url, place == 1 ? BASE "/blobs/x" : STORE);
+		assert_int_equal(q.remembered, place == 0);
+		request_url_forget(&q);
+		release(&q);
+	}
+}
+
 static void a_target_is_kept_until_it_fails(void **state)
 {
 	struct request q = { .place = 1, .targets = &targets };
@@ -176,6 +195,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tries_go_somewhere),
 		cmocka_unit_test(nothing_is_known_without_targets),
+		cmocka_unit_test(a_place_that_was_wrong_is_asked_itself),
 		cmocka_unit_test(a_target_is_kept_until_it_fails),
 	};
 
