@@ -210,6 +210,8 @@ if mkdir "$work/small" && mount -t tmpfs -o size=6m none "$work/small" 2>"$work/
 	kill -9 "${servers[small]}"
 	wait "${servers[small]}" || true
 	serve small "$plugin" "$work/small.yaml"
+	# This time the index has no room that it could give back.
+	log_has small "$work/small/u.data: no space left: it can be read"
 	mount -o remount,size=64m "$work/small"
 	writer compare "$(uri small)" "$work/model-5"
 	writer mix "$(uri small)" "$work/model-5" 50 "$seed"
