@@ -473,14 +473,18 @@ static void belongs_to_its_image(void **state)
 static void out_of_memory_for_totals(const struct trace *t)
 {
 	struct trace_totals sum;
+	static const uint8_t bytes[SECTORS * SECTOR] = { 1 };
 	struct err e = { "" };
+	struct layer_writer *w;
 	struct image *image;
 	struct stack s;
 	long k;
 	int r;
 
 	stack_init(&s);
-	stack_add_random(&s, SECTORS);
+	w = stack_add(&s, SECTORS);
+	assert_int_equal(layer_writer_data(w, 0, bytes, SECTORS, NULL), 0);
+	stack_finish(w);
 	image = stack_open(&s);
 	for (k = 0, r = -ENOMEM; r == -ENOMEM; k++) {
 		e.msg[0] = '\0';
