@@ -222,15 +222,21 @@ static size_t make_records(const struct change *c, struct upper_pending_record *
 	return n;
 }
 
-/* A pending file to append to, where beginning it was put off, or a write to it failed.  -EAGAIN:
- * what the file of the process before holds has to be flushed first. */
+/* What a change waits for, where it can be neither published nor refused. */
+enum {
+	WANTS_FLUSH = 1, /* what the pending file of the process before holds is to be durable */
+	WANTS_ROOM, /* the index file is to be longer */
+};
+
+/* A pending file to append to, where beginning it was put off, or a write to it failed; or
+ * WANTS_FLUSH. */
 static int ready_pending(struct upper_log *u, struct err *e)
 {
 	struct upper_pending_base base = upper_index_base(u);
 	int r;
 
 	if (u->pending.waits)
-		r = u->queue.count > 0 ? -EAGAIN
+		r = u->queue.count > 0 ? WANTS_FLUSH
 				       : upper_pending_begin(&u->pending, &base, NULL, 0, e);
 	else if (u->pending.unsure)
 		r = upper_pending_shorten(&u->pending, &base, u->flushed_end, e);
@@ -271,8 +277,8 @@ static bool has_room(const struct upper_log *u, const struct change *c, size_t n
 	       atomic_load_explicit(&u->index_room, memory_order_relaxed);
 }
 
-/* Invariant 3: maps what is left of a change, at most UPPER_PENDING_BATCH records of it.  -errno:
- * then none was published; -ENOBUFS: the index file has to be longer first. */
+/* Invariant 3: maps what is left of a change, at most UPPER_PENDING_BATCH records of it.  -errno,
+ * WANTS_FLUSH, WANTS_ROOM: then none was published. */
 static int publish(struct upper_log *u, struct change *c, struct err *e)
 {
 	struct upper_pending_record records[UPPER_PENDING_BATCH];
@@ -288,12 +294,12 @@ static int publish(struct upper_log *u, struct change *c, struct err *e)
 	if (u->index_records + u->queue.count + n + 4 > u->max_records)
 		return err_set(e, ENOSPC, "%s: the index is full", u->index_path);
 	if (!c->tight && !has_room(u, c, n))
-		return -ENOBUFS;
+		return WANTS_ROOM;
 	if (upper_map_reserve(&u->map, c->start, sectors) < 0 ||
 	    upper_queue_reserve(&u->queue, n) < 0)
 		return err_set(e, ENOMEM, "out of memory");
 	r = append_or_flush(u, c, records, n, e);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	atomic_store_explicit(&u->pending_end, u->pending.end, memory_order_relaxed);
 	for (i = 0; i < n; i++)
@@ -306,8 +312,7 @@ static int publish(struct upper_log *u, struct change *c, struct err *e)
 	return 0;
 }
 
-/* A flush that is under way makes room itself.  Zeroing goes on without, when what has the room is
- * durable. */
+/* Zeroing goes on without space, when what has the room is durable. */
 static int lengthen_index(struct upper_log *u, struct change *c, struct err *e)
 {
 	struct mapping maps[UPPER_PENDING_BATCH];
@@ -315,10 +320,10 @@ static int lengthen_index(struct upper_log *u, struct change *c, struct err *e)
 				   UPPER_PENDING_BATCH);
 	int r = upper_sync_make_room(u, wanted_room(u, c, n), e);
 
-	if (r != -EBUSY && (c->data || (r != -ENOSPC && r != -EDQUOT)))
+	if (c->data || (r != -ENOSPC && r != -EDQUOT))
 		return r;
 	c->tight = true;
-	return r == -EBUSY ? 0 : upper_log_flush(u, e);
+	return upper_log_flush(u, e);
 }
 
 static int publish_all(struct upper_log *u, struct change *c, struct err *e)
@@ -327,9 +332,9 @@ static int publish_all(struct upper_log *u, struct change *c, struct err *e)
 
 	while (r == 0 && c->sectors > 0) {
 		r = publish(u, c, e);
-		if (r == -EAGAIN)
+		if (r == WANTS_FLUSH)
 			r = upper_log_flush(u, e);
-		else if (r == -ENOBUFS)
+		else if (r == WANTS_ROOM)
 			r = lengthen_index(u, c, e);
 	}
 	return r == 0 && c->flush ? upper_log_flush(u, e) : r;

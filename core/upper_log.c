@@ -15,11 +15,11 @@
  *
  * (3) In the critical section that publishes a write in memory, its record goes to the pending file
  *     by write(2), before anything is acknowledged; on a full disk a record of zeroes is flushed
- *     instead.  The index file has space for it by then, so that flushing takes none, but for a
- *     flush that goes on meanwhile and keeps others from making it.  Opening takes up those of
- *     this boot that no flush reached, if the log is as the pending file says (upper_replay.h), and
- *     drops them otherwise.  The pending file is made anew only when all that it loses is durable
- *     in the index file.
+ *     instead.  The index file has space for it by then, so that flushing takes none; zeroing
+ *     alone goes on without, when all else is durable.  Opening takes up those of this boot that
+ *     no flush reached, if the log is as the pending file says (upper_replay.h), and drops them
+ *     otherwise.  The pending file is made anew only when all that it loses is durable in the
+ *     index file.
  *
  * (4) After power loss all that was flushed is there; of what was not, each sector is there or not.
  *     Opening stops at the first mark of a crash, cuts the index file there, and never guesses;
@@ -252,6 +252,7 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	u->data_fd = u->index_fd = u->pending.fd = -1;
 	pthread_mutex_init(&u->publish_lock, NULL);
 	pthread_mutex_init(&u->room_lock, NULL);
+	pthread_mutex_init(&u->index_lock, NULL);
 	upper_claims_init(&u->claims);
 	upper_sync_init(&u->sync);
 	upper_garbage_init(&u->garbage, options);
@@ -269,6 +270,7 @@ static void release(struct upper_log *u)
 	upper_claims_release(&u->claims);
 	pthread_mutex_destroy(&u->publish_lock);
 	pthread_mutex_destroy(&u->room_lock);
+	pthread_mutex_destroy(&u->index_lock);
 	upper_ranges_release(&u->dying);
 	free(u->queue.list);
 	if (u->index_fd >= 0)

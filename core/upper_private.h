@@ -8,10 +8,12 @@
  * - garbage.tidy_lock: whoever tidies, over I/O;
  *
  * - sync.lock: who syncs; never held over I/O.  Being the one who syncs (sync.running) is itself a
- *   lock, held over I/O, and guards index_fd; it alone changes index_records and index_crc, with
- *   publish_lock;
+ *   lock, held over I/O; it alone changes index_records and index_crc, with publish_lock, and
+ *   index_fd, with index_lock;
  *
  * - publish_lock: the critical section of invariant 3; held over a write(2) to the pending file;
+ *
+ * - index_lock: the room of the index file and the padding in it; held over I/O;
  *
  * - map.locks, within upper_map.c; claims.lock; garbage.lock: under these no other is taken. */
 #ifndef OVERLAYBD_CORE_UPPER_PRIVATE_H
@@ -109,9 +111,12 @@ struct upper_log {
 	uint32_t index_crc; /* running, of those; the one who syncs changes it with publish_lock */
 	uint32_t open_as; /* for the OPEN entry */
 	bool apply_older; /* see struct upper_log_options */
-	/* Entries for which the index file has space, by padding; the one who syncs sets it. */
+	pthread_mutex_t index_lock;
+	/* Entries for which the index file has space, by padding; changed with index_lock. */
 	_Atomic uint64_t index_room;
-	bool room_is_short; /* the one who syncs: there was no space for it since the last flush */
+	/* Guarded by index_lock: entries with those that a flush is about to add; 0: none. */
+	uint64_t append_end;
+	bool room_is_short; /* guarded by index_lock: no space for it since the last flush */
 	bool unchecked; /* the one who syncs: the last of them are records that no CHECK covers */
 	bool confirmed; /* the one who syncs: behind them stands a CONFIRM */
 	bool has_pending; /* the one who syncs: there was a pending file when it began */
@@ -175,7 +180,7 @@ static inline uint64_t upper_index_needs(const struct upper_log *u, uint64_t n)
  * syncs. */
 int upper_sync_add_room(struct upper_log *u, uint64_t n, struct err *e);
 
-/* The same, by anybody else.  -EBUSY: a flush is under way, which nobody should wait for here. */
+/* The same, by anybody else, also while a flush goes on. */
 int upper_sync_make_room(struct upper_log *u, uint64_t n, struct err *e);
 
 /* The pending file begins with what stood at flushed_end.  With publish_lock. */

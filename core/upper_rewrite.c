@@ -155,6 +155,18 @@ static int write_file(struct upper_log *u, struct rewrite *w, struct err *e)
 	return r < 0 ? err_set(e, -r, "fdatasync: %s", strerror(-r)) : 0;
 }
 
+static void adopt_file(struct upper_log *u, const struct rewrite *w)
+{
+	WITH_LOCK(&u->index_lock);
+
+	w->ops->close(u->index_fd);
+	u->index_fd = w->fd;
+	u->index_records = w->written;
+	u->index_crc = w->crc;
+	u->index_room = 0;
+	u->confirmed = true;
+}
+
 /* The pending file has to follow on the new index file too, from the moment on that it has its
  * name. */
 static int take_place(struct upper_log *u, const struct rewrite *w, struct err *e)
@@ -172,12 +184,7 @@ static int take_place(struct upper_log *u, const struct rewrite *w, struct err *
 		return r;
 	if (upper_pending_adopt(&u->pending, e) < 0)
 		log_warn("%s", e->msg);
-	w->ops->close(u->index_fd);
-	u->index_fd = w->fd;
-	u->index_records = w->written;
-	u->index_crc = w->crc;
-	u->index_room = 0;
-	u->confirmed = true;
+	adopt_file(u, w);
 	return 0;
 }
 

@@ -16,6 +16,8 @@
 
 enum { PIECE_RECORDS = 4096 }; /* encoded and written at once */
 
+enum { NOT_NOW = 1 }; /* the one who syncs has to put the marks behind the records first */
+
 void upper_sync_init(struct upper_sync *s)
 {
 	pthread_mutex_init(&s->lock, NULL);
@@ -55,6 +57,13 @@ static enum upper_mark open_mark(const struct upper_log *u)
 	return u->has_pending ? UPPER_MARK_OPEN : UPPER_MARK_NONE;
 }
 
+static void note_room(struct upper_log *u, uint64_t entries)
+{
+	WITH_LOCK(&u->index_lock);
+
+	u->index_room = max_u64(u->index_room, entries);
+}
+
 int upper_sync_confirm(struct upper_log *u)
 {
 	uint8_t raw[TAIL * FORMAT_ENTRY];
@@ -66,17 +75,25 @@ int upper_sync_confirm(struct upper_log *u)
 	r = upper_file_write(u->ops, u->index_fd, raw, sizeof raw, upper_index_end(u), &e);
 	u->confirmed = r == 0;
 	if (r == 0)
-		u->index_room = max_u64(u->index_room, u->index_records + TAIL);
+		note_room(u, u->index_records + TAIL);
 	else
 		log_debug("%s: the last flush is not confirmed: %s", u->index_path, e.msg);
 	return r;
 }
 
-int upper_sync_unmark(struct upper_log *u)
+/* With index_lock. */
+static int unmark_locked(struct upper_log *u)
 {
 	u->index_room = 0;
 	return u->ops->truncate(u->index_fd,
 				upper_index_end(u) + (u->confirmed ? FORMAT_ENTRY : 0));
+}
+
+int upper_sync_unmark(struct upper_log *u)
+{
+	WITH_LOCK(&u->index_lock);
+
+	return unmark_locked(u);
 }
 
 /* What was not synced may be lost or torn now, and the kernel says so only once.  The pending file
@@ -106,80 +123,93 @@ static int failed(struct upper_log *u, int r, const char *path, struct err *e)
  * system's journal.  They point past the data's end: a reader beside the server that meets a record
  * of which only the first half is there takes it for one that is not yet there.  Entries from `at`
  * up to `end`. */
-static int add_padding(struct upper_log *u, uint64_t at, uint64_t end, struct err *e)
+static int write_padding(struct upper_log *u, uint64_t at, uint64_t end, struct err *e)
 {
-	size_t n = (size_t)(end - at), i;
-	AUTO_FREE uint8_t *raw = malloc(n * FORMAT_ENTRY);
-	uint64_t off = FORMAT_SPACE + at * FORMAT_ENTRY;
-	int r;
+	uint8_t raw[PIECE_RECORDS * FORMAT_ENTRY]; /* no allocation, which might fail */
+	size_t i;
+	int r = 0;
 
-	if (!raw)
-		return err_set(e, ENOMEM, "out of memory");
-	for (i = 0; i < n; i++)
+	for (i = 0; i < PIECE_RECORDS && i < end - at; i++)
 		upper_records_encode_mark(UPPER_MARK_NONE, 0, raw + i * FORMAT_ENTRY);
-	r = upper_file_write(u->ops, u->index_fd, raw, n * FORMAT_ENTRY, off, e);
-	if (r == 0)
-		atomic_store(&u->index_room, end);
-	else
-		(void)u->ops->truncate(u->index_fd, off);
+	while (r == 0 && at < end) {
+		uint64_t n = min_u64(end - at, PIECE_RECORDS);
+
+		r = upper_file_write(u->ops, u->index_fd, raw, (size_t)n * FORMAT_ENTRY,
+				     FORMAT_SPACE + at * FORMAT_ENTRY, e);
+		at += n;
+	}
 	return r;
 }
 
+static int add_padding(struct upper_log *u, uint64_t at, uint64_t end, struct err *e)
+{
+	int r = write_padding(u, at, end, e);
+
+	if (r == 0)
+		atomic_store(&u->index_room, end);
+	else
+		(void)u->ops->truncate(u->index_fd, FORMAT_SPACE + at * FORMAT_ENTRY);
+	return r;
+}
+
+static bool has_marks(const struct upper_log *u)
+{
+	return u->index_room >= u->index_records + TAIL;
+}
+
+/* Pads behind what a flush that goes on writes, or NOT_NOW. */
 static int add_room(struct upper_log *u, uint64_t needs, struct err *e)
 {
-	uint64_t least = min_u64(needs, u->max_records), room = u->index_room;
+	uint64_t least = min_u64(needs, u->max_records);
 	uint64_t most = min_u64(needs + u->room_records, u->max_records);
 	int r = 0;
+	WITH_LOCK(&u->index_lock);
 
 	if (u->failed)
 		return err_set(e, EIO, "an earlier sync failed");
-	if (least <= room)
+	if (least <= u->index_room)
 		return 0; /* another thread was first */
-	/* What is behind the records may be less than what stands there while the log is open. */
-	if (room < u->index_records + TAIL) {
-		r = upper_sync_confirm(u);
-		if (r < 0)
-			return err_set(e, -r, "%s", strerror(-r));
-		room = u->index_room;
-	}
-	if (room < most && !u->room_is_short) {
-		r = add_padding(u, room, most, e);
+	if (!has_marks(u) || u->index_room < u->append_end)
+		return NOT_NOW;
+	if (!u->room_is_short) {
+		r = add_padding(u, u->index_room, most, e);
 		u->room_is_short = r < 0;
 	}
 	/* The last of the space is for what is needed. */
-	if (room < least && u->room_is_short)
-		r = add_padding(u, room, least, e);
+	if (u->index_room < least && u->room_is_short)
+		r = add_padding(u, u->index_room, least, e);
 	return r;
+}
+
+static uint64_t needed_room(struct upper_log *u, uint64_t n)
+{
+	WITH_LOCK(&u->publish_lock);
+
+	return upper_index_needs(u, n);
 }
 
 int upper_sync_add_room(struct upper_log *u, uint64_t n, struct err *e)
 {
-	uint64_t needs;
-	int r;
+	int r = 0;
 
-	pthread_mutex_lock(&u->publish_lock);
-	needs = upper_index_needs(u, n);
-	pthread_mutex_unlock(&u->publish_lock);
-	r = add_room(u, needs, e);
+	/* What is behind the records may be less than what stands there while the log is open. */
+	if (!has_marks(u) && !u->failed)
+		r = upper_sync_confirm(u);
+	if (r < 0)
+		return err_set(e, -r, "%s: %s", u->index_path, strerror(-r));
+	r = add_room(u, needed_room(u, n), e);
 	return r < 0 ? err_wrap(e, r, "%s", u->index_path) : 0;
-}
-
-static bool try_to_enter(struct upper_sync *s)
-{
-	WITH_LOCK(&s->lock);
-
-	if (s->running)
-		return false;
-	s->running = true;
-	return true;
 }
 
 int upper_sync_make_room(struct upper_log *u, uint64_t n, struct err *e)
 {
-	int r;
+	int r = add_room(u, needed_room(u, n), e);
 
-	if (!try_to_enter(&u->sync))
-		return -EBUSY;
+	if (r < 0)
+		return err_wrap(e, r, "%s", u->index_path);
+	if (r == 0)
+		return 0;
+	upper_sync_enter(&u->sync);
 	r = upper_sync_add_room(u, n, e);
 	upper_sync_leave(&u->sync);
 	return r;
@@ -252,12 +282,25 @@ static int append_records(struct upper_log *u, size_t n, uint32_t *crc, struct e
 	return r < 0 ? err_wrap(e, r, "%s", u->index_path) : 0;
 }
 
+/* What had room keeps it: padding takes the place of what came of the append. */
+static int restore_room(struct upper_log *u)
+{
+	WITH_LOCK(&u->index_lock);
+	int r = -ENOSPC;
+
+	if (has_marks(u))
+		r = write_padding(u, u->index_records, u->index_room, NULL);
+	if (r == 0)
+		r = u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_room * FORMAT_ENTRY);
+	return r < 0 ? unmark_locked(u) : 0;
+}
+
 /* There was no room for all of an append: it is tried later, at the same place.  Durable, because a
  * part of a record on the disk, under the size that a later append gives the file, would read as a
  * record that nobody wrote. */
 static int take_back(struct upper_log *u)
 {
-	int r = upper_sync_unmark(u);
+	int r = restore_room(u);
 
 	if (r == 0)
 		r = u->ops->datasync(u->index_fd);
@@ -266,11 +309,36 @@ static int take_back(struct upper_log *u)
 	return r;
 }
 
+/* From now on others pad behind the append of n records, or wait where there is no room for it yet:
+ * a gap before padding would be damage after a crash. */
+static void claim_append(struct upper_log *u, size_t n)
+{
+	/* A CHECK of what has none, the records, their CHECK, and the marks. */
+	uint64_t end = min_u64(u->index_records + 1 + n + 1 + TAIL, u->max_records);
+
+	if (!has_marks(u))
+		(void)upper_sync_confirm(u);
+	WITH_LOCK(&u->index_lock);
+	u->append_end = end;
+	if (has_marks(u) && u->index_room < end)
+		(void)add_padding(u, u->index_room, end, NULL);
+}
+
+static void end_claim(struct upper_log *u)
+{
+	WITH_LOCK(&u->index_lock);
+
+	u->append_end = 0;
+}
+
 /* Invariant 2: the data, then the records that point at it. */
 static int write_out(struct upper_log *u, size_t n, uint32_t *crc, struct err *e)
 {
-	int r = u->ops->datasync(u->data_fd);
+	int r;
 
+	if (n > 0)
+		claim_append(u, n);
+	r = u->ops->datasync(u->data_fd);
 	if (r < 0)
 		return failed(u, r, u->data_path, e);
 	if (n > 0 && u->unchecked)
@@ -375,6 +443,13 @@ static void thaw(struct upper_log *u, size_t n, struct upper_ranges *dying, int 
 		upper_ranges_add(&u->dying, dying->list[i].moffset, dying->list[i].sectors);
 }
 
+static void forget_shortage(struct upper_log *u)
+{
+	WITH_LOCK(&u->index_lock);
+
+	u->room_is_short = false;
+}
+
 static int sync_once(struct upper_log *u, struct err *e)
 {
 	uint32_t crc = u->index_crc;
@@ -387,13 +462,13 @@ static int sync_once(struct upper_log *u, struct err *e)
 	n = freeze(u, &dying);
 	r = n > 0 || !u->synced ? write_out(u, n, &crc, e) : 0;
 	thaw(u, n, &dying, r, crc);
+	end_claim(u);
 	if (r == 0) {
 		if (n > 0)
 			(void)upper_sync_confirm(u);
 		u->synced = true;
 		upper_garbage_add(&u->garbage, &dying);
-		/* Who publishes finds no moment for it where flush follows flush. */
-		u->room_is_short = false;
+		forget_shortage(u);
 		if (n > 0)
 			(void)upper_sync_add_room(u, u->room_records / 2, NULL);
 	}

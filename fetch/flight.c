@@ -151,11 +151,33 @@ uint32_t flight_giver_locked(const struct blob *b, uint64_t chunk)
 	return 0;
 }
 
+/* The only place there is stays the one that is asked, but not where its redirect led before. */
+static void note_suspects_locked(struct blob *b, const struct origin *o)
+{
+	if (o->places)
+		note_origin(b->suspects, SUSPECTS, &b->suspects_next, o);
+}
+
 void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places, bool sure)
 {
-	if (places && queue_places(b->queue) > 1)
-		note_origin(b->suspects, SUSPECTS, &b->suspects_next,
-			    &(struct origin){ chunk, chunk + 1, places, sure });
+	note_suspects_locked(b, &(struct origin){ chunk, chunk + 1, places, sure });
+}
+
+uint32_t flight_blame_all_locked(struct blob *b, bool sure)
+{
+	struct origin o = { .end = blob_chunks(b) };
+	uint32_t known;
+	unsigned i;
+
+	for (i = 0; i < GIVEN; i++)
+		o.places |= b->given[i].places;
+	known = o.places;
+	if (!known)
+		o.places = queue_mirrors(b->queue);
+	o.sure = sure && known && (known & (known - 1)) == 0;
+	note_suspects_locked(b, &o);
+	memset(b->given, 0, sizeof b->given);
+	return known;
 }
 
 /* Whom a flight should avoid, and whom of these it should rather ask than the others: the one that

@@ -51,6 +51,19 @@ static bool is_refused_locked(const struct blob *b)
 	return b->mending.hint->r < 0 && b->mending.hint->r != -ETIMEDOUT;
 }
 
+/* Blames whoever gave what was wrong.  Whether that is somebody new, and somebody is left who was
+ * not asked: who does not have it is blamed for nothing, and does not count for ever. */
+static bool has_others_locked(struct blob *b)
+{
+	struct mending *m = &b->mending;
+	uint32_t places = flight_blame_all_locked(b, true), mirrors = queue_mirrors(b->queue);
+	bool somebody_new = (places & ~m->blamed) != 0;
+
+	m->blamed |= places;
+	/* Both of the registry's addresses are the registry. */
+	return somebody_new && ((mirrors & ~m->blamed) != 0 || (m->blamed & ~mirrors) == 0);
+}
+
 /* The last one has ended, and the blob is wrong still. */
 static void end_locked(struct blob *b)
 {
@@ -64,6 +77,8 @@ static void end_locked(struct blob *b)
 		m->not_before = clock_ms() + AGAIN;
 		m->beside_others += m->hint->skipped;
 		m->forgiven = m->hint->r == 0 && !m->hint->skipped;
+		if (m->forgiven)
+			(void)flight_blame_all_locked(b, false);
 		return;
 	}
 	m->beside_others = 0;
@@ -72,8 +87,12 @@ static void end_locked(struct blob *b)
 		/* Nobody could judge it: that says nothing of the registry. */
 		m->not_before = clock_ms() + PAUSE;
 		err_set(&m->failure, ENOSPC, "the cache did not keep all of them");
+	} else if (has_others_locked(b)) {
+		m->others_left = true;
+		m->not_before = clock_ms() + AGAIN;
 	} else {
 		m->wrong++;
+		m->blamed = 0;
 	}
 }
 
@@ -86,8 +105,10 @@ static struct hint *begin_locked(struct blob *b)
 	if (is_under_way_locked(b) || now < m->not_before)
 		return NULL;
 	flight_forget_kept_locked(b); /* it would take what they hold for fetched */
+	if (!m->hint)
+		m->blamed |= flight_blame_all_locked(b, false);
 	free(m->hint);
-	m->ended = false;
+	m->ended = m->others_left = false;
 	m->hint = hint_make_locked(b, 0, b->source.size, REQUEST_BACKGROUND);
 	if (!m->hint)
 		return NULL;
@@ -128,7 +149,8 @@ int mending_await(struct blob *b, uint64_t deadline, struct err *e)
 			queue_feed(b->queue, &begun->feeder);
 			pthread_mutex_lock(&b->lock);
 		}
-		if (!is_under_way_locked(b) && (!is_unfinished_locked(b) || is_refused_locked(b)))
+		if (!is_under_way_locked(b) && !b->mending.others_left &&
+		    (!is_unfinished_locked(b) || is_refused_locked(b)))
 			break;
 		clock_wait(&b->changed, &b->lock, min_u64(deadline, now + VERDICT_EVERY));
 	}

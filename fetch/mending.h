@@ -3,7 +3,8 @@
  *
  * Reads of such a blob wait for that, up to their deadlines; they get EIO when it ends, and the
  * blob is wrong still.  A mending that has brought all of it, and it was wrong again, is
- * followed by another only after a pause, which doubles.  One that has not brought all of it (a
+ * followed a second later by one that asks another endpoint; when all that have it gave it wrong,
+ * by another round only after a pause, which doubles.  One that has not brought all of it (a
  * failure; another process had claimed some of it; it began with what others had left) is
  * followed by another a second later, which goes on with what is there: several processes mend
  * one cache folder together, so none of them discards anything.  What is left in the end goes
@@ -28,7 +29,9 @@ struct mending {
 	struct hint *hint; /* the last fetch of all of it; NULL: none */
 	uint64_t not_before; /* ms: the next one */
 	unsigned beside_others; /* in a row that left some of it to other processes */
-	unsigned wrong; /* that have brought all of it, and it was wrong */
+	unsigned wrong; /* rounds in which every endpoint that gave it gave it wrong */
+	uint32_t blamed; /* endpoints that gave it wrong in this round */
+	bool others_left; /* the last one was wrong, and some endpoint was not asked yet */
 	bool ended; /* that the last one has ended was seen */
 	bool joined; /* the last one began with what was there: it does not count as wrong */
 	bool forgiven; /* one that joined was wrong: the next counts, whatever is there */

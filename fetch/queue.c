@@ -103,11 +103,6 @@ uint32_t queue_mirrors(const struct queue *k)
 	return list->count > registries ? (1u << (list->count - registries)) - 1 : 0;
 }
 
-size_t queue_places(const struct queue *k)
-{
-	return k->endpoints->count;
-}
-
 uint64_t queue_round_trip(const struct queue *k)
 {
 	return (atomic_load_explicit(&k->round_trip, memory_order_relaxed) + 999) / 1000;

@@ -190,10 +190,7 @@ bool queue_is_replaying(const struct queue *k);
 
 struct http *queue_http(const struct queue *k);
 
-/* Those of the places below that are mirrors, as bits. */
+/* The endpoints that are mirrors, as bits. */
 uint32_t queue_mirrors(const struct queue *k);
-
-/* Places from which blobs can be had. */
-size_t queue_places(const struct queue *k);
 
 #endif

@@ -664,7 +664,7 @@ static void test_replays(void **state)
 	assert_true(queue_is_replaying(queue));
 	queue_note_replays(queue, -1);
 	assert_false(queue_is_replaying(queue));
-	assert_int_equal(queue_places(queue), 1);
+	assert_int_equal(queue_endpoints(queue)->count, 1);
 	assert_ptr_equal(queue_http(queue), stage.http);
 	assert_ptr_equal(queue_endpoints(queue), &list);
 	close_queue();
@@ -702,7 +702,7 @@ static void test_mirrors(void **state)
 			endpoint_list_open(stage.http, &ref, &settings, false, &list, NULL), 0);
 		reference_release(&ref);
 		assert_int_equal(queue_open(stage.http, &list, 1, &queue, NULL), 0);
-		assert_int_equal(queue_places(queue), rows[i].places);
+		assert_int_equal(queue_endpoints(queue)->count, rows[i].places);
 		assert_int_equal(queue_mirrors(queue), rows[i].of_these);
 		queue_close(queue);
 		endpoint_list_close(&list);

@@ -306,7 +306,7 @@ static void what_it_has(void **state)
 	assert_int_equal(open_remote("localhost:5000/app", false, &e), 0);
 	assert_ptr_equal(remote_stats(remote), stats_group_image(group));
 	assert_ptr_equal(queue_http(remote_queue(remote)), stage.http);
-	assert_int_equal(queue_places(remote_queue(remote)), 2);
+	assert_int_equal(queue_endpoints(remote_queue(remote))->count, 2);
 	assert_string_equal(remote_endpoint(remote)->base, "http://localhost:5000/v2/app");
 	list = queue_endpoints(remote_queue(remote));
 	list->items[0].unused = true;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test-upper_limits.c - an append log where something ends: its index, its data file, the room
  * ahead of both, its pending file. */
+#include <unistd.h>
+
 #include "tests/unit/leftovers.h"
 #include "tests/unit/upperfake.h"
 
@@ -134,6 +136,119 @@ static void a_flush_takes_no_space(void **state)
 		assert_true(u->index_records + 5 + 4 <= entries_of_index());
 	}
 	end();
+}
+
+static uint64_t next_even; /* what is put there is data */
+
+static void fill_the_disk(void)
+{
+	fake.index_end = FORMAT_SPACE + entries_of_index() * FORMAT_ENTRY;
+}
+
+/* Until one is refused. */
+static void write_on_and_on(void)
+{
+	uint64_t end = next_even + 2 * 100;
+
+	while (next_even < end && put(next_even, NULL) == 0)
+		next_even += 2;
+	assert_true(next_even < end);
+}
+
+/* A flush that goes on is no reason to acknowledge what cannot be flushed. */
+static void a_full_disk_is_full_during_a_flush_too(void **state)
+{
+	uint64_t before;
+	struct err e;
+
+	start(&plain);
+	next_even = 0;
+	assert_int_equal(put(3000, NULL), 0);
+	fill_the_disk();
+	fake.at_sync = write_on_and_on;
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_int_equal(put(3000, &e), -ENOSPC);
+	assert_non_null(strstr(e.msg, "i/u.index: "));
+	assert_int_equal(upper_log_trim(u, 0, SECTOR, 0, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	/* With space, they go on while it flushes. */
+	fake.index_end = 0;
+	assert_int_equal(put(3000, NULL), 0);
+	before = next_even;
+	for (; next_even < before + 2 * 20; next_even += 2)
+		assert_int_equal(put(next_even, NULL), 0);
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	end();
+}
+
+static void write_some(void)
+{
+	uint64_t i;
+
+	for (i = 0; i < 50; i++)
+		assert_int_equal(put(2 * (100 + i), NULL), 0);
+}
+
+/* Nor is anybody kept waiting for it. */
+static void the_index_grows_during_a_flush(void **state)
+{
+	uint64_t i;
+
+	start(&plain);
+	assert_int_equal(put(0, NULL), 0);
+	fake.at_sync = write_some;
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	assert_null(fake.at_sync);
+	assert_int_equal(u->queue.count, 50);
+	fill_the_disk();
+	assert_int_equal(upper_log_flush(u, NULL), 0);
+	kill_process();
+	fake.index_end = 0;
+	open_log(&plain);
+	for (i = 0; i < 50; i++)
+		assert_true(piece_at(4 * (100 + i)).mapped);
+	end();
+}
+
+/* Others may take the space that an append gives back, but not that of what was acknowledged. */
+static void a_refused_append_keeps_the_room(void **state)
+{
+	static const int errors[] = { -ENOSPC, -EDQUOT, -ENOMEM };
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(errors); i++) {
+		start(&plain);
+		assert_int_equal(put(0, NULL), 0);
+		assert_int_equal(put(2, NULL), 0);
+		fake.index_error = errors[i];
+		fake.index_bytes = (2 + MARKS) * FORMAT_ENTRY;
+		assert_int_equal(upper_log_flush(u, NULL), errors[i]);
+		fake.index_error = 0;
+		fill_the_disk();
+		assert_int_equal(upper_log_flush(u, NULL), 0);
+		assert_int_equal(u->index_records, 3);
+		end();
+	}
+}
+
+/* Whatever a file system answers is an error, and nothing to wait for. */
+static void any_error_of_the_pending_file_is_one(void **state)
+{
+	static const int errors[] = { -ENOBUFS, -EAGAIN, -EBUSY };
+	size_t i;
+
+	for (i = 0; i < COUNT_OF(errors); i++) {
+		start(&plain);
+		assert_int_equal(put(0, NULL), 0);
+		fake.pending_error = errors[i];
+		alarm(60);
+		assert_int_equal(put(2, NULL), errors[i]);
+		assert_int_equal(upper_log_trim(u, 9 * SECTOR, SECTOR, 0, NULL), errors[i]);
+		alarm(0);
+		fake.pending_error = 0;
+		assert_int_equal(put(2, NULL), 0);
+		end();
+	}
 }
 
 /* More records than are encoded at once, in one append. */
@@ -286,7 +401,7 @@ static void records_of_others_get_a_check(void **state)
 		fake.index_error = 0;
 		assert_int_equal(upper_log_flush(u, &e), errors[i] == -EIO ? -EIO : 0);
 		if (errors[i] != -EIO)
-			expect_entries("rCrCOP---------------");
+			expect_entries("rCrCOP---------");
 		end();
 	}
 	make_far(100);
@@ -379,9 +494,10 @@ static void an_append_without_room_is_taken_back(void **state)
 		assert_int_equal(upper_log_has_failed(u), cases[i].r == -EIO);
 		fake.index_error = fake.index_cut_error = fake.sync_error = 0;
 		if (cases[i].r == -ENOSPC) {
-			expect_entries("rCOP");
+			/* What had room has it, but where the file could not be cut. */
+			expect_entries(cases[i].cut ? "rCOP" : "rCOP------------");
 			assert_int_equal(upper_log_flush(u, &e), 0);
-			expect_entries("rCrCOP---------------");
+			expect_entries("rCrCOP----------");
 		}
 		end();
 	}
@@ -605,6 +721,10 @@ int main(void)
 		cmocka_unit_test(a_smaller_index_is_not_flushed_to),
 		cmocka_unit_test(the_index_has_room_ahead),
 		cmocka_unit_test(a_flush_takes_no_space),
+		cmocka_unit_test(a_full_disk_is_full_during_a_flush_too),
+		cmocka_unit_test(the_index_grows_during_a_flush),
+		cmocka_unit_test(a_refused_append_keeps_the_room),
+		cmocka_unit_test(any_error_of_the_pending_file_is_one),
 		cmocka_unit_test(a_long_append_is_whole),
 		cmocka_unit_test(marks_stand_behind_the_records),
 		cmocka_unit_test(records_of_others_get_a_check),

@@ -86,12 +86,14 @@ static const struct upper_step tidy_steps[] = {
 
 /* Behind those of opening. */
 static const struct upper_step seal_steps[] = {
+	{ "write i/u.index", "" },
 	{ "sync u.data",
 	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "the upper is read-only until it is opened again: i/u.index: writing "
 			     "64 bytes at 4448" IO },
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
+	{ "write i/u.index", "" },
 	{ "write i/u.index", "" },
 	{ "write i/u.index", "" },
 	{ "truncate u.data", "u.data: resizing" IO },
@@ -109,12 +111,14 @@ static const struct upper_step seal_steps[] = {
 
 /* Behind those of opening. */
 static const struct upper_step compact_steps[] = {
+	{ "write i/u.index", "" },
 	{ "sync u.data",
 	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "the upper is read-only until it is opened again: i/u.index: writing "
 			     "64 bytes at 4448" IO },
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
+	{ "write i/u.index", "" },
 	{ "write i/u.index", "" },
 	{ "write i/u.index", "" },
 	{ "make u.data.new.tmp", "making a file beside u.data.new" IO },
@@ -149,6 +153,7 @@ static const struct upper_step compact_steps[] = {
 
 /* Behind those of opening. */
 static const struct upper_step grow_steps[] = {
+	{ "write i/u.index", "" },
 	{ "write i/u.index", "" },
 	{ "write u.pending", "u.pending: writing 32 bytes at 288" IO },
 	{ "sync u.data",
@@ -288,12 +293,14 @@ static const struct upper_step apply_steps[] = {
 	{ "rename to u.pending", "u.data, i/u.index: u.pending.tmp.*: u.pending" IO },
 	{ "write i/u.index", "" },
 	{ "truncate u.data", "" },
+	{ "write i/u.index", "" },
 	{ "sync u.data",
 	  "u.data: fdatasync failed" IO "; the upper is read-only until it is opened again" },
 	{ "write i/u.index", "the upper is read-only until it is opened again: i/u.index: writing "
 			     "64 bytes at 4448" IO },
 	{ "sync i/u.index",
 	  "i/u.index: fdatasync failed" IO "; the upper is read-only until it is opened again" },
+	{ "write i/u.index", "" },
 	{ "write i/u.index", "" },
 	{ "write i/u.index", "" },
 	{ "truncate i/u.index", "i/u.index: resizing" IO },

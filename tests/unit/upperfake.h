@@ -44,6 +44,7 @@ static struct {
 	size_t truncates;
 	int data_error, pending_error, index_error, truncate_error;
 	size_t index_bytes; /* only such a write to the index fails; 0: all */
+	uint64_t index_end; /* bytes: the disk is full, the index gets no longer; 0: it is not */
 	void (*meanwhile)(void); /* called once, by a write of data */
 	void (*at_sync)(void); /* called once, by a sync of the data file */
 	int sync_error, data_sync_error; /* of a sync of the index, of the data */
@@ -87,6 +88,8 @@ static inline ssize_t fake_pwrite(int fd, const void *buf, size_t n, uint64_t of
 		(void)memfs_pwrite(fd, buf, n / 2, off);
 		return fake.index_error;
 	}
+	if (is_file(fd, "i/u.index") && fake.index_end && off + n > fake.index_end)
+		return -ENOSPC;
 	return data && fake.far ? (ssize_t)n : memfs_pwrite(fd, buf, n, off);
 }
 
