@@ -282,17 +282,17 @@ static int append_records(struct upper_log *u, size_t n, uint32_t *crc, struct e
 	return r < 0 ? err_wrap(e, r, "%s", u->index_path) : 0;
 }
 
-/* What had room keeps it: padding takes the place of what came of the append. */
+/* Cuts off what came of the append, in one step, for what a killed process leaves must begin as the
+ * pending file does; and what had room gets it again at once. */
 static int restore_room(struct upper_log *u)
 {
 	WITH_LOCK(&u->index_lock);
-	int r = -ENOSPC;
+	uint64_t room = u->index_room;
+	int r = unmark_locked(u);
 
-	if (has_marks(u))
-		r = write_padding(u, u->index_records, u->index_room, NULL);
-	if (r == 0)
-		r = u->ops->truncate(u->index_fd, FORMAT_SPACE + u->index_room * FORMAT_ENTRY);
-	return r < 0 ? unmark_locked(u) : 0;
+	if (r == 0 && room > u->index_records)
+		(void)add_padding(u, u->index_records, room, NULL);
+	return r;
 }
 
 /* There was no room for all of an append: it is tried later, at the same place.  Durable, because a
@@ -346,7 +346,7 @@ static int write_out(struct upper_log *u, size_t n, uint32_t *crc, struct err *e
 	if (r == 0 && n > 0)
 		r = append_records(u, n, crc, e);
 	if (r == -ENOSPC || r == -EDQUOT || r == -ENOMEM) {
-		int back = take_back(u);
+		int back = u->confirmed ? 0 : take_back(u); /* confirmed: nothing was written */
 
 		return back < 0 ? failed(u, back, u->index_path, e) : r;
 	}

@@ -152,41 +152,31 @@ uint32_t flight_giver_locked(const struct blob *b, uint64_t chunk)
 }
 
 /* The only place there is stays the one that is asked, but not where its redirect led before. */
-static void note_suspects_locked(struct blob *b, const struct origin *o)
-{
-	if (o->places)
-		note_origin(b->suspects, SUSPECTS, &b->suspects_next, o);
-}
-
 void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places, bool sure)
 {
-	note_suspects_locked(b, &(struct origin){ chunk, chunk + 1, places, sure });
+	if (places)
+		note_origin(b->suspects, SUSPECTS, &b->suspects_next,
+			    &(struct origin){ chunk, chunk + 1, places, sure });
 }
 
-uint32_t flight_blame_all_locked(struct blob *b, bool sure)
+uint32_t flight_forget_givers_locked(struct blob *b)
 {
-	struct origin o = { .end = blob_chunks(b) };
-	uint32_t known;
+	uint32_t places = 0;
 	unsigned i;
 
 	for (i = 0; i < GIVEN; i++)
-		o.places |= b->given[i].places;
-	known = o.places;
-	if (!known)
-		o.places = queue_mirrors(b->queue);
-	o.sure = sure && known && (known & (known - 1)) == 0;
-	note_suspects_locked(b, &o);
+		places |= b->given[i].places;
 	memset(b->given, 0, sizeof b->given);
-	return known;
+	return places;
 }
 
 /* Whom a flight should avoid, and whom of these it should rather ask than the others: the one that
  * surely gave it wrong the longest ago, or never; of such that are equal the last, the registry.
  * So who reads again and again gets the bytes of one after the other. */
-static void avoid_suspects_locked(const struct blob *b, struct flight *f)
+static void avoid_suspects_locked(struct blob *b, struct flight *f)
 {
 	const struct origin *o;
-	uint32_t places = 0, blamed = 0;
+	uint32_t blamed = mending_blamed_locked(b), places = blamed | mending_guessed_locked(b);
 	unsigned i, k;
 
 	f->request.rather = ENDPOINTS_MAX;

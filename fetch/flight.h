@@ -207,10 +207,8 @@ uint32_t flight_giver_locked(const struct blob *b, uint64_t chunk);
  * is one, and it gave the chunk. */
 void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places, bool sure);
 
-/* The whole was found wrong: the same for all of it, and whoever gave some of it since the last
- * time; a mirror, where nobody is known to.  `sure`: all of it came since then.  Returns those who
- * are known. */
-uint32_t flight_blame_all_locked(struct blob *b, bool sure);
+/* Those who gave some of it since the last call, as bits; none does any more. */
+uint32_t flight_forget_givers_locked(struct blob *b);
 
 /* Whether all chunks of [first, end) were found wrong together since the count of drops was
  * `since`. */

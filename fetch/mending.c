@@ -51,17 +51,48 @@ static bool is_refused_locked(const struct blob *b)
 	return b->mending.hint->r < 0 && b->mending.hint->r != -ETIMEDOUT;
 }
 
-/* Blames whoever gave what was wrong.  Whether that is somebody new, and somebody is left who was
- * not asked: who does not have it is blamed for nothing, and does not count for ever. */
+/* It is right again: what is known of endpoints is about what was wrong. */
+static void settle_locked(struct blob *b)
+{
+	struct mending *m = &b->mending;
+
+	m->ended = true;
+	m->blamed = m->guessed = m->wrong = 0;
+	m->mixed = m->others_left = false;
+}
+
+uint32_t mending_blamed_locked(struct blob *b)
+{
+	if (!mending_is_needed(b))
+		settle_locked(b);
+	return b->mending.blamed;
+}
+
+uint32_t mending_guessed_locked(struct blob *b)
+{
+	return b->mending.guessed;
+}
+
+/* Blames whoever gave what was wrong.  Whether to ask others at once: one try for each who gave all
+ * of it, and one after those of whom each gave a part; who does not have it is blamed for nothing.
+ * Else the round is over, and the next begins with the others. */
 static bool has_others_locked(struct blob *b)
 {
 	struct mending *m = &b->mending;
-	uint32_t places = flight_blame_all_locked(b, true), mirrors = queue_mirrors(b->queue);
-	bool somebody_new = (places & ~m->blamed) != 0;
+	uint32_t places = flight_forget_givers_locked(b), mirrors = queue_mirrors(b->queue);
+	bool one = (places & (places - 1)) == 0;
+	bool is_new = one ? (places & ~m->blamed) != 0 : !m->mixed;
 
-	m->blamed |= places;
+	m->guessed |= places;
+	m->blamed |= one ? places : 0;
 	/* Both of the registry's addresses are the registry. */
-	return somebody_new && ((mirrors & ~m->blamed) != 0 || (m->blamed & ~mirrors) == 0);
+	if (is_new && ((mirrors & ~m->blamed) != 0 || (m->blamed & ~mirrors) == 0)) {
+		m->mixed |= !one;
+		return true;
+	}
+	m->blamed = one ? places : 0;
+	m->mixed = false;
+	return false;
 }
 
 /* The last one has ended, and the blob is wrong still. */
@@ -77,8 +108,7 @@ static void end_locked(struct blob *b)
 		m->not_before = clock_ms() + AGAIN;
 		m->beside_others += m->hint->skipped;
 		m->forgiven = m->hint->r == 0 && !m->hint->skipped;
-		if (m->forgiven)
-			(void)flight_blame_all_locked(b, false);
+		m->others_left = m->others_left && !is_refused_locked(b);
 		return;
 	}
 	m->beside_others = 0;
@@ -87,13 +117,23 @@ static void end_locked(struct blob *b)
 		/* Nobody could judge it: that says nothing of the registry. */
 		m->not_before = clock_ms() + PAUSE;
 		err_set(&m->failure, ENOSPC, "the cache did not keep all of them");
-	} else if (has_others_locked(b)) {
-		m->others_left = true;
-		m->not_before = clock_ms() + AGAIN;
-	} else {
-		m->wrong++;
-		m->blamed = 0;
+		return;
 	}
+	m->others_left = has_others_locked(b);
+	if (m->others_left)
+		m->not_before = clock_ms() + AGAIN;
+	else
+		m->wrong++;
+}
+
+/* Who gave what is wrong, before the first: those who gave some of it, or else a mirror most
+ * likely. */
+static void guess_locked(struct blob *b)
+{
+	uint32_t places = flight_forget_givers_locked(b);
+
+	if (!b->mending.guessed)
+		b->mending.guessed = places ? places : queue_mirrors(b->queue);
 }
 
 /* Begins the next one when that is due.  The caller gives it to the queue. */
@@ -105,11 +145,11 @@ static struct hint *begin_locked(struct blob *b)
 	if (is_under_way_locked(b) || now < m->not_before)
 		return NULL;
 	flight_forget_kept_locked(b); /* it would take what they hold for fetched */
-	if (!m->hint)
-		m->blamed |= flight_blame_all_locked(b, false);
+	guess_locked(b);
 	free(m->hint);
-	m->ended = m->others_left = false;
+	m->ended = false;
 	m->hint = hint_make_locked(b, 0, b->source.size, REQUEST_BACKGROUND);
+	m->others_left = m->others_left && m->hint;
 	if (!m->hint)
 		return NULL;
 	m->hint->awaited = true;
@@ -156,6 +196,8 @@ int mending_await(struct blob *b, uint64_t deadline, struct err *e)
 	}
 	if (mending_is_needed(b))
 		end_locked(b);
+	else
+		settle_locked(b);
 	pthread_mutex_unlock(&b->lock);
 	return mending_is_needed(b) ? say_wrong(b, e) : 0;
 }

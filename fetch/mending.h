@@ -30,8 +30,11 @@ struct mending {
 	uint64_t not_before; /* ms: the next one */
 	unsigned beside_others; /* in a row that left some of it to other processes */
 	unsigned wrong; /* rounds in which every endpoint that gave it gave it wrong */
-	uint32_t blamed; /* endpoints that gave it wrong in this round */
-	bool others_left; /* the last one was wrong, and some endpoint was not asked yet */
+	/* Endpoints, as bits, of this round: that gave all of it, and it was wrong; that may have
+	 * given what was wrong in it. */
+	uint32_t blamed, guessed;
+	bool mixed; /* in this round several gave one that was wrong */
+	bool others_left; /* the last one was wrong, and there are others to ask at once */
 	bool ended; /* that the last one has ended was seen */
 	bool joined; /* the last one began with what was there: it does not count as wrong */
 	bool forgiven; /* one that joined was wrong: the next counts, whatever is there */
@@ -45,6 +48,10 @@ bool mending_is_needed(const struct blob *b);
 /* Waits until the blob is mended, 0, or until that has failed or the deadline (ms) is over: EIO,
  * with the registry's failure if there was one. */
 int mending_await(struct blob *b, uint64_t deadline, struct err *e);
+
+/* Endpoints, as bits, that fetches should avoid while the blob is wrong: surely, and perhaps. */
+uint32_t mending_blamed_locked(struct blob *b);
+uint32_t mending_guessed_locked(struct blob *b);
 
 /* When the blob goes, and nothing is under way any more. */
 void mending_release(struct mending *m);

@@ -212,41 +212,47 @@ static void test_one_place(void **state)
 	}
 }
 
-/* The whole: whoever gave some of it since it was wrong last. */
-static void test_blame_all(void **state)
+/* Of a blob that is wrong as a whole, see mending.h. */
+static void test_wrong_as_a_whole(void **state)
 {
 	static const struct {
-		uint32_t given[2];
-		bool sure;
-		struct origin suspect; /* without its chunks */
-		uint32_t known;
+		enum cache_state state;
+		uint32_t blamed, guessed, avoid;
+		unsigned rather;
 	} rows[] = {
-		{ { 0, 0 }, true, { 0, 0, 3, false }, 0 }, /* mirrors, most likely */
-		{ { 4, 0 }, true, { 0, 0, 4, true }, 4 },
-		{ { 4, 4 }, true, { 0, 0, 4, true }, 4 },
-		{ { 4, 0 }, false, { 0, 0, 4, false }, 4 },
-		{ { 1, 4 }, true, { 0, 0, 5, false }, 5 },
+		{ CACHE_WRONG, 0, 0, 0, ENDPOINTS_MAX },
+		{ CACHE_WRONG, 0, 1, 1, 0 },
+		{ CACHE_WRONG, 4, 1, 5, 0 },
+		{ CACHE_WRONG, 4, 5, 5, 0 },
+		{ CACHE_WRONG, 0, 5, 5, 2 },
+		{ CACHE_WRONG, 5, 5, 5, ENDPOINTS_MAX },
+		{ CACHE_PARTIAL, 4, 5, 0, ENDPOINTS_MAX },
 	};
+	struct flight *f;
 	size_t i;
 
 	for (i = 0; i < COUNT_OF(rows); i++) {
 		open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 3 });
-		blob->given[0] = (struct origin){ 0, 4, rows[i].given[0], false };
-		blob->given[GIVEN - 1] = (struct origin){ 4, 5, rows[i].given[1], false };
-		assert_int_equal(flight_blame_all_locked(blob, rows[i].sure), rows[i].known);
-		assert_int_equal(blob->suspects_next, 1);
-		assert_int_equal(blob->suspects[0].first, 0);
-		assert_int_equal(blob->suspects[0].end, 40);
-		assert_int_equal(blob->suspects[0].places, rows[i].suspect.places);
-		assert_int_equal(blob->suspects[0].sure, rows[i].suspect.sure);
-		assert_int_equal(flight_giver_locked(blob, 0), 0);
-		assert_int_equal(flight_giver_locked(blob, 4), 0);
+		shelf.state = rows[i].state;
+		blob->mending.blamed = rows[i].blamed;
+		blob->mending.guessed = rows[i].guessed;
+		f = make_flight(3, 4, REQUEST_DEMAND);
+		stage_run();
+		assert_int_equal(f->request.avoid, rows[i].avoid);
+		assert_int_equal(f->request.rather, rows[i].rather);
+		leave_flight(f);
 		close_scene();
 	}
-	/* No mirrors, and nobody known. */
-	open_scene(&(struct scene){ .size = 40 * CHUNK });
-	assert_int_equal(flight_blame_all_locked(blob, true), 0);
-	assert_int_equal(blob->suspects_next, 0);
+}
+
+static void test_givers_are_forgotten(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 3 });
+	blob->given[0] = (struct origin){ 0, 4, 1, false };
+	blob->given[GIVEN - 1] = (struct origin){ 4, 5, 4, false };
+	assert_int_equal(flight_forget_givers_locked(blob), 5);
+	assert_int_equal(flight_forget_givers_locked(blob), 0);
+	assert_int_equal(flight_giver_locked(blob, 0), 0);
 	close_scene();
 }
 
@@ -259,7 +265,8 @@ int main(void)
 		cmocka_unit_test(test_blame),
 		cmocka_unit_test(test_guesses),
 		cmocka_unit_test(test_one_place),
-		cmocka_unit_test(test_blame_all),
+		cmocka_unit_test(test_wrong_as_a_whole),
+		cmocka_unit_test(test_givers_are_forgotten),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -231,6 +231,35 @@ static void a_refused_append_keeps_the_room(void **state)
 	}
 }
 
+/* Killed while it makes room of a refused append again, at any write: all is still acknowledged. */
+static void a_kill_in_between_loses_nothing(void **state)
+{
+	enum { RECORDS = 1000 };
+	unsigned writes;
+	uint64_t i;
+
+	for (writes = 2; writes < 12; writes++) {
+		start(&plain);
+		for (i = 0; i < RECORDS; i++)
+			assert_int_equal(put(2 * i, NULL), 0);
+		fake.index_error = -ENOSPC;
+		fake.index_bytes = (RECORDS + MARKS) * FORMAT_ENTRY;
+		fake.lives = writes;
+		(void)upper_log_flush(u, NULL);
+		fake.index_error = 0;
+		fake.lives = 0;
+		fake.is_dead = false;
+		kill_process();
+		loglib_listen();
+		open_log(&plain);
+		log_set_sink(NULL);
+		for (i = 0; i < RECORDS; i++)
+			if (!piece_at(4 * i).mapped)
+				fail_msg("killed by write %u: %d is lost", writes, (int)i);
+		end();
+	}
+}
+
 /* Whatever a file system answers is an error, and nothing to wait for. */
 static void any_error_of_the_pending_file_is_one(void **state)
 {
@@ -724,6 +753,7 @@ int main(void)
 		cmocka_unit_test(a_full_disk_is_full_during_a_flush_too),
 		cmocka_unit_test(the_index_grows_during_a_flush),
 		cmocka_unit_test(a_refused_append_keeps_the_room),
+		cmocka_unit_test(a_kill_in_between_loses_nothing),
 		cmocka_unit_test(any_error_of_the_pending_file_is_one),
 		cmocka_unit_test(a_long_append_is_whole),
 		cmocka_unit_test(marks_stand_behind_the_records),

@@ -44,7 +44,9 @@ static struct {
 	size_t truncates;
 	int data_error, pending_error, index_error, truncate_error;
 	size_t index_bytes; /* only such a write to the index fails; 0: all */
-	uint64_t index_end; /* bytes: the disk is full, the index gets no longer; 0: it is not */
+	uint64_t index_end; /* bytes that the index may have, for the disk is full; 0: it is not */
+	unsigned lives; /* the process is killed by this write to the index; 0: never */
+	bool is_dead; /* then nothing has an effect any more */
 	void (*meanwhile)(void); /* called once, by a write of data */
 	void (*at_sync)(void); /* called once, by a sync of the data file */
 	int sync_error, data_sync_error; /* of a sync of the index, of the data */
@@ -79,6 +81,10 @@ static inline ssize_t fake_pwrite(int fd, const void *buf, size_t n, uint64_t of
 		fake.data_error = 0;
 		meanwhile();
 	}
+	if (is_file(fd, "i/u.index") && fake.lives > 0 && --fake.lives == 0)
+		fake.is_dead = true;
+	if (fake.is_dead)
+		return (ssize_t)n;
 	if (data && error)
 		return error;
 	if (is_file(fd, "u.pending") && fake.pending_error)
@@ -95,6 +101,8 @@ static inline ssize_t fake_pwrite(int fd, const void *buf, size_t n, uint64_t of
 
 static inline int fake_truncate(int fd, uint64_t size)
 {
+	if (fake.is_dead)
+		return 0;
 	if (is_file(fd, "u.pending") && fake.cut_error)
 		return fake.cut_error;
 	if (is_file(fd, "i/u.index") && fake.index_cut_error)
@@ -133,6 +141,8 @@ static inline int fake_open(const char *path, int flags, mode_t mode)
 
 static inline int fake_unlink(const char *path)
 {
+	if (fake.is_dead)
+		return 0;
 	return fake.unlink_error ? fake.unlink_error : memfs_unlink(path);
 }
 
