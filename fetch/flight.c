@@ -159,13 +159,18 @@ void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places, bool s
 			    &(struct origin){ chunk, chunk + 1, places, sure });
 }
 
-uint32_t flight_forget_givers_locked(struct blob *b)
+uint32_t flight_forget_givers_locked(struct blob *b, uint32_t *first)
 {
 	uint32_t places = 0;
 	unsigned i;
 
-	for (i = 0; i < GIVEN; i++)
-		places |= b->given[i].places;
+	*first = 0;
+	for (i = 0; i < GIVEN; i++) {
+		const struct origin *o = &b->given[(b->given_next + i) % GIVEN]; /* oldest first */
+
+		*first = *first ? *first : o->places;
+		places |= o->places;
+	}
 	memset(b->given, 0, sizeof b->given);
 	return places;
 }
@@ -192,6 +197,7 @@ static void avoid_suspects_locked(struct blob *b, struct flight *f)
 		blamed |= o->sure ? o->places : 0;
 	}
 	f->request.avoid = places;
+	f->request.worst = blamed;
 	for (k = 0; k < ENDPOINTS_MAX; k++)
 		if (places & ~blamed & 1u << k)
 			f->request.rather = k;

@@ -207,8 +207,9 @@ uint32_t flight_giver_locked(const struct blob *b, uint64_t chunk);
  * is one, and it gave the chunk. */
 void flight_blame_locked(struct blob *b, uint64_t chunk, uint32_t places, bool sure);
 
-/* Those who gave some of it since the last call, as bits; none does any more. */
-uint32_t flight_forget_givers_locked(struct blob *b);
+/* Those who gave some of it since the last call, as bits, and who was the first of them; none is
+ * known any more. */
+uint32_t flight_forget_givers_locked(struct blob *b, uint32_t *first);
 
 /* Whether all chunks of [first, end) were found wrong together since the count of drops was
  * `since`. */

@@ -56,9 +56,7 @@ static void settle_locked(struct blob *b)
 {
 	struct mending *m = &b->mending;
 
-	m->ended = true;
-	m->blamed = m->guessed = m->wrong = 0;
-	m->mixed = m->others_left = false;
+	*m = (struct mending){ .hint = m->hint, .ended = true };
 }
 
 uint32_t mending_blamed_locked(struct blob *b)
@@ -73,25 +71,22 @@ uint32_t mending_guessed_locked(struct blob *b)
 	return b->mending.guessed;
 }
 
-/* Blames whoever gave what was wrong.  Whether to ask others at once: one try for each who gave all
- * of it, and one after those of whom each gave a part; who does not have it is blamed for nothing.
- * Else the round is over, and the next begins with the others. */
+/* Blames who gave what was wrong, or where several did the one that was asked first.  Whether to
+ * ask others at once: one try for each that is blamed, and who does not have it never is.  Else the
+ * round is over, and the next begins with the others. */
 static bool has_others_locked(struct blob *b)
 {
 	struct mending *m = &b->mending;
-	uint32_t places = flight_forget_givers_locked(b), mirrors = queue_mirrors(b->queue);
-	bool one = (places & (places - 1)) == 0;
-	bool is_new = one ? (places & ~m->blamed) != 0 : !m->mixed;
+	uint32_t mirrors = queue_mirrors(b->queue), first;
+	bool is_new;
 
-	m->guessed |= places;
-	m->blamed |= one ? places : 0;
+	m->guessed |= flight_forget_givers_locked(b, &first);
+	is_new = (first & ~m->blamed) != 0;
+	m->blamed |= first;
 	/* Both of the registry's addresses are the registry. */
-	if (is_new && ((mirrors & ~m->blamed) != 0 || (m->blamed & ~mirrors) == 0)) {
-		m->mixed |= !one;
+	if (is_new && ((mirrors & ~m->blamed) != 0 || (m->blamed & ~mirrors) == 0))
 		return true;
-	}
-	m->blamed = one ? places : 0;
-	m->mixed = false;
+	m->blamed = first;
 	return false;
 }
 
@@ -116,6 +111,7 @@ static void end_locked(struct blob *b)
 	if (m->hint->unkept) {
 		/* Nobody could judge it: that says nothing of the registry. */
 		m->not_before = clock_ms() + PAUSE;
+		m->others_left = false;
 		err_set(&m->failure, ENOSPC, "the cache did not keep all of them");
 		return;
 	}
@@ -126,14 +122,15 @@ static void end_locked(struct blob *b)
 		m->wrong++;
 }
 
-/* Who gave what is wrong, before the first: those who gave some of it, or else a mirror most
- * likely. */
+/* Who may have given what is wrong: who gave some of it, or else a mirror most likely. */
 static void guess_locked(struct blob *b)
 {
-	uint32_t places = flight_forget_givers_locked(b);
+	struct mending *m = &b->mending;
+	uint32_t first;
 
-	if (!b->mending.guessed)
-		b->mending.guessed = places ? places : queue_mirrors(b->queue);
+	m->guessed |= flight_forget_givers_locked(b, &first);
+	if (!m->guessed)
+		m->guessed = queue_mirrors(b->queue);
 }
 
 /* Begins the next one when that is due.  The caller gives it to the queue. */

@@ -30,10 +30,9 @@ struct mending {
 	uint64_t not_before; /* ms: the next one */
 	unsigned beside_others; /* in a row that left some of it to other processes */
 	unsigned wrong; /* rounds in which every endpoint that gave it gave it wrong */
-	/* Endpoints, as bits, of this round: that gave all of it, and it was wrong; that may have
-	 * given what was wrong in it. */
+	/* Endpoints, as bits: in this round, of one that was wrong, who gave all of it, or at least
+	 * was the first to give some; and all that may have given what was wrong. */
 	uint32_t blamed, guessed;
-	bool mixed; /* in this round several gave one that was wrong */
 	bool others_left; /* the last one was wrong, and there are others to ask at once */
 	bool ended; /* that the last one has ended was seen */
 	bool joined; /* the last one began with what was there: it does not count as wrong */

@@ -104,6 +104,8 @@ int places_choose(struct request *q)
 		return place;
 	if (q->rather < ENDPOINTS_MAX)
 		place = first_usable(q, ~(1u << q->rather));
+	if (place < 0)
+		place = first_usable(q, q->worst);
 	return place >= 0 ? place : first_usable(q, 0);
 }
 

@@ -75,7 +75,8 @@ struct request {
 	uint64_t first, last; /* what is still wanted: `bytes` moves first on, `judge` back */
 	uint64_t total; /* size of the blob, 0: not known */
 	uint32_t avoid; /* endpoints, by bit, to ask last: their bytes were wrong, */
-	unsigned rather; /* but of these this one first; ENDPOINTS_MAX: none */
+	unsigned rather; /* but of these this one first; ENDPOINTS_MAX: none, */
+	uint32_t worst; /* and these last of all */
 	struct request_targets *targets; /* of the blob, may be NULL */
 	struct stats *stats; /* may be NULL */
 	_Atomic uint64_t deadline; /* of all tries together; CLOCK_NEVER */

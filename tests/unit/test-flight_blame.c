@@ -240,6 +240,7 @@ static void test_wrong_as_a_whole(void **state)
 		stage_run();
 		assert_int_equal(f->request.avoid, rows[i].avoid);
 		assert_int_equal(f->request.rather, rows[i].rather);
+		assert_int_equal(f->request.worst, rows[i].avoid & rows[i].blamed);
 		leave_flight(f);
 		close_scene();
 	}
@@ -247,11 +248,16 @@ static void test_wrong_as_a_whole(void **state)
 
 static void test_givers_are_forgotten(void **state)
 {
+	uint32_t first;
+
 	open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 3 });
 	blob->given[0] = (struct origin){ 0, 4, 1, false };
 	blob->given[GIVEN - 1] = (struct origin){ 4, 5, 4, false };
-	assert_int_equal(flight_forget_givers_locked(blob), 5);
-	assert_int_equal(flight_forget_givers_locked(blob), 0);
+	blob->given_next = GIVEN + 1; /* so the last is older */
+	assert_int_equal(flight_forget_givers_locked(blob, &first), 5);
+	assert_int_equal(first, 4);
+	assert_int_equal(flight_forget_givers_locked(blob, &first), 0);
+	assert_int_equal(first, 0);
 	assert_int_equal(flight_giver_locked(blob, 0), 0);
 	close_scene();
 }

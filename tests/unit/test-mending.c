@@ -326,13 +326,18 @@ static void test_rewinds(void **state)
 static uint32_t wrong_at, gone_at; /* endpoints, as bits */
 static char asked_of[32]; /* one digit a mending: which endpoint gave it */
 
+static int place_of(const struct http_exchange *x)
+{
+	return strstr(x->url, "//e")[3] - '0';
+}
+
 static void comes_from_one(unsigned times, uint64_t until)
 {
 	int giver = -1;
 
 	for (stage_run(); stage.count > 0; stage_run()) {
 		struct http_exchange *x = stage.running[0];
-		int place = strstr(x->url, "//e1.test") ? 1 : 0;
+		int place = place_of(x);
 
 		if (gone_at & 1u << place) {
 			stage_answer(x, "404", 0, 0);
@@ -344,7 +349,7 @@ static void comes_from_one(unsigned times, uint64_t until)
 	}
 	if (giver >= 0) {
 		assert_true(strlen(asked_of) < sizeof asked_of - 1);
-		asked_of[strlen(asked_of)] = giver == 1 ? '1' : '0';
+		asked_of[strlen(asked_of)] = (char)('0' + giver);
 		if (wrong_at & 1u << giver)
 			__wrap_cache_blob_drop(NULL, 0, 40 * CHUNK);
 		else
@@ -405,41 +410,114 @@ static void test_mending_elsewhere(void **state)
 	}
 }
 
-static unsigned parts;
-
-/* The mirror gives the first half wrong, then has none; the registry gives the rest. */
-static void comes_from_two(unsigned times, uint64_t until)
+/* One of three that has it right is asked, whoever else gives it wrong or not at all. */
+static void test_mending_among_three(void **state)
 {
-	bool both = false;
+	uint32_t right, gone, given;
+
+	for (right = 1; right < 8; right *= 2) {
+		for (gone = 0; gone < 8; gone++) {
+			for (given = 0; given < 8 && !(gone & right); given++) {
+				open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 3 });
+				shelf.state = CACHE_WRONG;
+				set_origin(0, 40, given);
+				wrong_at = ~right;
+				gone_at = gone;
+				memset(asked_of, 0, sizeof asked_of);
+				on_wait = comes_from_one;
+				if (read_at(0, 10) != 0 || strlen(asked_of) > 3)
+					fail_msg("%u is right, %u gone, %u gave it: \"%s\"", right,
+						 gone, given, asked_of);
+				close_scene();
+			}
+		}
+	}
+}
+
+static int half_at; /* who gives the first half, wrong, and has none of the rest */
+
+static void comes_in_halves(unsigned times, uint64_t until)
+{
+	bool came = false, wrong = false;
 
 	for (stage_run(); stage.count > 0; stage_run()) {
 		struct http_exchange *x = stage.running[0];
 
-		if (!strstr(x->url, "//e1.test") && x->first >= 20 * CHUNK) {
+		if (place_of(x) == half_at && x->first >= 20 * CHUNK) {
 			stage_answer(x, "404", 0, 0);
 			continue;
 		}
-		both = both || !strstr(x->url, "//e1.test");
+		wrong = wrong || place_of(x) == half_at;
+		came = true;
 		answer(x, 0, 0);
-		parts++;
 	}
-	if (parts > 0 && !both)
-		shelf.state = CACHE_WHOLE;
-	else if (parts > 0)
+	if (came && wrong)
 		__wrap_cache_blob_drop(NULL, 0, 40 * CHUNK);
-	parts = 0;
+	else if (came)
+		shelf.state = CACHE_WHOLE;
 	stage_pass(50);
 }
 
-/* Neither is blamed for all of it, and the registry is asked for all. */
-static void test_mending_of_parts(void **state)
+/* The other is asked for all of it. */
+static void test_mending_of_halves(void **state)
+{
+	uint32_t given;
+
+	for (half_at = 0; half_at < 2; half_at++) {
+		for (given = 0; given < 4; given++) {
+			open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 2 });
+			shelf.state = CACHE_WRONG;
+			set_origin(0, 40, given);
+			on_wait = comes_in_halves;
+			check_read(0, 10);
+			assert_int_equal(blob->mending.wrong, 0);
+			close_scene();
+		}
+	}
+}
+
+static void is_wrong_and_then_unkept(unsigned times, uint64_t until)
+{
+	assert_true(times < 100);
+	if (times > 0)
+		shelf.refused = 2;
+	comes_from_one(times, until);
+}
+
+/* Others are left, and a disk that is full: the read ends. */
+static void test_mending_elsewhere_unkept(void **state)
+{
+	open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 2 });
+	blob->timeout = 0;
+	shelf.state = CACHE_WRONG;
+	wrong_at = 3;
+	gone_at = 0;
+	memset(asked_of, 0, sizeof asked_of);
+	on_wait = is_wrong_and_then_unkept;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_non_null(strstr(why.msg, "the cache did not keep all of them"));
+	close_scene();
+}
+
+/* It is right again: nothing is left of what was. */
+static void test_mending_is_over(void **state)
 {
 	open_scene(&(struct scene){ .size = 40 * CHUNK, .places = 2 });
 	shelf.state = CACHE_WRONG;
-	set_origin(0, 40, 2); /* so that the mirror comes first */
-	on_wait = comes_from_two;
-	check_read(0, 10);
+	wrong_at = 3;
+	gone_at = 0;
+	memset(asked_of, 0, sizeof asked_of);
+	on_wait = comes_from_one;
+	assert_int_equal(read_at(0, 10), -EIO);
+	assert_true(blob->mending.not_before > clock_ms() && blob->mending.wrong == 1);
+	shelf.state = CACHE_WHOLE;
+	leave_flight(make_flight(0, 1, REQUEST_DEMAND));
+	stage_run();
+	assert_int_equal(blob->mending.not_before, 0);
 	assert_int_equal(blob->mending.wrong, 0);
+	assert_int_equal(blob->mending.guessed | blob->mending.blamed, 0);
+	assert_true(blob->mending.ended);
+	answer_all();
 	close_scene();
 }
 
@@ -485,7 +563,10 @@ int main(void)
 		cmocka_unit_test(test_mending_of_kept),
 		cmocka_unit_test(test_rewinds),
 		cmocka_unit_test(test_mending_elsewhere),
-		cmocka_unit_test(test_mending_of_parts),
+		cmocka_unit_test(test_mending_among_three),
+		cmocka_unit_test(test_mending_of_halves),
+		cmocka_unit_test(test_mending_elsewhere_unkept),
+		cmocka_unit_test(test_mending_is_over),
 		cmocka_unit_test(test_mending_elsewhere_refused),
 	};
 

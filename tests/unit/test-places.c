@@ -76,6 +76,7 @@ static const struct {
 	struct place places[PLACES];
 	uint32_t failed, final, avoid;
 	unsigned rather; /* + 1; 0: none */
+	uint32_t worst;
 	bool desperate;
 	uint64_t deadline, retry_until; /* 0: never */
 	uint64_t avoid_until; /* as an earlier call has found it */
@@ -257,6 +258,22 @@ static const struct {
 	  .rather = 1 + 1,
 	  .chosen = 0 },
 	{ "none of them rather", 3, { { 0 } }, .avoid = 7, .failed = 1, .chosen = 1 },
+	{ "the worst last", 3, { { 0 } }, .avoid = 7, .worst = 1, .chosen = 1 },
+	{ "the worst last, and one is final",
+	  3,
+	  { { 0 } },
+	  .avoid = 7,
+	  .worst = 1,
+	  .final = 4,
+	  .rather = 2 + 1,
+	  .chosen = 1 },
+	{ "only the worst is left",
+	  3,
+	  { { 0 } },
+	  .avoid = 7,
+	  .worst = 1,
+	  .failed = 6,
+	  .chosen = 0 },
 };
 
 static void a_place_is_chosen(void **state)
@@ -273,6 +290,7 @@ static void a_place_is_chosen(void **state)
 		q.final = rows[i].final;
 		q.avoid = rows[i].avoid;
 		q.rather = rows[i].rather ? rows[i].rather - 1 : NONE;
+		q.worst = rows[i].worst;
 		q.desperate = rows[i].desperate;
 		q.avoid_until = rows[i].avoid_until;
 		chosen = places_choose(&q);

@@ -81,8 +81,10 @@ static inline ssize_t fake_pwrite(int fd, const void *buf, size_t n, uint64_t of
 		fake.data_error = 0;
 		meanwhile();
 	}
-	if (is_file(fd, "i/u.index") && fake.lives > 0 && --fake.lives == 0)
-		fake.is_dead = true;
+	if (is_file(fd, "i/u.index") && fake.lives > 0 && --fake.lives == 0) {
+		fake.is_dead = true; /* behind a page of this one */
+		return memfs_pwrite(fd, buf, (size_t)min_u64(n, 4096), off);
+	}
 	if (fake.is_dead)
 		return (ssize_t)n;
 	if (data && error)
