@@ -16,7 +16,7 @@
 
 enum { PIECE_RECORDS = 4096 }; /* encoded and written at once */
 
-enum { NOT_NOW = 1 }; /* the one who syncs has to put the marks behind the records first */
+enum { NOT_NOW = 1 }; /* what the one who syncs writes has to come first */
 
 void upper_sync_init(struct upper_sync *s)
 {
@@ -123,28 +123,20 @@ static int failed(struct upper_log *u, int r, const char *path, struct err *e)
  * system's journal.  They point past the data's end: a reader beside the server that meets a record
  * of which only the first half is there takes it for one that is not yet there.  Entries from `at`
  * up to `end`. */
-static int write_padding(struct upper_log *u, uint64_t at, uint64_t end, struct err *e)
+static int add_padding(struct upper_log *u, uint64_t at, uint64_t end, struct err *e)
 {
 	uint8_t raw[PIECE_RECORDS * FORMAT_ENTRY]; /* no allocation, which might fail */
+	uint64_t done, n;
 	size_t i;
 	int r = 0;
 
 	for (i = 0; i < PIECE_RECORDS && i < end - at; i++)
 		upper_records_encode_mark(UPPER_MARK_NONE, 0, raw + i * FORMAT_ENTRY);
-	while (r == 0 && at < end) {
-		uint64_t n = min_u64(end - at, PIECE_RECORDS);
-
+	for (done = at; r == 0 && done < end; done += n) {
+		n = min_u64(end - done, PIECE_RECORDS);
 		r = upper_file_write(u->ops, u->index_fd, raw, (size_t)n * FORMAT_ENTRY,
-				     FORMAT_SPACE + at * FORMAT_ENTRY, e);
-		at += n;
+				     FORMAT_SPACE + done * FORMAT_ENTRY, e);
 	}
-	return r;
-}
-
-static int add_padding(struct upper_log *u, uint64_t at, uint64_t end, struct err *e)
-{
-	int r = write_padding(u, at, end, e);
-
 	if (r == 0)
 		atomic_store(&u->index_room, end);
 	else
@@ -324,11 +316,13 @@ static void claim_append(struct upper_log *u, size_t n)
 		(void)add_padding(u, u->index_room, end, NULL);
 }
 
-static void end_claim(struct upper_log *u)
+/* After a flush that got through there may be space again. */
+static void end_claim(struct upper_log *u, int r)
 {
 	WITH_LOCK(&u->index_lock);
 
 	u->append_end = 0;
+	u->room_is_short = u->room_is_short && r < 0;
 }
 
 /* Invariant 2: the data, then the records that point at it. */
@@ -443,13 +437,6 @@ static void thaw(struct upper_log *u, size_t n, struct upper_ranges *dying, int 
 		upper_ranges_add(&u->dying, dying->list[i].moffset, dying->list[i].sectors);
 }
 
-static void forget_shortage(struct upper_log *u)
-{
-	WITH_LOCK(&u->index_lock);
-
-	u->room_is_short = false;
-}
-
 static int sync_once(struct upper_log *u, struct err *e)
 {
 	uint32_t crc = u->index_crc;
@@ -462,13 +449,13 @@ static int sync_once(struct upper_log *u, struct err *e)
 	n = freeze(u, &dying);
 	r = n > 0 || !u->synced ? write_out(u, n, &crc, e) : 0;
 	thaw(u, n, &dying, r, crc);
-	end_claim(u);
+	end_claim(u, r);
 	if (r == 0) {
 		if (n > 0)
 			(void)upper_sync_confirm(u);
 		u->synced = true;
 		upper_garbage_add(&u->garbage, &dying);
-		forget_shortage(u);
+		/* Who publishes finds no moment for it where flush follows flush. */
 		if (n > 0)
 			(void)upper_sync_add_room(u, u->room_records / 2, NULL);
 	}

@@ -181,7 +181,7 @@ uint32_t flight_forget_givers_locked(struct blob *b, uint32_t *first)
 static void avoid_suspects_locked(struct blob *b, struct flight *f)
 {
 	const struct origin *o;
-	uint32_t blamed = mending_blamed_locked(b), places = blamed | mending_guessed_locked(b);
+	uint32_t blamed, places = mending_suspects_locked(b, &blamed);
 	unsigned i, k;
 
 	f->request.rather = ENDPOINTS_MAX;

@@ -59,16 +59,14 @@ static void settle_locked(struct blob *b)
 	*m = (struct mending){ .hint = m->hint, .ended = true };
 }
 
-uint32_t mending_blamed_locked(struct blob *b)
+uint32_t mending_suspects_locked(struct blob *b, uint32_t *blamed)
 {
+	const struct mending *m = &b->mending;
+
 	if (!mending_is_needed(b))
 		settle_locked(b);
-	return b->mending.blamed;
-}
-
-uint32_t mending_guessed_locked(struct blob *b)
-{
-	return b->mending.guessed;
+	*blamed = m->blamed;
+	return m->blamed | m->guessed;
 }
 
 /* Blames who gave what was wrong, or where several did the one that was asked first.  Whether to

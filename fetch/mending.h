@@ -48,9 +48,9 @@ bool mending_is_needed(const struct blob *b);
  * with the registry's failure if there was one. */
 int mending_await(struct blob *b, uint64_t deadline, struct err *e);
 
-/* Endpoints, as bits, that fetches should avoid while the blob is wrong: surely, and perhaps. */
-uint32_t mending_blamed_locked(struct blob *b);
-uint32_t mending_guessed_locked(struct blob *b);
+/* Endpoints, as bits, that fetches should avoid while the blob is wrong; *blamed gets those of them
+ * that surely gave it wrong.  None when it is right again, and that is noted here too. */
+uint32_t mending_suspects_locked(struct blob *b, uint32_t *blamed);
 
 /* When the blob goes, and nothing is under way any more. */
 void mending_release(struct mending *m);

@@ -439,6 +439,13 @@ static inline void answer_all(void)
 		answer(stage.running[0], 0, 0);
 }
 
+/* All that is known of who gave what. */
+static inline void set_origin(uint64_t first, uint64_t end, uint32_t given)
+{
+	blob->given[0] = (struct origin){ first, end, given, false };
+	blob->given_next = given ? 1 : 0;
+}
+
 /* ---- flights ---- */
 
 /* A flight over chunks [first, end), with a reference of ours. */

@@ -232,12 +232,6 @@ static void test_blamed_once(void **state)
 	close_scene();
 }
 
-static void set_origin(uint64_t first, uint64_t end, uint32_t given)
-{
-	blob->given[0] = (struct origin){ first, end, given, false };
-	blob->given_next = given ? 1 : 0;
-}
-
 /* Who is blamed for chunks 0 and 1, by what this thread has read and who gave what last. */
 static void test_whom(void **state)
 {

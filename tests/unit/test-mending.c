@@ -2,12 +2,6 @@
 /* A blob that is wrong as a whole, and fetched once more. */
 #include "tests/unit/bloblib.h"
 
-static void set_origin(uint64_t first, uint64_t end, uint32_t given)
-{
-	blob->given[0] = (struct origin){ first, end, given, false };
-	blob->given_next = given ? 1 : 0;
-}
-
 static void is_right_then(unsigned times, uint64_t until)
 {
 	assert_int_equal(until, clock_ms() + 50);

@@ -472,8 +472,8 @@ static void belongs_to_its_image(void **state)
 
 static void out_of_memory_for_totals(const struct trace *t)
 {
-	struct trace_totals sum;
 	static const uint8_t bytes[SECTORS * SECTOR] = { 1 };
+	struct trace_totals sum;
 	struct err e = { "" };
 	struct layer_writer *w;
 	struct image *image;
