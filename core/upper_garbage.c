@@ -8,7 +8,9 @@
  * What this loses sight of - pieces that an earlier process left, that were too small by
  * themselves, that did not fit into the list, whose hole could not be punched - is found by a
  * search: all of the data file that the map does not lead to, up to where it ended when the search
- * began.  A search is due when the file takes more space than live data account for. */
+ * began.  A search is due when the file takes more space than live data account for.
+ *
+ * Where little is to be had, nothing is done for it - unless a write has found no space. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -128,6 +130,8 @@ static bool is_worth_it(struct upper_log *u, uint64_t dead_sectors)
 	const struct upper_garbage *g = &u->garbage;
 	uint64_t dead = dead_sectors * SECTOR, live = u->map.data * SECTOR;
 
+	if (atomic_load(&g->wanted))
+		return dead > 0;
 	if (g->min_bytes > 0)
 		return dead >= g->min_bytes;
 	return dead >= MIN_BYTES && dead >= live / LIVE_DIVISOR;
@@ -161,16 +165,20 @@ static bool search_is_due(struct upper_log *u)
 {
 	struct upper_garbage *g = &u->garbage;
 	uint64_t live = u->map.data * SECTOR, spare = g->min_bytes ? g->min_bytes : SPARE_BYTES;
+	uint64_t most = live + live / 2 + spare, more = spare / 2;
 	struct file_status status;
 	uint64_t taken;
 
-	if (u->beyond || u->ops->status(u->data_fd, &status) < 0 ||
-	    status.allocated <= live + live / 2 + spare)
+	if (atomic_load(&g->wanted)) {
+		most = live;
+		more = 1;
+	}
+	if (u->beyond || u->ops->status(u->data_fd, &status) < 0 || status.allocated <= most)
 		return false;
 	taken = status.allocated;
 	/* What a search could not help is no reason for the next one. */
 	g->searched = min_u64(g->searched, taken);
-	if (taken < g->searched + spare / 2)
+	if (taken < g->searched + more)
 		return false;
 	g->searched = taken;
 	return true;

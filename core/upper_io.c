@@ -441,6 +441,16 @@ static int append(struct upper_log *u, const struct aligned *a, uint64_t *moffse
 	return err_wrap(e, r, "%s", u->data_path);
 }
 
+/* Whether a write found space: if not, whatever can be given back is worth its while. */
+static void note_space(struct upper_log *u, int r)
+{
+	bool full = r == -ENOSPC || r == -EDQUOT;
+
+	if (full != atomic_load_explicit(&u->garbage.wanted, memory_order_relaxed) &&
+	    (full || r == 0))
+		atomic_store(&u->garbage.wanted, full);
+}
+
 static int write_claimed(struct upper_log *u, const void *buf, size_t n, uint64_t off,
 			 struct err *e)
 {
@@ -461,6 +471,7 @@ static int write_claimed(struct upper_log *u, const void *buf, size_t n, uint64_
 		r = publish_all(u, &change, e);
 	}
 	upper_readers_leave(&u->writers, seat);
+	note_space(u, r);
 	return r;
 }
 

@@ -49,6 +49,8 @@ struct upper_garbage {
 	unsigned percent; /* see struct upper_log_options */
 	uint64_t min_records;
 	uint64_t min_bytes; /* 0: see struct upper_log_options */
+	/* The last write found no space: until one does, all that can be given back is. */
+	_Atomic bool wanted;
 	pthread_mutex_t lock;
 	/* Guarded by lock: dead, and the records that say so are durable. */
 	struct upper_ranges fresh;

@@ -48,7 +48,8 @@ struct reading {
 	size_t n;
 	uint64_t off;
 	uint64_t start; /* where off was at first */
-	uint64_t began, deadline; /* ms */
+	uint64_t deadline; /* ms */
+	struct caller *caller; /* this thread's */
 	uint64_t claimed_since; /* ms; 0: nobody else has claimed the chunk */
 	uint64_t pause; /* ms before the last look for it in the cache; 0: there was none */
 	unsigned stuck; /* rounds in which the cache had it and could not give it */
@@ -61,9 +62,8 @@ struct blob *blob_of(struct source *s)
 }
 
 /* Who finds what this read gives wrong comes with blob_drop, in this thread. */
-static void note_piece(uint64_t off, size_t n, unsigned drops, uint32_t places)
+static void note_piece(struct caller *c, uint64_t off, size_t n, unsigned drops, uint32_t places)
 {
-	struct caller *c = caller();
 	struct caller_piece *last = c->piece_count ? &c->pieces[c->piece_count - 1] : NULL;
 
 	if (last && last->drops == drops && last->places == places) {
@@ -80,7 +80,7 @@ static void note_piece(uint64_t off, size_t n, unsigned drops, uint32_t places)
 static void advance(struct reading *rd, size_t n, unsigned drops, uint32_t places)
 {
 	if (n > 0)
-		note_piece(rd->off, n, drops, places);
+		note_piece(rd->caller, rd->off, n, drops, places);
 	rd->buf += n;
 	rd->off += n;
 	rd->n -= n;
@@ -181,7 +181,7 @@ static int read_flight_locked(struct blob *b, struct flight *f, struct reading *
 		r = judge(f, rd, e);
 	if (r == 0 && arrived < end && clock_ms() >= late(rd)) {
 		r = err_set(e, ETIMEDOUT, "timed out after %" PRIu64 " s (timeout=%u)",
-			    (clock_ms() - rd->began) / 1000, b->timeout);
+			    b->timeout + (clock_ms() - rd->deadline) / 1000, b->timeout);
 		if (clock_ms() >= flight_deadline(f))
 			flight_unlist_locked(f); /* whatever keeps it, nobody waits for it again */
 	}
@@ -321,13 +321,11 @@ static void note_use(struct blob *b, uint64_t first, uint64_t end)
 /* ---- the source ---- */
 
 /* The client's, else one of this read alone. */
-static uint64_t deadline_of(const struct blob *b, uint64_t now)
+static uint64_t deadline_of(const struct blob *b, const struct caller *c)
 {
-	uint64_t of_caller = caller()->deadline;
-
-	if (of_caller > 0)
-		return of_caller;
-	return b->timeout ? now + b->timeout * (uint64_t)1000 : CLOCK_NEVER;
+	if (c->deadline > 0)
+		return c->deadline;
+	return b->timeout ? clock_coarse_ms() + b->timeout * (uint64_t)1000 : CLOCK_NEVER;
 }
 
 /* What was read so far may be wrong: begins anew. */
@@ -338,7 +336,7 @@ static void rewind_reading(struct reading *rd)
 	rd->buf -= n;
 	rd->off -= n;
 	rd->n += n;
-	caller()->piece_count = 0;
+	rd->caller->piece_count = 0;
 }
 
 /* A chunk that is there, but cannot be read: fetching it anew may help.  If it does not, for the
@@ -389,14 +387,18 @@ static int read_rest(struct blob *b, struct reading *rd, struct err *e)
 static int blob_pread(struct source *s, void *buf, size_t n, uint64_t off, struct err *e)
 {
 	struct blob *b = blob_of(s);
-	struct reading rd = { .buf = buf, .n = n, .off = off, .start = off };
+	struct caller *c = caller();
+	struct reading rd = { .buf = buf,
+			      .n = n,
+			      .off = off,
+			      .start = off,
+			      .deadline = deadline_of(b, c),
+			      .caller = c };
 	uint64_t first = off / CACHE_CHUNK, end = end_chunk(&rd);
 	int r = 0;
 
-	rd.began = clock_ms();
-	rd.deadline = deadline_of(b, rd.began);
-	caller()->read_of = b;
-	caller()->piece_count = 0;
+	c->read_of = b;
+	c->piece_count = 0;
 	if (mending_is_needed(b))
 		r = mending_await(b, rd.deadline, e);
 	if (r < 0)

@@ -56,7 +56,10 @@ static uint64_t unmarked(uint64_t word)
 /* As it stands in the map. */
 static uint64_t load_raw(const struct cache_map *m, uint64_t i)
 {
-	return cache_map_is_made(m) ? atomic_load_explicit(&m->words[i], memory_order_acquire) : 0;
+	/* Looked at for every chunk of every read, so without a call where it can be. */
+	bool made = atomic_load_explicit(&m->made, memory_order_acquire) || cache_map_is_made(m);
+
+	return made ? atomic_load_explicit(&m->words[i], memory_order_acquire) : 0;
 }
 
 /* What `verified` holds instead of a word that this opening refuses, (7). */
@@ -317,7 +320,7 @@ struct reading {
 
 static uint32_t seconds(void)
 {
-	return (uint32_t)(clock_ms() / 1000);
+	return (uint32_t)(clock_coarse_ms() / 1000);
 }
 
 /* Whether a chunk with this word need not be checked now, (4). */

@@ -16,7 +16,8 @@ uint64_t caller_begin(unsigned seconds)
 	uint64_t before = of_thread.deadline;
 
 	if (before == 0)
-		of_thread.deadline = seconds ? clock_ms() + seconds * (uint64_t)1000 : CLOCK_NEVER;
+		of_thread.deadline =
+			seconds ? clock_coarse_ms() + seconds * (uint64_t)1000 : CLOCK_NEVER;
 	return before;
 }
 

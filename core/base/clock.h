@@ -41,7 +41,8 @@ void clock_use(const struct clock_ops *ops);
 
 uint64_t clock_us(void);
 uint64_t clock_ms(void);
-int64_t clock_date(void);
+uint64_t clock_coarse_ms(void); /* never ahead of clock_ms; for what every read asks */
+int64_t clock_date(void); /* never behind the time of a file made before, on a local disk */
 void clock_sleep(uint64_t ms);
 void clock_init_cond(pthread_cond_t *c); /* one that waits by the monotonic clock */
 void clock_wait(pthread_cond_t *c, pthread_mutex_t *lock, uint64_t until_ms);

@@ -538,6 +538,34 @@ static void a_search_is_due_when_space_is_lost(void **state)
 	}
 }
 
+static void a_full_disk_gets_what_little_there_is(void **state)
+{
+	begin(&(struct upper_log_options){ 0 });
+	die(8, 8);
+	tidy(0);
+	NO_HOLES();
+	atomic_store(&u.garbage.wanted, true);
+	tidy(0);
+	HOLES({ 8, 8 });
+	end();
+
+	begin(&(struct upper_log_options){ 0 });
+	map_some();
+	atomic_store(&u.garbage.wanted, true);
+	allocated = 24 * SECTOR;
+	tidy(0);
+	NO_HOLES();
+	allocated++;
+	tidy(0);
+	GAPS;
+	tidy(0); /* it did not help */
+	NO_HOLES();
+	allocated++;
+	tidy(0);
+	GAPS;
+	end();
+}
+
 /* A writer has a place in the file and has not published it. */
 static void a_search_waits_for_writers(void **state)
 {
@@ -708,6 +736,7 @@ int main(void)
 		cmocka_unit_test(holes_take_their_time),
 		cmocka_unit_test(a_hole_that_fails_waits),
 		cmocka_unit_test(so_much_is_worth_a_hole),
+		cmocka_unit_test(a_full_disk_gets_what_little_there_is),
 		cmocka_unit_test(a_flush_may_fail),
 		cmocka_unit_test(no_hole_under_a_reader),
 		cmocka_unit_test(nothing_is_done_for_one_that_is_retired),

@@ -225,6 +225,34 @@ static void trims_and_flushes_work_on_a_full_disk(void **state)
 	upper_close(u);
 }
 
+/* What is trimmed on a full disk is space for the next write, however little it is: while the last
+ * write found none, and no longer. */
+static void a_write_without_space_makes_some(void **state)
+{
+	struct file_ops ops = file_ops_system;
+	struct upper_log *u = upper_new(MIB, &(struct upper_log_options){ .ops = &ops });
+	uint64_t before;
+
+	ops.pwrite = full_pwrite;
+	assert_int_equal(upper_log_pwrite(u, bytes, 65536, 0, 0, NULL), 0);
+	assert_int_equal(upper_log_trim(u, 0, 32768, UPPER_FUA, NULL), 0);
+	before = allocated();
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_int_equal(allocated(), before);
+	full = true;
+	assert_int_equal(upper_log_pwrite(u, bytes, 512, 65536, 0, NULL), -ENOSPC);
+	assert_int_equal(upper_log_trim(u, 32768, 16384, 0, NULL), 0);
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_true(allocated() <= before - 49152 + 4096);
+	full = false;
+	assert_int_equal(upper_log_pwrite(u, bytes, 512, 65536, 0, NULL), 0);
+	assert_int_equal(upper_log_trim(u, 49152, 8192, UPPER_FUA, NULL), 0);
+	before = allocated();
+	assert_int_equal(upper_log_tidy(u, NULL), 0);
+	assert_int_equal(allocated(), before);
+	upper_close(u);
+}
+
 static void ignore_line(enum log_level level, const char *line)
 {
 }
@@ -235,6 +263,7 @@ int main(void)
 		cmocka_unit_test(a_running_log_takes_little),
 		cmocka_unit_test(what_is_left_is_found),
 		cmocka_unit_test(a_hole_that_fails_is_tried_again),
+		cmocka_unit_test(a_write_without_space_makes_some),
 		cmocka_unit_test(trims_and_flushes_work_on_a_full_disk),
 	};
 
