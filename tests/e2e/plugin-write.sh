@@ -209,6 +209,7 @@ if mkdir "$work/small" && mount -t tmpfs -o size=6m none "$work/small" 2>"$work/
 	)" ENOSPC
 	kill -9 "${servers[small]}"
 	wait "${servers[small]}" || true
+	fill_small # what was given back for the refused write
 	serve small "$plugin" "$work/small.yaml"
 	# This time the index has no room that it could give back.
 	log_has small "$work/small/u.data: no space left: it can be read"
