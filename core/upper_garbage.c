@@ -10,7 +10,9 @@
  * search: all of the data file that the map does not lead to, up to where it ended when the search
  * began.  A search is due when the file takes more space than live data account for.
  *
- * Where little is to be had, nothing is done for it - unless a write has found no space. */
+ * Where little is to be had, nothing is done for it.  But for a while after a change has found no
+ * space, searches give back all there is: they alone put together the pieces of a block that died
+ * one by one. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -30,6 +32,9 @@ enum {
 	SPARE_BYTES = 32 * 1024 * 1024, /* that may be taken over 3/2 of what is live: a search */
 	PUNCH_MS = 100, /* at most, at a time */
 	RETRY_MS = 30 * 1000, /* after a hole that could not be punched */
+	FULL_MS =
+		10 * 60 * 1000, /* that a disk counts as full after the last change without space */
+	FULL_PAUSE = 5 * 1000, /* ms between two searches for its sake */
 	PIECES = 64,
 };
 
@@ -130,8 +135,6 @@ static bool is_worth_it(struct upper_log *u, uint64_t dead_sectors)
 	const struct upper_garbage *g = &u->garbage;
 	uint64_t dead = dead_sectors * SECTOR, live = u->map.data * SECTOR;
 
-	if (atomic_load(&g->wanted))
-		return dead > 0;
 	if (g->min_bytes > 0)
 		return dead >= g->min_bytes;
 	return dead >= MIN_BYTES && dead >= live / LIVE_DIVISOR;
@@ -160,25 +163,63 @@ static void take_fresh(struct upper_log *u)
 
 /* ---- the search ---- */
 
+void upper_garbage_note_full(struct upper_garbage *g)
+{
+	atomic_store(&g->full_at, max_u64(clock_ms(), 1));
+}
+
+static bool is_full(const struct upper_garbage *g)
+{
+	uint64_t at = atomic_load(&g->full_at);
+
+	return at != 0 && clock_ms() < at + FULL_MS;
+}
+
+/* Sectors of what has died and was not given back since the last search. */
+static uint64_t count_dead(struct upper_log *u)
+{
+	uint64_t dead;
+
+	pthread_mutex_lock(&u->publish_lock);
+	dead = u->dying.sectors;
+	pthread_mutex_unlock(&u->publish_lock);
+	pthread_mutex_lock(&u->garbage.lock);
+	dead += u->garbage.fresh.sectors;
+	pthread_mutex_unlock(&u->garbage.lock);
+	return dead;
+}
+
+/* Once when the disk has become full, and then when more has died. */
+static bool is_due_when_full(struct upper_log *u, uint64_t taken, uint64_t live)
+{
+	struct upper_garbage *g = &u->garbage;
+
+	if (!is_full(g))
+		g->full_searched = 0;
+	if (!is_full(g) || taken < live + HOLE * SECTOR)
+		return false;
+	if (g->full_searched != 0 &&
+	    (clock_ms() < g->full_searched + FULL_PAUSE || count_dead(u) < HOLE))
+		return false;
+	g->full_searched = max_u64(clock_ms(), 1);
+	return true;
+}
+
 /* Whether the file takes too much space, and more than after the search before. */
 static bool search_is_due(struct upper_log *u)
 {
 	struct upper_garbage *g = &u->garbage;
 	uint64_t live = u->map.data * SECTOR, spare = g->min_bytes ? g->min_bytes : SPARE_BYTES;
-	uint64_t most = live + live / 2 + spare, more = spare / 2;
 	struct file_status status;
 	uint64_t taken;
 
-	if (atomic_load(&g->wanted)) {
-		most = live;
-		more = 1;
-	}
-	if (u->beyond || u->ops->status(u->data_fd, &status) < 0 || status.allocated <= most)
+	if (u->beyond || u->ops->status(u->data_fd, &status) < 0)
 		return false;
 	taken = status.allocated;
 	/* What a search could not help is no reason for the next one. */
 	g->searched = min_u64(g->searched, taken);
-	if (taken < g->searched + more)
+	if (!is_due_when_full(u, taken, live) &&
+	    (taken <= live + live / 2 + spare || taken < g->searched + spare / 2))
 		return false;
 	g->searched = taken;
 	return true;
@@ -204,11 +245,22 @@ static int collect_live(struct upper_log *u, struct upper_ranges *live, uint64_t
 	return kept < live->sectors ? -ENOMEM : 0;
 }
 
+/* All of it durably so, and most of it in the gaps; the rest is found by the next search. */
+static void drop_fresh(struct upper_garbage *g)
+{
+	WITH_LOCK(&g->lock);
+	g->fresh.count = 0;
+	g->fresh.sectors = 0;
+}
+
 /* What lies between the live pieces is dead. */
 static void take_gaps(struct upper_garbage *g, uint64_t end)
 {
 	uint64_t at = FORMAT_SPACE / SECTOR;
 	size_t i;
+
+	if (g->full_searched != 0)
+		drop_fresh(g); /* it would count as more that has died */
 
 	if (g->live.count > 0)
 		qsort(g->live.list, g->live.count, sizeof *g->live.list, compare);
@@ -234,20 +286,22 @@ static int search(struct upper_log *u, struct err *e)
 	if (g->search_end == 0) {
 		if (!search_is_due(u))
 			return 0;
-		g->given_back = atomic_load(&u->given_back);
+		atomic_store(&u->given_back, UINT64_MAX);
 		g->search_end = u->data_end;
 		g->search_epoch = atomic_load(&u->writers.epoch);
 	}
 	if (upper_readers_advance(&u->writers) < g->search_epoch + 2)
 		return 0;
-	/* A place that a write gave back may be another one's already. */
-	r = atomic_load(&u->given_back) == g->given_back ? collect_live(u, &g->live, g->search_end)
+	/* A place below the end that a write gave back may be another one's already. */
+	r = atomic_load(&u->given_back) >= g->search_end ? collect_live(u, &g->live, g->search_end)
 							 : -EAGAIN;
 	if (r == 0) {
 		r = upper_log_flush(u, e);
 		if (r == 0)
 			take_gaps(g, g->search_end);
 	}
+	if (r == -EAGAIN)
+		g->searched = g->full_searched = 0;
 	g->search_end = 0;
 	g->epoch = atomic_load(&u->readers.epoch);
 	upper_ranges_release(&g->live);
@@ -257,6 +311,7 @@ static int search(struct upper_log *u, struct err *e)
 static int punch_holes(struct upper_log *u, struct err *e)
 {
 	struct upper_garbage *g = &u->garbage;
+	bool full = is_full(g);
 	int r = 0;
 
 	if (g->no_holes || u->failed || clock_ms() < g->retry_ms)
@@ -264,9 +319,11 @@ static int punch_holes(struct upper_log *u, struct err *e)
 	/* A client that does not flush must not keep what it superseded. */
 	if (dying_is_worth_it(u))
 		r = upper_log_flush(u, e);
+	if (full && r == 0 && g->waiting.count == 0)
+		r = search(u, e);
 	if (g->waiting.count == 0)
 		take_fresh(u);
-	if (r == 0 && g->waiting.count == 0)
+	if (!full && r == 0 && g->waiting.count == 0)
 		r = search(u, e);
 	r = r == -EIO ? r : 0; /* no room to flush: a hole may make it */
 	if (r == 0 && g->waiting.count > 0 && upper_readers_advance(&u->readers) >= g->epoch + 2)

@@ -343,6 +343,8 @@ static int publish_all(struct upper_log *u, struct change *c, struct err *e)
 /* What every change ends with. */
 static int finish(struct upper_log *u, unsigned flags, int r, struct err *e)
 {
+	if (r == -ENOSPC || r == -EDQUOT)
+		upper_garbage_note_full(&u->garbage);
 	if (r < 0)
 		return r;
 	if (flags & UPPER_FUA)
@@ -415,6 +417,19 @@ static void make_room(struct upper_log *u, uint64_t end)
 		atomic_store(&u->data_room, room);
 }
 
+/* Nobody knows the place: it is the next one's, unless others follow it already.  A search that has
+ * read data_end before it went back sees that it did: it waits for this writer. */
+static void give_back(struct upper_log *u, uint64_t at, uint64_t end)
+{
+	uint64_t lowest;
+
+	if (!atomic_compare_exchange_strong(&u->data_end, &end, at))
+		return;
+	lowest = atomic_load(&u->given_back); /* not before: a search begins it anew */
+	while (at < lowest && !atomic_compare_exchange_weak(&u->given_back, &lowest, at))
+		;
+}
+
 /* Invariant 1: a place behind all that was published. */
 static int append(struct upper_log *u, const struct aligned *a, uint64_t *moffset, struct err *e)
 {
@@ -435,20 +450,8 @@ static int append(struct upper_log *u, const struct aligned *a, uint64_t *moffse
 	}
 	if (r == 0)
 		return 0;
-	/* Nobody knows the place: it is the next one's, unless others follow it already. */
-	atomic_fetch_add(&u->given_back, 1);
-	(void)atomic_compare_exchange_strong(&u->data_end, &end, *moffset);
+	give_back(u, *moffset, end);
 	return err_wrap(e, r, "%s", u->data_path);
-}
-
-/* Whether a write found space: if not, whatever can be given back is worth its while. */
-static void note_space(struct upper_log *u, int r)
-{
-	bool full = r == -ENOSPC || r == -EDQUOT;
-
-	if (full != atomic_load_explicit(&u->garbage.wanted, memory_order_relaxed) &&
-	    (full || r == 0))
-		atomic_store(&u->garbage.wanted, full);
 }
 
 static int write_claimed(struct upper_log *u, const void *buf, size_t n, uint64_t off,
@@ -471,7 +474,6 @@ static int write_claimed(struct upper_log *u, const void *buf, size_t n, uint64_
 		r = publish_all(u, &change, e);
 	}
 	upper_readers_leave(&u->writers, seat);
-	note_space(u, r);
 	return r;
 }
 

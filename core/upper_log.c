@@ -250,6 +250,7 @@ static struct upper_log *make(const char *data_path, const char *index_path,
 	u->pending_bytes = options->pending_bytes ? options->pending_bytes : PENDING_BYTES;
 	u->max_records = options->max_records ? options->max_records : FORMAT_MAX_ENTRIES;
 	u->data_fd = u->index_fd = u->pending.fd = -1;
+	u->given_back = UINT64_MAX;
 	pthread_mutex_init(&u->publish_lock, NULL);
 	pthread_mutex_init(&u->room_lock, NULL);
 	pthread_mutex_init(&u->index_lock, NULL);

@@ -49,8 +49,7 @@ struct upper_garbage {
 	unsigned percent; /* see struct upper_log_options */
 	uint64_t min_records;
 	uint64_t min_bytes; /* 0: see struct upper_log_options */
-	/* The last write found no space: until one does, all that can be given back is. */
-	_Atomic bool wanted;
+	_Atomic uint64_t full_at; /* clock_ms, 0: never; when a change last found no space */
 	pthread_mutex_t lock;
 	/* Guarded by lock: dead, and the records that say so are durable. */
 	struct upper_ranges fresh;
@@ -64,8 +63,9 @@ struct upper_garbage {
 	uint64_t retry_ms; /* clock_ms: none is punched before */
 	/* A search for what was lost sight of: goes up to this sector of the data file, 0: none
 	 * does; begins when the writers of this epoch and before are gone. */
-	uint64_t search_end, search_epoch, given_back;
+	uint64_t search_end, search_epoch;
 	uint64_t searched; /* bytes that the file took when the last one began */
+	uint64_t full_searched; /* clock_ms of the last one for a full disk; 0: none since it is */
 	struct upper_ranges live;
 	bool retired; /* see upper_log_retire */
 	/* After a failed rewriting, so many records make another try worth it. */
@@ -84,7 +84,8 @@ struct upper_log {
 
 	int data_fd;
 	_Atomic uint64_t data_end; /* sectors; what lies behind belongs to nobody */
-	_Atomic uint64_t given_back; /* times that data_end went back */
+	/* Sectors: the lowest that data_end went back to since a search began. */
+	_Atomic uint64_t given_back;
 	_Atomic uint64_t data_room; /* sectors up to which the data file was made longer; 0: it ends
 				     * where the data end */
 	pthread_mutex_t room_lock; /* for changing data_room; held over a truncate */
@@ -128,6 +129,10 @@ struct upper_log {
 		writers; /* that have a place in the data file and did not publish it */
 	struct upper_garbage garbage;
 };
+
+/* A change or a flush has found no space: for a while, what is dead is given back however little it
+ * is.  Any thread. */
+void upper_garbage_note_full(struct upper_garbage *g);
 
 /* Bytes of the index file, but for its padding.  By the one who syncs. */
 static inline uint64_t upper_index_end(const struct upper_log *u)

@@ -339,6 +339,8 @@ static int write_out(struct upper_log *u, size_t n, uint32_t *crc, struct err *e
 		r = check_rest(u, crc, e);
 	if (r == 0 && n > 0)
 		r = append_records(u, n, crc, e);
+	if (r == -ENOSPC || r == -EDQUOT)
+		upper_garbage_note_full(&u->garbage);
 	if (r == -ENOSPC || r == -EDQUOT || r == -ENOMEM) {
 		int back = u->confirmed ? 0 : take_back(u); /* confirmed: nothing was written */
 

@@ -541,26 +541,61 @@ static void a_search_is_due_when_space_is_lost(void **state)
 static void a_full_disk_gets_what_little_there_is(void **state)
 {
 	begin(&(struct upper_log_options){ 0 });
-	die(8, 8);
+	map_some();
+	allocated = (24 + 8) * SECTOR;
 	tidy(0);
 	NO_HOLES();
-	atomic_store(&u.garbage.wanted, true);
+	upper_garbage_note_full(&u.garbage);
 	tidy(0);
-	HOLES({ 8, 8 });
+	GAPS;
+	now_ms += 5000;
+	die(8, 7);
+	tidy(0); /* it did not help, and there is not enough more */
+	NO_HOLES();
+	die(15, 1);
+	tidy(0); /* the halves of a block, together */
+	GAPS;
+	die(24, 16);
+	now_ms += 4999;
+	tidy(0);
+	NO_HOLES();
+	now_ms++;
+	tidy(0);
+	GAPS;
+	die(24, 16);
+	now_ms += 590 * 1000; /* since it was full: ten minutes */
+	tidy(0);
+	NO_HOLES();
+	end();
+}
+
+/* Neither what a search found before, nor writes that fail meanwhile, keep it from its search. */
+static void a_full_disk_gets_its_search(void **state)
+{
+	unsigned seat;
+
+	begin(&(struct upper_log_options){ 0 });
+	map_some();
+	allocated = 1000 * MIB;
+	tidy(0);
+	GAPS;
+	allocated = 100 * SECTOR;
+	upper_garbage_note_full(&u.garbage);
+	tidy(0);
+	GAPS;
 	end();
 
 	begin(&(struct upper_log_options){ 0 });
 	map_some();
-	atomic_store(&u.garbage.wanted, true);
-	allocated = 24 * SECTOR;
+	allocated = 100 * SECTOR;
+	upper_garbage_note_full(&u.garbage);
+	seat = upper_readers_enter(&u.writers);
 	tidy(0);
 	NO_HOLES();
-	allocated++;
+	u.given_back = 50;
+	upper_readers_leave(&u.writers, seat);
 	tidy(0);
-	GAPS;
-	tidy(0); /* it did not help */
 	NO_HOLES();
-	allocated++;
 	tidy(0);
 	GAPS;
 	end();
@@ -596,12 +631,21 @@ static void a_search_waits_for_writers(void **state)
 	allocated = 1000 * MIB;
 	seat = upper_readers_enter(&u.writers);
 	tidy(0);
-	u.given_back++;
+	u.given_back = u.data_end - 1;
 	upper_readers_leave(&u.writers, seat);
 	tidy(0);
-	tidy(0);
 	NO_HOLES();
-	allocated *= 2;
+	tidy(0); /* begins anew */
+	GAPS;
+	end();
+	/* That one lay behind the end. */
+	begin(&searching);
+	map_some();
+	allocated = 1000 * MIB;
+	seat = upper_readers_enter(&u.writers);
+	tidy(0);
+	u.given_back = u.data_end;
+	upper_readers_leave(&u.writers, seat);
 	tidy(0);
 	GAPS;
 	end();
@@ -737,6 +781,7 @@ int main(void)
 		cmocka_unit_test(a_hole_that_fails_waits),
 		cmocka_unit_test(so_much_is_worth_a_hole),
 		cmocka_unit_test(a_full_disk_gets_what_little_there_is),
+		cmocka_unit_test(a_full_disk_gets_its_search),
 		cmocka_unit_test(a_flush_may_fail),
 		cmocka_unit_test(no_hole_under_a_reader),
 		cmocka_unit_test(nothing_is_done_for_one_that_is_retired),

@@ -225,8 +225,8 @@ static void trims_and_flushes_work_on_a_full_disk(void **state)
 	upper_close(u);
 }
 
-/* What is trimmed on a full disk is space for the next write, however little it is: while the last
- * write found none, and no longer. */
+/* What is trimmed on a full disk is space for the next write, however little it is, and although a
+ * small write went through meanwhile. */
 static void a_write_without_space_makes_some(void **state)
 {
 	struct file_ops ops = file_ops_system;
@@ -242,14 +242,10 @@ static void a_write_without_space_makes_some(void **state)
 	full = true;
 	assert_int_equal(upper_log_pwrite(u, bytes, 512, 65536, 0, NULL), -ENOSPC);
 	assert_int_equal(upper_log_trim(u, 32768, 16384, 0, NULL), 0);
-	assert_int_equal(upper_log_tidy(u, NULL), 0);
-	assert_true(allocated() <= before - 49152 + 4096);
 	full = false;
 	assert_int_equal(upper_log_pwrite(u, bytes, 512, 65536, 0, NULL), 0);
-	assert_int_equal(upper_log_trim(u, 49152, 8192, UPPER_FUA, NULL), 0);
-	before = allocated();
 	assert_int_equal(upper_log_tidy(u, NULL), 0);
-	assert_int_equal(allocated(), before);
+	assert_true(allocated() <= before - 49152 + 8192);
 	upper_close(u);
 }
 
