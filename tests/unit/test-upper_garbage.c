@@ -542,6 +542,7 @@ static void a_full_disk_gets_what_little_there_is(void **state)
 {
 	begin(&(struct upper_log_options){ 0 });
 	map_some();
+	now_ms += 1000;
 	allocated = (24 + 8) * SECTOR;
 	tidy(0);
 	NO_HOLES();
