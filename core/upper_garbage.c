@@ -32,9 +32,8 @@ enum {
 	SPARE_BYTES = 32 * 1024 * 1024, /* that may be taken over 3/2 of what is live: a search */
 	PUNCH_MS = 100, /* at most, at a time */
 	RETRY_MS = 30 * 1000, /* after a hole that could not be punched */
-	FULL_MS =
-		10 * 60 * 1000, /* that a disk counts as full after the last change without space */
-	FULL_PAUSE = 5 * 1000, /* ms between two searches for its sake */
+	FULL_MS = 10 * 60 * 1000, /* a disk counts as full since the last change without space */
+	FULL_PAUSE = 2 * 1000, /* ms between two searches for its sake */
 	PIECES = 64,
 };
 
@@ -261,7 +260,6 @@ static void take_gaps(struct upper_garbage *g, uint64_t end)
 
 	if (g->full_searched != 0)
 		drop_fresh(g); /* it would count as more that has died */
-
 	if (g->live.count > 0)
 		qsort(g->live.list, g->live.count, sizeof *g->live.list, compare);
 	for (i = 0; i < g->live.count && at < end; i++) {

@@ -49,7 +49,8 @@ struct upper_garbage {
 	unsigned percent; /* see struct upper_log_options */
 	uint64_t min_records;
 	uint64_t min_bytes; /* 0: see struct upper_log_options */
-	_Atomic uint64_t full_at; /* clock_ms, 0: never; when a change last found no space */
+	_Atomic uint64_t
+		full_at; /* clock_ms, 0: never; when a change or a flush last found no space */
 	pthread_mutex_t lock;
 	/* Guarded by lock: dead, and the records that say so are durable. */
 	struct upper_ranges fresh;

@@ -146,11 +146,10 @@ stop()
 	[ ! -S "$work/$1.sock" ] || says_only "$@"
 }
 
-# says_only NAME [TEXT...]: the log of that name holds no other lines of nbdkit's, see stop.  A client that
-# leaves in the middle, as nbdcopy does after an error, is no fault of the server.
+# says_only NAME [TEXT...]: the log of that name holds no other lines of nbdkit's, see stop.
 says_only()
 {
-	local name=$1 text options=(-e ': debug: ' -e ': error: read request: Connection reset by peer')
+	local name=$1 text options=(-e ': debug: ')
 
 	shift
 	for text; do

@@ -176,7 +176,7 @@ if mkdir "$work/small" && mount -t tmpfs -o size=6m none "$work/small" 2>"$work/
 		    h.trim(1 << 20, at)
 		    model.seek(at)
 		    model.write(bytes(1 << 20))
-		for _ in range(600):
+		for _ in range(200):
 		    h.flush()
 		    try:
 		        h.pwrite(b"y" * 4096, 4096)

@@ -61,7 +61,7 @@ writer compare "$(uri disk)" "$work/model"
 stop disk
 serve disk "$plugin" "image=$image" upper="$work/u" cache-dir="$work/cache" trace=replay -v
 await 30 has_planned disk || fail "no replay"
-[ "$(chunks disk)" -lt $(($(chunks plain) / 8)) ] ||
+[ "$(chunks disk)" -lt $(($(chunks plain) / 10)) ] ||
 	fail "$(chunks disk) of $(chunks plain) chunks are replayed, for 1 of 24 MiB"
 writer mix "$(uri disk)" "$work/model" 50 "$seed" 2
 stop disk
