@@ -233,6 +233,27 @@ int cache_evict_recount(struct cache *c, bool wait, struct err *e)
 	return r;
 }
 
+uint64_t cache_evict_pinned(struct cache *c)
+{
+	struct cache_names names;
+	uint64_t sum = 0;
+	size_t i;
+
+	if (cache_folder_list(c->root, &names, NULL) < 0)
+		return 0;
+	for (i = 0; i < names.count; i++) {
+		struct visit v;
+
+		if (open_visit(&v, c, names.names[i], false, NULL) < 0)
+			continue;
+		if (cache_map_in_use(v.m))
+			sum += cache_map_file_size(v.m);
+		cache_map_close(v.m);
+	}
+	cache_names_release(&names);
+	return sum;
+}
+
 /* ---- the clock ---- */
 
 struct hand {

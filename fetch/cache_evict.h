@@ -20,6 +20,10 @@ int cache_evict_renew(struct cache *c, struct err *e);
  * -EAGAIN. */
 int cache_evict_recount(struct cache *c, bool wait, struct err *e);
 
+/* Bytes that eviction cannot free: the maps that somebody has open.  0 where they cannot be listed.
+ */
+uint64_t cache_evict_pinned(struct cache *c);
+
 /* Returns when nobody evicts who had begun before. */
 void cache_evict_await(struct cache *c);
 

@@ -233,18 +233,32 @@ static uint64_t find_target(const struct cache *c, bool full)
 	return target;
 }
 
-static void tell_too_small(struct cache *c)
+static void tell_too_small(struct cache *c, uint64_t pinned)
 {
 	char limit[IN_WORDS];
 
-	if (above_limit(c) > 0 && !c->told_small)
+	if (!c->told_small)
 		log_warn(
 			"cache %s: its open layers need %" PRIu64
 			" KiB to be kept at all, more than cache-limit=%s allows: reads fetch what "
 			"does not fit each time",
-			c->dir, atomic_load(c->usage) / 1024,
-			describe(atomic_load(&c->limit), limit));
+			c->dir, pinned / 1024, describe(atomic_load(&c->limit), limit));
 	c->told_small = true;
+}
+
+/* A run has freed less than it should: because there is no more (15), or because readers marked
+ * and filled meanwhile, which is the next run's. */
+static void look_at_rest(struct cache *c, int r)
+{
+	uint64_t limit = atomic_load(&c->limit), pinned = r == 0 ? cache_evict_pinned(c) : 0;
+	bool too_small = above_limit(c) > 0 && pinned > limit;
+
+	if (r == 0 && missing_free(c) == 0 && !too_small)
+		return;
+	c->rest_until = clock_ms() + PAUSE;
+	c->rest_usage = atomic_load(c->usage);
+	if (too_small)
+		tell_too_small(c, pinned);
 }
 
 static void evict_to(struct cache *c, uint64_t target, bool full)
@@ -266,11 +280,8 @@ static void evict_to(struct cache *c, uint64_t target, bool full)
 		atomic_store(&c->paused_until, 0); /* (14) */
 	cache_limit_look_at_disk(c);
 	if (cache_limit_excess(c) == 0 || freed >= wanted)
-		return; /* what was filled meanwhile is the next run's */
-	c->rest_until = clock_ms() + PAUSE; /* (15) */
-	c->rest_usage = atomic_load(c->usage);
-	if (r == 0)
-		tell_too_small(c);
+		return;
+	look_at_rest(c, r);
 }
 
 void cache_limit_evict(struct cache *c)

@@ -8,8 +8,9 @@
  * (14) Trouble (a full disk, no rights, no descriptors) pauses filling for PAUSE ms, with one
  *      warning; then it is tried again, and what was told is taken back once it works.  Of a full
  *      disk we take our own part back at once: the chunks that were used least recently.
- * (15) A folder that is over its limit although everything was looked at (maps that are in use) is
- *      not looked at again until it has grown or PAUSE is over: evicting must not cost a processor.
+ * (15) A folder whose limit is less than what cannot be evicted (maps that are in use), or whose
+ *      disk others fill, is not looked at again until it has grown or PAUSE is over: evicting must
+ *      not cost a processor.
  *
  * Threads: all may run concurrently. */
 #ifndef OVERLAYBD_FETCH_CACHE_LIMIT_H

@@ -11,6 +11,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/le.h"
+#include "fetch/cache.h"
 #include "tests/sim/fibers.h"
 
 enum {
@@ -34,6 +35,31 @@ void net_reset(void)
 	if (rubbish[0] == 0) {
 		memset(rubbish, '<', sizeof rubbish);
 		memset(long_line, 'x', sizeof long_line);
+	}
+}
+
+struct net_blob net_truths[NET_TRUTHS];
+
+void net_make_truths(void)
+{
+	static const uint64_t sizes[NET_TRUTHS] = {
+		2 * CACHE_CHUNK + 100, 3 * CACHE_CHUNK,	       4 * CACHE_CHUNK + 1,
+		6 * CACHE_CHUNK - 1,   12 * CACHE_CHUNK + 513, 40 * CACHE_CHUNK,
+	};
+	uint64_t random = 7, i, k;
+
+	for (i = 0; i < NET_TRUTHS; i++) {
+		uint8_t *bytes = malloc(sizes[i]);
+		char *digest = malloc(DIGEST_TEXT);
+
+		for (k = 0; k < sizes[i]; k++)
+			bytes[k] =
+				(uint8_t)((random = random * 6364136223846793005u + i) >> 40 | 1);
+		for (k = 0; k < sizes[i]; k += 7)
+			bytes[k] = (uint8_t)(k / 4096);
+		if (digest_bytes(bytes, (size_t)sizes[i], digest, NULL) < 0)
+			abort();
+		net_truths[i] = (struct net_blob){ bytes, sizes[i], digest };
 	}
 }
 

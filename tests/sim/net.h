@@ -16,7 +16,7 @@
 #include "core/base/digest.h"
 #include "fetch/http_transport.h"
 
-enum { NET_PLACES = 3, NET_BLOBS = 2, NET_KINDS = 3, NET_HEAD = 1024 };
+enum { NET_PLACES = 3, NET_BLOBS = 2, NET_KINDS = 3, NET_TRUTHS = 6, NET_HEAD = 1024 };
 
 struct net_blob {
 	const uint8_t *bytes;
@@ -68,6 +68,11 @@ struct net {
 	bool login_trouble; /* some token service was not well */
 	bool lied;
 };
+
+/* What a blob may hold: sizes at the edges of chunks and beyond; small ones first.  No byte is zero
+ * but for some of those at multiples of 7. */
+extern struct net_blob net_truths[NET_TRUTHS];
+void net_make_truths(void);
 
 extern struct net net;
 extern const struct http_transport net_transport;

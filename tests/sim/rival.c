@@ -3,11 +3,11 @@
 #include "tests/sim/rival.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "core/base/le.h"
 #include "tests/sim/fibers.h"
-#include "tests/sim/net.h"
 #include "tests/unit/memdisk.h"
 
 enum { OURS = 1, NOTES = 8 };
@@ -154,6 +154,60 @@ void rival_act(void)
 	}
 }
 
+/* ---- rot ---- */
+
+enum { LEVELS = 2 }; /* folders that a blob may lie in */
+
+struct data_files {
+	char paths[LEVELS * NET_BLOBS][512];
+	unsigned count;
+};
+
+static void note_data(void *arg, const char *path)
+{
+	struct data_files *files = arg;
+	const char *last = strrchr(path, '/');
+
+	if (strcmp(last, "/data") == 0 && files->count < LEVELS * NET_BLOBS)
+		snprintf(files->paths[files->count++], sizeof *files->paths, "%s", path);
+}
+
+static unsigned blob_at(const char *path)
+{
+	unsigned i = 0;
+
+	while (i < net.blob_count && !strstr(path, net.blobs[i].digest))
+		i++;
+	return i;
+}
+
+unsigned rival_rot(uint64_t *chunk)
+{
+	struct data_files files = { .count = 0 };
+	const char *path;
+	uint64_t size, at;
+	unsigned blob;
+	uint8_t byte;
+
+	memdisk_walk(note_data, &files);
+	if (files.count == 0)
+		return NET_BLOBS;
+	path = files.paths[fibers_below(files.count)];
+	blob = blob_at(path);
+	size = memdisk_size(path);
+	if (size == 0 || blob == net.blob_count)
+		return NET_BLOBS;
+	at = fibers_below((uint32_t)size);
+	memdisk_peek(path, at, &byte, 1);
+	if (byte == 0) /* a hole, most likely */
+		return NET_BLOBS;
+	byte ^= (uint8_t)(1 + fibers_below(255));
+	memdisk_poke(path, at, &byte, 1);
+	*chunk = at / CACHE_CHUNK;
+	fibers_trace("chunk %u of blob %u rots", (unsigned)*chunk, blob);
+	return blob;
+}
+
 void rival_calm(void)
 {
 	fibers_alone(true); /* or others would act as the rival */
@@ -167,7 +221,7 @@ void rival_calm(void)
 
 /* ---- all of it ---- */
 
-struct cache *rival_open(void)
+struct cache *rival_open(uint32_t recheck)
 {
 	struct err e;
 
@@ -180,6 +234,7 @@ struct cache *rival_open(void)
 		    0 ||
 	    cache_start(rival.ours, &e) < 0)
 		fibers_fail(e.msg);
+	cache_set_recheck(rival.ours, recheck);
 	return rival.ours;
 }
 

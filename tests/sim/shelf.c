@@ -81,6 +81,14 @@ static void put(struct shelf_blob *b, uint64_t chunk)
 	b->rotten[chunk] = false;
 }
 
+/* What comes in its place has yet to be judged, see cache_map.c, (6). */
+static void take_out(struct shelf_blob *b, uint64_t chunk)
+{
+	b->present[chunk] = b->rotten[chunk] = false;
+	if (b->state == CACHE_WHOLE)
+		b->state = CACHE_PARTIAL;
+}
+
 static void end_their_claims(struct shelf_blob *b)
 {
 	unsigned c;
@@ -132,7 +140,7 @@ void shelf_disturb(void)
 		break;
 	case 5:
 		fibers_trace("chunk %u is evicted", c);
-		b->present[c] = false;
+		take_out(b, c);
 		break;
 	case 6:
 		if (b->present[c] && fibers_one_in(4))
@@ -314,9 +322,7 @@ void __wrap_cache_blob_drop(struct cache_blob *b, uint64_t off, uint64_t n)
 		return;
 	}
 	for (chunk = off / CACHE_CHUNK; chunk * CACHE_CHUNK < off + n; chunk++)
-		s->present[chunk] = s->rotten[chunk] = false;
-	if (s->state == CACHE_WHOLE)
-		s->state = CACHE_PARTIAL;
+		take_out(s, chunk);
 }
 
 uint64_t __wrap_cache_blob_claim(struct cache_blob *b, uint64_t first, uint64_t count,

@@ -21,6 +21,9 @@
  * (8) A read does not succeed while the whole is known to be wrong, and is right while the whole is
  *     known to be right.
  * (9) All that is read for one request of a client has one deadline.
+ * (10) What rotted on the cache's disk is read for no longer than verify-cache= allows, and not
+ *     once more after a reader has dropped it.
+ * (11) No blob is called wrong of which nobody has lied, whatever the disk does.
  * Where a well-formed liar is among the places, a reader finds wrong bytes by itself, as zfile
  * does, drops them, and reads again: that must not fail while another place is well. */
 #include <errno.h>
@@ -83,40 +86,14 @@ static struct {
 	struct source *blobs[NET_BLOBS];
 	struct reader readers[READERS_MAX];
 	unsigned reader_count, reads, timeout;
-	bool cached, real, opening, stops, hints, falls, interrupts;
+	bool cached, real, opening, stops, hints, falls, interrupts, rots;
+	uint32_t recheck; /* s */
+	uint64_t rotted[NET_BLOBS][SHELF_CHUNKS]; /* us; when it last was; 0: never */
 	uint64_t well_at; /* ms; CLOCK_NEVER: not yet */
 	uint64_t well_limit; /* ms: by then what waits must have ended */
 	uint64_t interrupted_at; /* ms; CLOCK_NEVER */
 	uint64_t revoked_at; /* us; when a token last was */
 } w;
-
-/* ---- what blobs hold ---- */
-
-enum { TRUTHS = 6 };
-static struct net_blob truths[TRUTHS];
-
-static void make_truths(void)
-{
-	static const uint64_t sizes[TRUTHS] = {
-		2 * CACHE_CHUNK + 100, 3 * CACHE_CHUNK,	       4 * CACHE_CHUNK + 1,
-		6 * CACHE_CHUNK - 1,   12 * CACHE_CHUNK + 513, 40 * CACHE_CHUNK,
-	};
-	uint64_t random = 7, i, k;
-
-	for (i = 0; i < TRUTHS; i++) {
-		uint8_t *bytes = malloc(sizes[i]);
-		char *digest = malloc(DIGEST_TEXT);
-
-		for (k = 0; k < sizes[i]; k++)
-			bytes[k] =
-				(uint8_t)((random = random * 6364136223846793005u + i) >> 40 | 1);
-		for (k = 0; k < sizes[i]; k += 7)
-			bytes[k] = (uint8_t)(k / 4096);
-		if (digest_bytes(bytes, (size_t)sizes[i], digest, NULL) < 0)
-			abort();
-		truths[i] = (struct net_blob){ bytes, sizes[i], digest };
-	}
-}
 
 /* ---- failing ---- */
 
@@ -251,6 +228,15 @@ static void let_others_act(void)
 		shelf_disturb();
 }
 
+static void rot(void)
+{
+	uint64_t chunk;
+	unsigned b = rival_rot(&chunk);
+
+	if (b < NET_BLOBS)
+		w.rotted[b][chunk] = fibers_now();
+}
+
 /* What happens to the world, between any two steps. */
 static void disturb(void)
 {
@@ -269,12 +255,23 @@ static void disturb(void)
 		net.places[i].fallen = true;
 	}
 	if (w.stops && fibers_one_in(200)) {
-		fibers_stand_still((1 + fibers_below(12)) * 1000 * 1000);
+		fibers_stand_still((1 + fibers_below(fibers_one_in(2) ? 12 : 40)) * 1000 * 1000);
 		for (i = 0; i < 3; i++)
 			let_others_act(); /* who did not stand still */
 	}
 	if (fibers_one_in(200))
 		revoke_token();
+	if (w.rots && fibers_one_in(50))
+		rot();
+}
+
+static void check_verdicts(void)
+{
+	unsigned i;
+
+	for (i = 0; i < net.blob_count; i++)
+		if (cache_blob_state(((struct blob *)w.blobs[i])->cache) == CACHE_WRONG)
+			fail_run("(11) nobody has lied, and a blob is called wrong");
 }
 
 static void watch(void)
@@ -283,6 +280,8 @@ static void watch(void)
 	if (w.well_at != CLOCK_NEVER)
 		note_pauses();
 	check_limits();
+	if (w.real && !net.lied)
+		check_verdicts();
 }
 
 /* ---- reading ---- */
@@ -374,12 +373,34 @@ static bool was_healed_since(const struct reader *rd)
 	return w.well_at != CLOCK_NEVER && rd->begun / 1000 <= w.well_at;
 }
 
+/* When some chunk of the range last rotted; 0: never.  us. */
+static uint64_t rotted_at(unsigned b, size_t n, uint64_t off)
+{
+	uint64_t chunk, last = 0;
+
+	for (chunk = off / CACHE_CHUNK; chunk * CACHE_CHUNK < off + n; chunk++)
+		last = max_u64(last, w.rotted[b][chunk]);
+	return last;
+}
+
+/* Wrong bytes that are bought by not checking; the cache counts whole seconds. */
+static bool may_be_rotten(const struct reader *rd, unsigned b, size_t n, uint64_t off)
+{
+	uint64_t at = rotted_at(b, n, off);
+
+	if (at == 0 || w.recheck == 0)
+		return false;
+	return w.recheck == CACHE_RECHECK_NEVER ||
+	       rd->begun < at + (w.recheck + (uint64_t)1) * 1000 * 1000;
+}
+
 static int read_some(struct reader *rd)
 {
 	unsigned b = fibers_below(net.blob_count);
 	uint64_t size = net.blobs[b].size, off = fibers_below((uint32_t)size);
 	size_t n = 1 + fibers_below((uint32_t)min_u64(size - off, READ_MAX));
 	const uint8_t *truth = net.blobs[b].bytes;
+	uint64_t dropped;
 	unsigned again;
 	struct err e;
 	int r;
@@ -391,14 +412,21 @@ static int read_some(struct reader *rd)
 	r = read_once(rd, b, n, off, &e);
 	if (r < 0 || memcmp(rd->buf, truth + off, n) == 0)
 		return r;
-	if (!net.lied)
+	if (!net.lied && rotted_at(b, n, off) == 0)
 		fail_read(rd, "(1) wrong bytes", 0, "");
+	if (!net.lied && !may_be_rotten(rd, b, n, off))
+		fail_read(rd, "(10) what rotted is read", 0, "");
 	for (again = 0; again < SOURCE_RETRIES; again++) {
+		dropped = fibers_now();
 		source_drop(w.blobs[b], off, n);
 		r = read_once(rd, b, n, off, &e);
 		if (r < 0 || memcmp(rd->buf, truth + off, n) == 0)
 			return r;
+		if (!net.lied && rotted_at(b, n, off) < dropped)
+			fail_read(rd, "(10) what rotted was dropped, and is read again", 0, "");
 	}
+	if (rotted_at(b, n, off) >= dropped)
+		return r; /* it did so once more */
 	if (some_place_stayed_well(rd) && !was_healed_since(rd))
 		fail_read(rd, "(1) wrong bytes again, although another place is well", 0, "");
 	return r;
@@ -522,15 +550,16 @@ static void make_place(struct net_place *p, bool registry)
 static void make_world(void)
 {
 	static const unsigned timeouts[] = { 0, 5, 15, 60 };
+	static const uint32_t rechecks[] = { 0, 1, 5, 60, CACHE_RECHECK_NEVER };
 	unsigned i;
 
 	net_reset();
 	net.place_count = 1 + fibers_below(NET_PLACES);
 	net.blob_count = fibers_one_in(4) ? 2 : 1;
 	for (i = 0; i < net.blob_count; i++)
-		net.blobs[i] = truths[i * TRUTHS / 2 + fibers_below(TRUTHS / 2)];
+		net.blobs[i] = net_truths[i * NET_TRUTHS / 2 + fibers_below(NET_TRUTHS / 2)];
 	if (fibers_one_in(6))
-		net.blobs[0] = truths[TRUTHS - 1];
+		net.blobs[0] = net_truths[NET_TRUTHS - 1];
 	if (net.blobs[0].digest == net.blobs[1].digest)
 		net.blob_count = 1;
 	for (i = 0; i < net.place_count; i++)
@@ -549,6 +578,9 @@ static void make_world(void)
 	w.hints = fibers_one_in(3);
 	w.falls = fibers_one_in(4);
 	w.interrupts = fibers_one_in(16);
+	w.rots = w.real && fibers_one_in(2);
+	w.recheck = rechecks[fibers_below(5)];
+	memset(w.rotted, 0, sizeof w.rotted);
 	shelf.others = w.cached && fibers_one_in(3);
 	w.reader_count = 1 + fibers_below(READERS_MAX);
 	w.reads = 1 + fibers_below(3);
@@ -560,12 +592,12 @@ static void trace_world(void)
 {
 	unsigned i;
 
-	fibers_trace("timeout=%u, cache: %s, %s%s%s", w.timeout,
+	fibers_trace("timeout=%u, cache: %s, %s%s%s%s", w.timeout,
 		     w.real	? "real"
 		     : w.cached ? "a model"
 				: "none",
-		     shelf.others ? "with others, " : "", w.opening ? "opening, " : "",
-		     w.interrupts ? "to be interrupted" : "");
+		     shelf.others ? "with others, " : "", w.rots ? "rots, " : "",
+		     w.opening ? "opening, " : "", w.interrupts ? "to be interrupted" : "");
 	for (i = 0; i < net.blob_count; i++)
 		fibers_trace("blob %u: %" PRIu64 " bytes", i, net.blobs[i].size);
 	for (i = 0; i < net.place_count; i++) {
@@ -610,7 +642,7 @@ static void open_world(void)
 	must(queue_open(w.http, &w.endpoints, connections[fibers_below(4)], &w.queue, &e), &e);
 	must(http_start(w.http, &e), &e);
 	options.queue = w.queue;
-	options.cache = w.real ? rival_open() : w.cached ? shelf_cache() : NULL;
+	options.cache = w.real ? rival_open(w.recheck) : w.cached ? shelf_cache() : NULL;
 	options.retry_until = w.opening ? clock_ms() + fibers_below(15000) : CLOCK_NEVER;
 	for (i = 0; i < net.blob_count; i++) {
 		options.digest = net.blobs[i].digest;
@@ -741,7 +773,7 @@ int main(int argc, char **argv)
 	unsetenv("REGISTRY_AUTH_FILE");
 	mallopt(M_MMAP_THRESHOLD, 64 * 1024 * 1024); /* the kernel is slow at it */
 	mallopt(M_TRIM_THRESHOLD, 256 * 1024 * 1024);
-	make_truths();
+	net_make_truths();
 	for (i = 0; i < READERS_MAX; i++)
 		w.readers[i].buf = malloc(READ_MAX);
 	clock_gettime(CLOCK_MONOTONIC, &begun);

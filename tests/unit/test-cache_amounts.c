@@ -224,6 +224,40 @@ static void filled_meanwhile(void **state)
 	memcache_leave(&p);
 }
 
+/* As the evictor comes to the blob again, its reader reads all of it again. */
+static int mark_all(void *arg, enum memdisk_op op, unsigned process, const char *name)
+{
+	uint8_t byte;
+	uint64_t i;
+
+	if (op != MEMDISK_OPEN || strcmp(name, "map") != 0)
+		return 0;
+	for (i = 0; i < 100; i++)
+		assert_int_equal(cache_blob_read(filler->b, &byte, 1, i * CHUNK), 1);
+	return 0;
+}
+
+/* Readers use all of it again, in between: it goes on a second later, and nobody is told that the
+ * limit is too small. */
+static void marked_meanwhile(void **state)
+{
+	struct process p = memcache_use_zeros(1, 101, 100);
+	const uint64_t limit = memcache_used(&p) - 5 * CHUNK;
+
+	set_limits(&p, limit, 0);
+	warnings = 0;
+	filler = &p;
+	memdisk_set_hook(mark_all, NULL);
+	cache_keep_once(p.c);
+	memdisk_set_hook(NULL, NULL);
+	assert_true(memcache_used(&p) > limit);
+	memcache_sleep(1000);
+	cache_keep_once(p.c);
+	assert_true(memcache_used(&p) <= limit);
+	assert_int_equal(warnings, 0);
+	memcache_leave(&p);
+}
+
 /* What keeps it from evicting is told once. */
 static void cannot_evict(void **state)
 {
@@ -660,6 +694,7 @@ int main(void)
 		TEST(rests),
 		TEST(wrong_count),
 		TEST(filled_meanwhile),
+		TEST(marked_meanwhile),
 		TEST(cannot_evict),
 		TEST(answers),
 		TEST(in_words),
