@@ -409,6 +409,22 @@ static void copy_program(const char *to)
 	free(bytes);
 }
 
+/* The kernel closes what exec ends before it shows the new program's words. */
+static void await_words(pid_t pid)
+{
+	char path[64], byte;
+	ssize_t n;
+
+	snprintf(path, sizeof path, "/proc/%d/cmdline", pid);
+	do {
+		int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+		n = read(fd, &byte, 1);
+		close(fd);
+	} while (n == 0);
+	assert_int_equal(n, 1);
+}
+
 /* Starts a process with these words, NULL at their end, as this user; `real` is who has started it.
  */
 static pid_t start_process_of(const char *path, const char *const *words, uid_t real, uid_t user)
@@ -432,6 +448,7 @@ static pid_t start_process_of(const char *path, const char *const *words, uid_t 
 	close(ready[1]);
 	assert_int_equal(read(ready[0], &byte, 1), 0); /* it has become the program */
 	close(ready[0]);
+	await_words(pid);
 	for (i = 0; copies[i]; i++)
 		free(copies[i]);
 	assert_int_equal(waitpid(pid, &status, WNOHANG), 0);
