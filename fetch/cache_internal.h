@@ -37,7 +37,7 @@ struct cache {
 	atomic_bool told_limits; /* the file is damaged, and a warning was given */
 	atomic_bool full; /* the disk took no more since something was evicted */
 	pthread_mutex_t limiting; /* held by the thread that sees to the limit, as what follows */
-	uint64_t rest_until, rest_usage; /* (15), ms and bytes */
+	uint64_t rest_until, rest, rest_usage; /* (15), ms, ms and bytes */
 	bool told_small, evict_failed; /* warnings that were given */
 	atomic_bool told_damage; /* a warning was given */
 	atomic_bool kicked; /* the keeper was told that the folder is over its limit */

@@ -17,6 +17,7 @@
 
 enum {
 	PAUSE = 60 * 1000, /* ms until what failed is tried again */
+	AGAIN = 1000, /* ms until what readers have spoilt is; doubled up to PAUSE */
 	TEXT = 128, /* bytes of the file */
 	SLACK = 64 * CACHE_CHUNK, /* bytes that the folder may at least be over its limit */
 	MAP_SHARE = 16, /* that part of the limit may be one map */
@@ -246,16 +247,18 @@ static void tell_too_small(struct cache *c, uint64_t pinned)
 	c->told_small = true;
 }
 
-/* A run has freed less than it should: because there is no more (15), or because readers marked
- * and filled meanwhile, which is the next run's. */
-static void look_at_rest(struct cache *c, int r)
+/* A run has freed less than it should (15): because there is no more, or because readers marked and
+ * filled meanwhile, which is soon tried again. */
+static void rest_after(struct cache *c, int r)
 {
 	uint64_t limit = atomic_load(&c->limit), pinned = r == 0 ? cache_evict_pinned(c) : 0;
 	bool too_small = above_limit(c) > 0 && pinned > limit;
 
 	if (r == 0 && missing_free(c) == 0 && !too_small)
-		return;
-	c->rest_until = clock_ms() + PAUSE;
+		c->rest = c->rest == 0 ? AGAIN : min_u64(2 * c->rest, PAUSE);
+	else
+		c->rest = PAUSE;
+	c->rest_until = clock_ms() + c->rest;
 	c->rest_usage = atomic_load(c->usage);
 	if (too_small)
 		tell_too_small(c, pinned);
@@ -280,8 +283,9 @@ static void evict_to(struct cache *c, uint64_t target, bool full)
 		atomic_store(&c->paused_until, 0); /* (14) */
 	cache_limit_look_at_disk(c);
 	if (cache_limit_excess(c) == 0 || freed >= wanted)
-		return;
-	look_at_rest(c, r);
+		c->rest = 0;
+	else
+		rest_after(c, r);
 }
 
 void cache_limit_evict(struct cache *c)

@@ -10,7 +10,8 @@
  *      disk we take our own part back at once: the chunks that were used least recently.
  * (15) A folder whose limit is less than what cannot be evicted (maps that are in use), or whose
  *      disk others fill, is not looked at again until it has grown or PAUSE is over: evicting must
- *      not cost a processor.
+ *      not cost a processor.  Where less came of it for another reason, such as readers that mark
+ *      as fast as the clock goes round, it is tried again after a second, then ever more rarely.
  *
  * Threads: all may run concurrently. */
 #ifndef OVERLAYBD_FETCH_CACHE_LIMIT_H

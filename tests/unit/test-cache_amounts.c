@@ -232,21 +232,42 @@ static int mark_all(void *arg, enum memdisk_op op, unsigned process, const char 
 
 	if (op != MEMDISK_OPEN || strcmp(name, "map") != 0)
 		return 0;
+	looks++;
 	for (i = 0; i < 100; i++)
 		assert_int_equal(cache_blob_read(filler->b, &byte, 1, i * CHUNK), 1);
 	return 0;
 }
 
-/* Readers use all of it again, in between: it goes on a second later, and nobody is told that the
- * limit is too small. */
+/* Readers use all of it again, in between: it goes on a second later, then two, and at last a
+ * minute; and nobody is told that the limit is too small. */
 static void marked_meanwhile(void **state)
 {
 	struct process p = memcache_use_zeros(1, 101, 100);
 	const uint64_t limit = memcache_used(&p) - 5 * CHUNK;
+	uint64_t rest, i;
 
 	set_limits(&p, limit, 0);
 	warnings = 0;
 	filler = &p;
+	memdisk_set_hook(mark_all, NULL);
+	cache_keep_once(p.c);
+	for (rest = 1000; rest < 2 * MINUTE; rest *= 2) {
+		memcache_sleep(min_u64(rest, MINUTE) - 1);
+		looks = 0;
+		cache_keep_once(p.c);
+		assert_int_equal(looks, 0);
+		memcache_sleep(1);
+		cache_keep_once(p.c);
+		assert_true(looks > 0);
+	}
+	assert_true(memcache_used(&p) > limit);
+	memdisk_set_hook(NULL, NULL);
+	memcache_sleep(MINUTE);
+	cache_keep_once(p.c);
+	assert_true(memcache_used(&p) <= limit);
+	/* Then soon again. */
+	for (i = 0; i < 100; i++)
+		assert_int_equal(cache_blob_publish(p.b, i, memcache_zeros), 0);
 	memdisk_set_hook(mark_all, NULL);
 	cache_keep_once(p.c);
 	memdisk_set_hook(NULL, NULL);
